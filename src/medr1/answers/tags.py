@@ -1,0 +1,59 @@
+"""Where the think and answer tags of a completion are: what lies outside the thinking, what the answer block holds.
+
+Tags are known in any case and with white space beside the brackets: `<ANSWER>`, `< answer >`, `</answer >`.
+"""
+
+import re
+
+from medr1.types import ParseStatus
+
+TAG = re.compile(r"<\s*(?P<slash>/\s*)?(?P<name>think|answer)\s*>", re.IGNORECASE | re.ASCII)
+"""Any of the four tags. ASCII, since Unicode case folding would also take `<anſwer>`."""
+
+
+def tags_of(text: str, name: str) -> list[tuple[bool, re.Match[str]]]:
+    """Every tag of that name in order, each with whether it opens a block."""
+    return [(not tag["slash"], tag) for tag in TAG.finditer(text) if tag["name"].lower() == name]
+
+
+def outside_thinking(completion: str) -> str | None:
+    """The completion without its thinking; None if a thinking block is never closed.
+
+    A block runs from an opening tag to the next closing one. A closing tag without an opening one ends thinking that
+    began before the completion did (templates that end in `<think>`), so everything before it is thinking too.
+
+    >>> outside_thinking("<think>A? <answer>A</answer></think><answer>B</answer>")
+    '<answer>B</answer>'
+    """
+    kept: list[str] = []
+    start, inside = 0, False
+    for opens, tag in tags_of(completion, "think"):
+        if opens and not inside:
+            kept.append(completion[start : tag.start()])
+        elif not opens:
+            if not inside:
+                kept.clear()
+            start = tag.end()
+        inside = opens
+    if inside:
+        return None
+    # A line break, so that what stood on both sides of a thinking block does not grow together into a new tag.
+    return "\n".join([*kept, completion[start:]]).strip()
+
+
+def answer_block(text: str) -> tuple[str, ParseStatus]:
+    """What stands between the answer tags, and `OK`; or an empty string and why there is no single block.
+
+    >>> answer_block("So: <answer> B </answer>.")
+    ('B', <ParseStatus.OK: 'ok'>)
+    """
+    tags = tags_of(text, "answer")
+    opening = [index for index, (opens, _) in enumerate(tags) if opens]
+    if not opening:
+        return "", ParseStatus.MISSING_TAG
+    if opening[-1] == len(tags) - 1:
+        return "", ParseStatus.TRUNCATED
+    if len(opening) > 1:
+        return "", ParseStatus.SEVERAL_ANSWERS
+    (_, first), (_, last) = tags[opening[0]], tags[opening[0] + 1]
+    return text[first.end() : last.start()].strip(), ParseStatus.OK

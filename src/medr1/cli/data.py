@@ -1,0 +1,91 @@
+"""`medr1 data`: read the published formats and bring them into one."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+app = typer.Typer(help="Convert and describe data sets.", no_args_is_help=True)
+
+
+@app.callback()
+def data() -> None:
+    """Convert and describe data sets."""
+
+
+@app.command()
+def sources() -> None:
+    """List the formats that `convert` reads."""
+    from medr1.data import SOURCES
+
+    table = Table("source", "what it reads", "files")
+    for source in SOURCES.values():
+        table.add_row(source.name, source.description, " ".join(source.suffixes))
+    Console().print(table)
+
+
+@app.command()
+def convert(
+    path: Annotated[Path, typer.Argument(help="File or folder in one of the formats of `medr1 data sources`.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    source: Annotated[str | None, typer.Option(help="Format; detected from the first record by default.")] = None,
+    image_root: Annotated[
+        Path | None, typer.Option(help="Folder that image paths are relative to; the data's own by default.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Take this many questions, drawn at random under the seed.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    allow_missing_images: Annotated[
+        bool, typer.Option("--allow-missing-images", help="Keep only the name of an image that is not there.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that is not empty.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+) -> None:
+    """Convert a data set to a parquet folder with its images inside; every image is checked by decoding it."""
+    from medr1.data.convert import Conversion
+    from medr1.data.convert import convert as run
+
+    job = Conversion(
+        path=path,
+        out=out,
+        source=source,
+        image_root=image_root,
+        limit=limit,
+        seed=seed,
+        allow_missing_images=allow_missing_images,
+        overwrite=overwrite,
+    )
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Converting", total=None)
+        summary = run(job, lambda done, total: bar.update(task, completed=done, total=total))
+    _print_summary(summary, title=str(out), as_json=as_json)
+
+
+@app.command()
+def stats(
+    path: Annotated[Path, typer.Argument(help="Folder that `convert` wrote, or any other parquet folder of samples.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
+) -> None:
+    """Count a converted data set by modality, task, number of options and source."""
+    from medr1.data.convert import summarise
+    from medr1.records import read_samples
+
+    _print_summary(summarise(read_samples(path)), title=str(path), as_json=as_json)
+
+
+def _print_summary(summary: dict[str, Any], *, title: str, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(summary, indent=2))
+        return
+    table = Table("", "value", "questions", title=f"{title}: {summary['n']} questions, {summary['num_groups']} groups")
+    for name, label in (("by_modality", "modality"), ("by_task", "task"), ("by_num_options", "options")):
+        for value, count in summary[name].items():
+            table.add_row(label, value, str(count))
+            label = ""
+        table.add_section()
+    if summary.get("missing_images"):
+        table.add_row("images missing", "", str(summary["missing_images"]))
+    Console().print(table)

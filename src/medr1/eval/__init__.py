@@ -1,0 +1,1 @@
+"""Evaluation: generating with resumption, image controls, scoring, and the comparison of runs."""

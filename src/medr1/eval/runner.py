@@ -1,0 +1,261 @@
+"""Evaluation of an engine: `predictions.jsonl` as they come, then `results.json`, with `manifest.json` beside.
+
+A run that was killed goes on where it stopped when it is called again. What decides the predictions is kept in the
+manifest; where that differs the run is refused, since half of its predictions would belong to something else.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from medr1.answers import PROTOCOLS
+from medr1.data.images import open_image
+from medr1.errors import ConfigError, DataError
+from medr1.eval.controls import CONTROLS
+from medr1.eval.scoring import ControlRun, key_of, protocol_for, score_predictions
+from medr1.prompts import PROMPTS, render
+from medr1.records import JsonlAppender, data_hash, manifest, read_json, read_jsonl, write_json
+from medr1.rollout.engine import Engine, Request, SamplingParams
+from medr1.types import Completion, Prediction, Sample
+
+Progress = Callable[[int, int], None]
+"""Called with the number of finished samples and their total."""
+
+FILES = ("predictions.jsonl", "failures.jsonl", "results.json", "manifest.json")
+"""What a run writes, and what `overwrite` removes."""
+
+
+def evaluate(
+    samples: Sequence[Sample],
+    engine: Engine,
+    *,
+    out: Path,
+    params: SamplingParams,
+    batch_size: int,
+    seed: int,
+    prompt: str = "think",
+    protocol: str = "default",
+    controls: Sequence[str] = (),
+    train_samples: Sequence[Sample] | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Generate what is missing, score everything, write the three files into `out` and return the results.
+
+    `seed` draws the controls; sampling follows `params.seed`. `arguments` are those of the caller that decide the
+    predictions (model, data, …), for the manifest. `train_samples` is what the text prior is fitted on. Failed
+    generations go to `failures.jsonl` and are tried again by the next call.
+
+    Raises `ConfigError` for unknown names and for a folder that holds another run, `DataError` for samples that cannot
+    be evaluated, and lets `EngineError` through: what was generated until then is kept.
+    """
+    _check(samples, prompt, protocol, controls)
+    generation = _Generation(engine=engine, prompt=prompt, protocol=protocol, params=params, seed=seed)
+    prepared = {"": list(samples)} | {name: CONTROLS[name].prepare(samples, seed) for name in controls}
+    identity = {**(arguments or {}), **generation.facts(), "data_hash": data_hash(samples)}
+    record = _open_run(out, manifest(identity, seed), overwrite=overwrite)
+    record |= {"batch_size": batch_size, "controls": list(controls)}
+    write_json(out / "manifest.json", record)
+
+    started = time.monotonic()
+    wanted = [sample for variants in prepared.values() for sample in variants]
+    _generate_missing(wanted, generation, out, batch_size, progress)
+    record["seconds"] = round(record.get("seconds", 0.0) + time.monotonic() - started, 1)
+
+    results = _score(prepared, read_predictions(out), out, params.num_draws, train_samples)
+    write_json(out / "results.json", results)
+    write_json(out / "manifest.json", record)
+    return results
+
+
+def read_predictions(out: Path) -> list[Prediction]:
+    """Predictions of a run, in the order they came; none where it has not begun."""
+    path = out / "predictions.jsonl"
+    return [prediction_from(line) for line in read_jsonl(path)] if path.exists() else []
+
+
+def prediction_from(line: Mapping[str, Any]) -> Prediction:
+    """One line of `predictions.jsonl`. Raises `DataError` where fields are missing or unknown."""
+    try:
+        fields = dict(line)
+        logprobs = fields.pop("option_logprobs", None)
+        fields["options"] = tuple(fields["options"])
+        return Prediction(**fields, option_logprobs=None if logprobs is None else tuple(logprobs))
+    except (KeyError, TypeError) as error:
+        raise DataError(f"a line of predictions.jsonl is no prediction ({error}); evaluate again") from error
+
+
+def line_of(prediction: Prediction) -> dict[str, Any]:
+    """The prediction as a line of `predictions.jsonl`; log-probabilities only where asked for."""
+    line = asdict(prediction)
+    if prediction.option_logprobs is None:
+        del line["option_logprobs"]
+    return line
+
+
+def _check(samples: Sequence[Sample], prompt: str, protocol: str, controls: Sequence[str]) -> None:
+    for kind, name, known in (
+        ("prompt", prompt, PROMPTS),
+        ("protocol", protocol, PROTOCOLS),
+        *(("control", control, CONTROLS) for control in controls),
+    ):
+        if name not in known:
+            raise ConfigError(f"there is no {kind} {name!r}; choose one of {', '.join(known)}")
+    if not samples:
+        raise DataError("there is no sample to evaluate; check the data and --limit")
+    open_questions = [sample.id for sample in samples if sample.answer_index is None or not sample.options]
+    if open_questions:
+        raise DataError(
+            f"{len(open_questions)} of {len(samples)} samples have no single right option, {open_questions[0]} first; "
+            "evaluate multiple-choice questions only"
+        )
+    keys = [key_of(sample) for sample in samples]
+    if len(set(keys)) < len(keys):
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise DataError(f"two samples have the id {twice[0]!r}; remove the repeated ones from the data")
+    if controls and any(sample.variant for sample in samples):
+        raise ConfigError(
+            "controls are made from original images, and these samples are variants; leave out --controls"
+        )
+
+
+def _open_run(out: Path, record: dict[str, Any], *, overwrite: bool) -> dict[str, Any]:
+    """The manifest to go on with: a new one, or the one that is there if it describes the same predictions."""
+    if overwrite:
+        for name in FILES:
+            (out / name).unlink(missing_ok=True)
+    if not (out / "predictions.jsonl").exists():
+        return record
+    advice = "choose another --out, or --overwrite to start anew"
+    if not (out / "manifest.json").exists():
+        raise ConfigError(f"{out} holds predictions without a manifest; {advice}")
+    old = read_json(out / "manifest.json")
+    before, now = ({"seed": m.get("seed"), **m.get("arguments", {})} for m in (old, record))
+    differing = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    if differing:
+        changes = "; ".join(f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in differing)
+        raise ConfigError(f"{out} holds another run ({changes}); {advice}")
+    return record | {"started": old.get("started", record["started"]), "seconds": old.get("seconds", 0.0)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Failure:
+    """One line of `failures.jsonl`: neither right nor wrong."""
+
+    id: str
+    variant: str
+    draw: int | None
+    """None where no draw was tried, since the request could not be made."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Generation:
+    """All that turns a sample into predictions."""
+
+    engine: Engine
+    prompt: str
+    protocol: str
+    params: SamplingParams
+    seed: int
+
+    def facts(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {
+            "prompt": self.prompt,
+            "protocol": self.protocol,
+            "sampling": asdict(self.params),
+            "engine": dict(self.engine.describe()),
+        }
+
+    def request(self, sample: Sample) -> Request:
+        """The request for a sample or a prepared control. Raises `DataError` where an image cannot be opened."""
+        if sample.variant in CONTROLS:
+            sample = CONTROLS[sample.variant].materialise(sample, self.seed)
+        template = PROMPTS[self.prompt]
+        return Request(
+            key=f"{sample.id}:{sample.variant}",
+            text=render(template, sample),
+            images=tuple(open_image(ref) for ref in sample.images),
+            system=template.system,
+        )
+
+    def run(self, batch: Sequence[Sample]) -> Iterator[Prediction | _Failure]:
+        """Predictions of a batch, and a failure for every image that cannot be opened and every draw that failed."""
+        requests: list[tuple[Sample, Request]] = []
+        for sample in batch:
+            try:
+                requests.append((sample, self.request(sample)))
+            except DataError as error:
+                yield _Failure(id=sample.id, variant=sample.variant, draw=None, reason=str(error))
+        answers = self.engine.generate([request for _, request in requests], self.params) if requests else []
+        for (sample, _), completions in zip(requests, answers, strict=True):
+            for draw, completion in enumerate(completions):
+                if completion.finish_reason == "error":
+                    yield _Failure(id=sample.id, variant=sample.variant, draw=draw, reason=completion.text)
+                else:
+                    yield self.prediction(sample, draw, completion)
+
+    def prediction(self, sample: Sample, draw: int, completion: Completion) -> Prediction:
+        """The completion, read by the protocol."""
+        parsed = protocol_for(self.protocol, self.prompt)(completion.text, sample)
+        return Prediction(
+            id=sample.id,
+            variant=sample.variant,
+            draw=draw,
+            group=sample.group,
+            modality=sample.modality,
+            task=sample.task,
+            source=sample.source,
+            options=sample.options,
+            gold=sample.gold,
+            prompt_style=self.prompt,
+            completion=completion.text,
+            answer=parsed.letter,
+            parse_status=str(parsed.status),
+            num_tokens=completion.num_tokens,
+        )
+
+
+def _generate_missing(
+    wanted: Sequence[Sample], generation: _Generation, out: Path, batch_size: int, progress: Progress | None
+) -> None:
+    """Append a prediction for every sample and draw that has none yet, and write the failures of this call."""
+    (out / "failures.jsonl").unlink(missing_ok=True)
+    with JsonlAppender(out / "predictions.jsonl") as predictions, JsonlAppender(out / "failures.jsonl") as failures:
+        done = {(p.id, p.variant, p.draw) for p in read_predictions(out)}
+        draws = range(generation.params.num_draws)
+        todo = [sample for sample in wanted if any((*key_of(sample), draw) not in done for draw in draws)]
+        for start in range(0, len(todo), batch_size):
+            for outcome in generation.run(todo[start : start + batch_size]):
+                if isinstance(outcome, _Failure):
+                    failures.append(asdict(outcome))
+                elif (outcome.id, outcome.variant, outcome.draw) not in done:
+                    predictions.append(line_of(outcome))
+            if progress is not None:
+                progress(len(wanted) - max(0, len(todo) - start - batch_size), len(wanted))
+
+
+def _score(
+    prepared: Mapping[str, Sequence[Sample]],
+    predictions: Sequence[Prediction],
+    out: Path,
+    num_draws: int,
+    train_samples: Sequence[Sample] | None,
+) -> dict[str, Any]:
+    parts = {}
+    for name, samples in prepared.items():
+        keys = {key_of(sample) for sample in samples}
+        parts[name] = [p for p in predictions if key_of(p) in keys and p.draw < num_draws]
+    if not parts[""]:
+        reason = read_jsonl(out / "failures.jsonl")[0]["reason"]
+        raise DataError(f"none of the {len(prepared[''])} samples could be evaluated (the first: {reason})")
+    controls = {
+        name: ControlRun(samples=samples, predictions=parts[name]) for name, samples in prepared.items() if name
+    }
+    return score_predictions(
+        parts[""], prepared[""], controls=controls, train_samples=train_samples, num_draws=num_draws
+    )

@@ -1,0 +1,235 @@
+"""Groups that share a prompt: a GRPO group is one prompt and one image, so they are computed once.
+
+Sampling prefills each prompt once and expands the key-value cache. Training sends one ordinary forward through the
+model, a *packed row* per prompt:
+
+    prompt[:-1] | last prompt token, completion_1[:-1] | last prompt token, completion_2[:-1] | …
+
+Every completion sees the prompt and itself, never its neighbours (4-D mask), and counts its positions from the end of
+the prompt (explicit M-RoPE positions). The logits at a completion's places are those of an ordinary forward over prompt
+and completion; gradients of the prompt are summed by backpropagation. There is no cache in the graph, so gradient
+checkpointing and TRL's fused head work as they are.
+
+Axes: P prompts, N completions, L prompt tokens, C completion tokens, R packed rows, S tokens of a packed row,
+A the three axes of M-RoPE.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTensors:
+    """One prompt, without padding, as the model takes it."""
+
+    input_ids_L: Tensor
+    """Token ids with the image placeholders already expanded."""
+    position_ids_AL: Tensor
+    mm_token_type_ids_L: Tensor
+    """1 at image tokens, 0 elsewhere."""
+    pixel_values: Tensor | None
+    """Patches of all images of the prompt, in order."""
+    image_grid_thw: Tensor | None
+    """Temporal, vertical and horizontal number of patches of each image."""
+
+    @property
+    def next_position(self) -> int:
+        """M-RoPE position of the first completion token."""
+        return int(self.position_ids_AL.max()) + 1
+
+    def to(self, device: torch.device | str) -> "PromptTensors":
+        """The same prompt on another device."""
+        move = [None if t is None else t.to(device) for t in (self.pixel_values, self.image_grid_thw)]
+        return PromptTensors(
+            self.input_ids_L.to(device), self.position_ids_AL.to(device), self.mm_token_type_ids_L.to(device), *move
+        )
+
+
+def backbone(model: nn.Module) -> Any:
+    """The Qwen-VL model without its language head, under whatever PEFT has wrapped around it."""
+    if hasattr(model, "get_base_model"):
+        model = model.get_base_model()  # type: ignore[operator]
+    return model.model
+
+
+def encode_prompts(
+    processor: Any, model: nn.Module, texts: Sequence[str], images: Sequence[Sequence[Image.Image]]
+) -> list[PromptTensors]:
+    """Tokens, pixels and M-RoPE positions of prompts, each computed once.
+
+    Args:
+        processor: the checkpoint's own processor.
+        model: used for its rule of positions only; no forward is run.
+        texts: prompts after the chat template, one image placeholder per image.
+        images: the images of every prompt, in the order of their placeholders; empty for a text-only prompt.
+    """
+    flat = [image for prompt_images in images for image in prompt_images]
+    inputs = processor(text=list(texts), images=flat or None, padding=True, return_tensors="pt")
+    grids = inputs.get("image_grid_thw")
+    positions_APL, _ = backbone(model).get_rope_index(
+        inputs["input_ids"],
+        mm_token_type_ids=inputs["mm_token_type_ids"],
+        image_grid_thw=grids,
+        attention_mask=inputs["attention_mask"],
+    )
+    num_images = [len(prompt_images) for prompt_images in images]
+    if flat:
+        grids_P = torch.split(grids, num_images)
+        patches_P = torch.split(inputs["pixel_values"], [int(grid.prod(-1).sum()) for grid in grids_P])
+    prompts = []
+    for index, mask_L in enumerate(inputs["attention_mask"].bool()):
+        prompts.append(
+            PromptTensors(
+                inputs["input_ids"][index][mask_L],
+                positions_APL[:, index][:, mask_L],
+                inputs["mm_token_type_ids"][index][mask_L],
+                patches_P[index] if num_images[index] else None,
+                grids_P[index] if num_images[index] else None,
+            )
+        )
+    return prompts
+
+
+def image_inputs(prompts: Sequence[PromptTensors]) -> dict[str, Tensor]:
+    """Pixel inputs of several prompts together; empty when none has an image."""
+    with_images = [prompt for prompt in prompts if prompt.pixel_values is not None]
+    if not with_images:
+        return {}
+    return {
+        "pixel_values": torch.cat([prompt.pixel_values for prompt in with_images]),  # type: ignore[misc]
+        "image_grid_thw": torch.cat([prompt.image_grid_thw for prompt in with_images]),  # type: ignore[misc]
+    }
+
+
+def left_padded(prompts: Sequence[PromptTensors], pad_token_id: int) -> dict[str, Tensor]:
+    """Model inputs for a prefill: prompts padded on the left, so that all of them end in the same column."""
+
+    def pad(rows: list[Tensor], value: int) -> Tensor:
+        return pad_sequence(rows, batch_first=True, padding_value=value, padding_side="left")
+
+    ids = [prompt.input_ids_L for prompt in prompts]
+    positions = [pad([prompt.position_ids_AL[axis] for prompt in prompts], 0) for axis in range(3)]
+    return {
+        "input_ids": pad(ids, pad_token_id),
+        "attention_mask": pad([torch.ones_like(row) for row in ids], 0),
+        "position_ids": torch.stack(positions),
+        "mm_token_type_ids": pad([prompt.mm_token_type_ids_L for prompt in prompts], 0),
+        **image_inputs(prompts),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class PackedGroups:
+    """Model inputs of packed rows, and where the scores of each completion are in the output."""
+
+    inputs: dict[str, Tensor]
+    column_NC: Tensor
+    """Column in its row of every completion token; 0 where a completion is shorter than C."""
+    row_N: Tensor
+    present_NC: Tensor
+    """True where a completion has a token."""
+
+    def unpack(self, values_RS: Tensor) -> Tensor:
+        """Per-token values of the rows as `values_NC`, zero where a completion has no token."""
+        values_NC = values_RS[self.row_N[:, None], self.column_NC]
+        return values_NC.masked_fill(~self.present_NC, 0)
+
+
+def pack_groups(
+    prompts: Sequence[PromptTensors],
+    group_index_N: Tensor,
+    completion_ids_NC: Tensor,
+    completion_mask_NC: Tensor,
+    *,
+    pad_token_id: int,
+    max_row_tokens: int | None = None,
+    additive_mask: torch.dtype | None = None,
+) -> PackedGroups:
+    """Put every group into one row, or into several rows of the same prompt where it would be too long.
+
+    Args:
+        prompts: the P prompts.
+        group_index_N: which prompt each completion belongs to; groups are never found by comparing contents.
+        completion_ids_NC: completions padded on the right.
+        completion_mask_NC: 1 at the tokens of a completion.
+        max_row_tokens: bound on S; a single completion that is longer still gets its row. None: no bound.
+        additive_mask: None for a boolean mask (SDPA); for eager attention the dtype of the mask that is added.
+    """
+    device = completion_ids_NC.device
+    lengths = completion_mask_NC.sum(1).tolist()
+    rows: list[tuple[int, list[int]]] = []
+    for group, prompt in enumerate(prompts):
+        width = len(prompt.input_ids_L) - 1
+        members: list[int] = []
+        used = width
+        for n in (group_index_N == group).nonzero()[:, 0].tolist():
+            if members and max_row_tokens is not None and used + lengths[n] > max_row_tokens:
+                rows.append((group, members))
+                members, used = [], width
+            members.append(n)
+            used += lengths[n]
+        if members:
+            rows.append((group, members))
+
+    column_NC = torch.zeros_like(completion_ids_NC)
+    row_N = torch.zeros(len(lengths), dtype=torch.long, device=device)
+    ids, labels, segments, positions, types = [], [], [], [], []
+    for row, (group, members) in enumerate(rows):
+        prompt = prompts[group]
+        shared = len(prompt.input_ids_L) - 1
+        row_ids, row_labels = [prompt.input_ids_L[:-1]], [torch.full((shared,), -100, device=device)]
+        row_segments = [torch.zeros(shared, dtype=torch.long, device=device)]
+        row_positions = [prompt.position_ids_AL[:, :-1]]
+        start = shared
+        for order, n in enumerate(members, start=1):
+            length = lengths[n]
+            completion = completion_ids_NC[n, :length]
+            row_ids.append(torch.cat([prompt.input_ids_L[-1:], completion[:-1]])[:length])
+            row_labels.append(completion)
+            row_segments.append(torch.full((length,), order, dtype=torch.long, device=device))
+            steps = prompt.position_ids_AL[:, -1:] + torch.arange(length, device=device)
+            row_positions.append(steps)
+            column_NC[n, :length] = torch.arange(start, start + length, device=device)
+            row_N[n] = row
+            start += length
+        ids.append(torch.cat(row_ids))
+        labels.append(torch.cat(row_labels))
+        segments.append(torch.cat(row_segments))
+        positions.append(torch.cat(row_positions, dim=1))
+        types.append(torch.cat([prompt.mm_token_type_ids_L[:-1], torch.zeros(start - shared, device=device).long()]))
+
+    def pad(rows: list[Tensor], value: int) -> Tensor:
+        return pad_sequence(rows, batch_first=True, padding_value=value)
+
+    mask = visible_pairs(pad(segments, -1))
+    if additive_mask is not None:
+        lowest = torch.finfo(additive_mask).min
+        mask = torch.zeros(mask.shape, dtype=additive_mask, device=device).masked_fill(~mask, lowest)
+    inputs = {
+        "input_ids": pad(ids, pad_token_id),
+        "attention_mask": mask,
+        "position_ids": torch.stack([pad([row[axis] for row in positions], 0) for axis in range(3)]),
+        "mm_token_type_ids": pad(types, 0),
+        "shift_labels": pad(labels, -100),
+        **image_inputs([prompts[group] for group, _ in rows]),
+    }
+    return PackedGroups(inputs, column_NC, row_N, completion_mask_NC.bool())
+
+
+def visible_pairs(segment_RS: Tensor) -> Tensor:
+    """Attention mask (R, 1, S, S): each token sees the prompt (segment 0) and its own segment, causally.
+
+    Padding (segment -1) sees itself only, because a row of the softmax with nothing to see is not a number.
+    """
+    size = segment_RS.shape[1]
+    causal_SS = torch.ones(size, size, dtype=torch.bool, device=segment_RS.device).tril()
+    query, key = segment_RS[:, :, None], segment_RS[:, None, :]
+    visible_RSS = causal_SS & (key >= 0) & ((key == query) | (key == 0) & (query >= 0))
+    itself_SS = torch.eye(size, dtype=torch.bool, device=segment_RS.device)
+    return (visible_RSS | itself_SS)[:, None]

@@ -1,0 +1,130 @@
+"""JSON files and JSON lines that survive a kill.
+
+JSON is written aside and renamed; JSON lines are appended one flushed record at a time, and a torn last line is cut
+when the file is opened again.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from medr1.errors import DataError
+
+
+def read_json(path: Path) -> Any:
+    """The value in a JSON file; `DataError` when it is missing or is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist; check the path") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read as UTF-8 text ({error}); check the file") from error
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} line {error.lineno} is not JSON ({error.msg}); mend or replace the file") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` with keys in the order given; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(value, file, indent=2)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(aside, 0o666 & ~_umask())
+        os.replace(aside, path)
+    except BaseException:
+        Path(aside).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    """The process's umask: temporary files are private, what they become need not be."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def parse_jsonl(data: bytes, name: str) -> list[dict[str, Any]]:
+    """Every line of `data` as an object; blank lines are skipped and the last one needs no newline.
+
+    `DataError` names `name` and the line (counted from 1) that is not a JSON object.
+    """
+    records = []
+    for number, line in enumerate(data.split(b"\n"), start=1):
+        if line.strip():
+            records.append(_parse_line(line, name, number))
+    return records
+
+
+def _parse_line(line: bytes, name: str, number: int) -> dict[str, Any]:
+    try:
+        record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{name} line {number} is not JSON ({error}); mend or remove the line") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{name} line {number} is not a JSON object; write one object a line")
+    return record
+
+
+def _whole_part(data: bytes) -> bytes:
+    """`data` without a torn last line: one that has no newline, or that is not JSON."""
+    whole = data[: data.rfind(b"\n") + 1]
+    last_start = whole.rstrip(b"\n").rfind(b"\n") + 1
+    try:
+        if whole[last_start:].strip():
+            json.loads(whole[last_start:])
+    except (UnicodeDecodeError, json.JSONDecodeError):
+        return whole[:last_start]
+    return whole
+
+
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    """Records that `JsonlAppender` wrote. A torn last line is dropped; any other bad line is a `DataError`."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); check the path") from error
+    return parse_jsonl(_whole_part(data), str(path))
+
+
+class JsonlAppender:
+    """Appends records to a JSON-lines file, one flushed line each; opening cuts a torn last line.
+
+    >>> with tempfile.TemporaryDirectory() as folder, JsonlAppender(Path(folder, "log.jsonl")) as log:
+    ...     log.append({"step": 1})
+    ...     read_jsonl(Path(folder, "log.jsonl"))
+    [{'step': 1}]
+    """
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            data = path.read_bytes()
+            whole = len(_whole_part(data))
+            if whole < len(data):
+                os.truncate(path, whole)
+        self._file = path.open("ab")
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Write one line and hand it to the operating system."""
+        self._file.write(json.dumps(record).encode() + b"\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,249 @@
+"""Samples on disk: a folder of parquet shards that `datasets.load_dataset` reads as well.
+
+One row a sample, one column a field of `Sample`; images are a list of Hugging Face `Image` (a struct of bytes and
+path), `extra` is a JSON object in a string column.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medr1.errors import DataError
+from medr1.types import ANSWER_TYPES, LETTERS, MODALITIES, TASKS, ImageRef, Sample
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ROW_GROUP_ROWS = 1000
+ROW_GROUP_BYTES = 32 * 2**20
+SHARD_BYTES = 512 * 2**20
+"""Sizes are of the embedded images: a row group is what a reader must hold in memory, a shard is one file."""
+
+REQUIRED_COLUMNS = ("id", "images", "question")
+ALLOWED_VALUES = {"modality": MODALITIES, "task": TASKS, "answer_type": ANSWER_TYPES}
+
+
+@contextmanager
+def staged_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder beside `folder` that takes its name when the block ends well, and is removed otherwise.
+
+    A folder that holds something already is refused with a `DataError`, or replaced at the end with `overwrite`.
+    """
+    if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} exists and is not empty; choose another folder or allow overwriting")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        # mkdtemp makes a folder that only its owner may read; what is inside keeps to the process's umask.
+        inside = staged / "data"
+        inside.mkdir()
+        yield inside
+        if folder.exists():
+            folder.rename(staged / "replaced")
+        inside.rename(folder)
+    finally:
+        shutil.rmtree(staged)
+
+
+def write_samples(
+    folder: Path, samples: Iterable[Sample], *, embed_images: bool = True, overwrite: bool = False
+) -> int:
+    """Stream samples into `folder/data-00000.parquet`, `data-00001.parquet`, …; return how many there were.
+
+    With `embed_images` the file behind every reference is read into the parquet (its path shrinks to the base name);
+    otherwise references stay references. The folder appears whole or not at all. `DataError` for a missing image, for
+    two samples with the same id and variant, and for a folder that is not empty.
+    """
+    with staged_folder(folder, overwrite=overwrite) as staged:
+        return write_shards(staged, samples, embed_images=embed_images)
+
+
+def write_shards(folder: Path, samples: Iterable[Sample], *, embed_images: bool = True) -> int:
+    """`write_samples` into an existing folder, for callers that stage more files beside the shards."""
+    import pyarrow.parquet as pq
+
+    schema = _arrow_schema()
+    writer: pq.ParquetWriter | None = None
+    shard = shard_bytes = total = 0
+    for rows, num_bytes in _row_groups(_unique(samples), embed_images):
+        if writer is not None and shard_bytes + num_bytes > SHARD_BYTES:
+            writer.close()
+            writer, shard, shard_bytes = None, shard + 1, 0
+        if writer is None:
+            writer = pq.ParquetWriter(folder / f"data-{shard:05d}.parquet", schema)
+        writer.write_table(_table(rows, schema))
+        shard_bytes += num_bytes
+        total += len(rows)
+    if writer is None:
+        writer = pq.ParquetWriter(folder / "data-00000.parquet", schema)
+    writer.close()
+    return total
+
+
+def read_samples(path: Path) -> Iterator[Sample]:
+    """Samples of a parquet file, of a folder of parquet shards, or of a `datasets.save_to_disk` folder.
+
+    Relative image references resolve against the folder. `DataError` for anything else, for missing columns, for
+    values outside the contract and for two rows with the same id and variant.
+    """
+    return _unique(_samples_of_tables(_tables(path), path))
+
+
+def _unique(samples: Iterable[Sample]) -> Iterator[Sample]:
+    seen: set[tuple[str, str]] = set()
+    for sample in samples:
+        key = (sample.id, sample.variant)
+        if key in seen:
+            raise DataError(
+                f"two samples have the id {sample.id} and the variant {sample.variant!r} ({sample.question[:60]!r}); "
+                "remove one of them"
+            )
+        seen.add(key)
+        yield sample
+
+
+def _row_groups(samples: Iterable[Sample], embed_images: bool) -> Iterator[tuple[list[dict[str, Any]], int]]:
+    """Rows in groups small enough to hold in memory, each with the bytes of its images."""
+    rows: list[dict[str, Any]] = []
+    num_bytes = 0
+    for sample in samples:
+        row = _row(sample, embed_images)
+        rows.append(row)
+        num_bytes += sum(len(image["bytes"] or b"") for image in row["images"])
+        if len(rows) >= ROW_GROUP_ROWS or num_bytes >= ROW_GROUP_BYTES:
+            yield rows, num_bytes
+            rows, num_bytes = [], 0
+    if rows:
+        yield rows, num_bytes
+
+
+def _row(sample: Sample, embed_images: bool) -> dict[str, Any]:
+    row = {field.name: getattr(sample, field.name) for field in fields(Sample)}
+    row["images"] = [_image_struct(ref, sample.id) if embed_images else _as_struct(ref) for ref in sample.images]
+    row["extra"] = json.dumps(dict(sample.extra))
+    return row
+
+
+def _as_struct(ref: ImageRef) -> dict[str, Any]:
+    return {"bytes": ref.data, "path": ref.path}
+
+
+def _image_struct(ref: ImageRef, name: str) -> dict[str, Any]:
+    if ref.data is not None:
+        return _as_struct(ref)
+    if ref.path is None:
+        raise DataError(f"sample {name} has an image without data and without a path; give it one of them")
+    try:
+        return {"bytes": Path(ref.path).read_bytes(), "path": Path(ref.path).name}
+    except OSError as error:
+        raise DataError(f"image {ref.path} of sample {name} cannot be read ({error.strerror})") from error
+
+
+def _arrow_schema() -> "pa.Schema":
+    """Columns with the metadata by which `datasets` knows that `images` are images (written without importing it)."""
+    import pyarrow as pa
+
+    texts = pa.list_(pa.string())
+    special = {
+        "images": pa.list_(pa.struct({"bytes": pa.binary(), "path": pa.string()})),
+        "options": texts,
+        "answers": texts,
+        "answer_index": pa.int32(),
+    }
+    features: dict[str, Any] = {}
+    for field in fields(Sample):
+        features[field.name] = {"dtype": "string", "_type": "Value"}
+    features["images"] = {"feature": {"_type": "Image"}, "_type": "List"}
+    features["options"] = features["answers"] = {"feature": features["id"], "_type": "List"}
+    features["answer_index"] = {"dtype": "int32", "_type": "Value"}
+    columns = [(field.name, special.get(field.name, pa.string())) for field in fields(Sample)]
+    return pa.schema(columns, metadata={"huggingface": json.dumps({"info": {"features": features}})})
+
+
+def _table(rows: list[dict[str, Any]], schema: "pa.Schema") -> "pa.Table":
+    import pyarrow as pa
+
+    return pa.Table.from_pylist(rows, schema=schema)
+
+
+def _tables(path: Path) -> Iterator["pa.Table | pa.RecordBatch"]:
+    if not path.exists():
+        raise DataError(f"{path} does not exist; give a folder that `medr1 data convert` wrote")
+    if path.is_dir() and ((path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists()):
+        yield from _saved_tables(path)
+        return
+    shards = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if not shards:
+        raise DataError(f"{path} holds no parquet shards; convert the data first with `medr1 data convert`")
+    for shard in shards:
+        yield from _parquet_batches(shard)
+
+
+def _parquet_batches(shard: Path) -> Iterator["pa.RecordBatch"]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(shard) as file:
+            yield from file.iter_batches(batch_size=256)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{shard} is not a parquet file that can be read ({error}); convert the data again") from error
+
+
+def _saved_tables(path: Path) -> Iterator["pa.Table"]:
+    from datasets import DatasetDict, load_from_disk
+
+    try:
+        saved = load_from_disk(str(path))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not a folder of `save_to_disk` that can be read ({error})") from error
+    if isinstance(saved, DatasetDict):
+        raise DataError(f"{path} holds the splits {', '.join(map(str, saved))}; name the folder of one of them")
+    yield from saved.with_format("arrow").iter(batch_size=256)  # pyright: ignore[reportReturnType]
+
+
+def _samples_of_tables(tables: "Iterable[pa.Table | pa.RecordBatch]", path: Path) -> Iterator[Sample]:
+    folder = path if path.is_dir() else path.parent
+    number = 0
+    for table in tables:
+        missing = [name for name in REQUIRED_COLUMNS if name not in table.schema.names]
+        if missing:
+            raise DataError(f"{path} lacks the column {missing[0]!r}; convert it first with `medr1 data convert`")
+        for row in table.to_pylist():
+            number += 1
+            yield _sample(row, folder, f"{path} row {number}")
+
+
+def _sample(row: Mapping[str, Any], folder: Path, where: str) -> Sample:
+    for name in REQUIRED_COLUMNS:
+        if row[name] is None:
+            raise DataError(f"{where}: {name} is empty; give every sample one")
+    known = {field.name for field in fields(Sample)}
+    values = {name: value for name, value in row.items() if name in known and value is not None}
+    for name, allowed in ALLOWED_VALUES.items():
+        if name in values and values[name] not in allowed:
+            raise DataError(f"{where}: {name} {values[name]!r} is unknown; use one of {', '.join(allowed)}")
+    for name in ("options", "answers"):
+        values[name] = tuple(values.get(name, ()))
+    index = values.get("answer_index")
+    if index is not None and not 0 <= index < min(len(values["options"]), len(LETTERS)):
+        raise DataError(f"{where}: answer_index {index} is outside the {len(values['options'])} options")
+    values["images"] = tuple(_image_ref(image, folder) for image in values["images"])
+    try:
+        values["extra"] = json.loads(values.get("extra", "{}"))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: extra is not a JSON object ({error.msg}); convert the data again") from error
+    return Sample(**values)
+
+
+def _image_ref(image: Mapping[str, Any], folder: Path) -> ImageRef:
+    data, path = image["bytes"], image["path"]
+    if data is None and path is not None:
+        path = os.path.join(folder, path)
+    return ImageRef(path=path, data=data)

@@ -1,0 +1,53 @@
+"""What evaluation and attacks ask of an engine, whatever runs behind it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from PIL import Image
+
+from medr1.types import Completion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingParams:
+    """How to draw completions. Every field is sent to every engine.
+
+    Checkpoints ship `generation_config.json` files with top_k 1 and repetition_penalty 1.05; nothing here is left to them.
+    """
+
+    max_new_tokens: int = 256
+    temperature: float = 0.0
+    """0 is greedy decoding."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 switches the filter off."""
+    repetition_penalty: float = 1.0
+    num_draws: int = 1
+    """Completions per prompt."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One prompt with its images."""
+
+    key: str
+    """Stable name of the request; together with the seed and the draw it fixes the random numbers used for it."""
+    text: str
+    """The user turn, without image placeholders."""
+    images: tuple[Image.Image, ...] = ()
+    system: str | None = None
+    """System turn; None leaves the chat template's own default."""
+
+
+class Engine(Protocol):
+    """Turns requests into completions; results do not depend on how requests are batched (float32)."""
+
+    def generate(self, requests: Sequence[Request], params: SamplingParams) -> list[list[Completion]]:
+        """Completions of every request, in order: `result[request][draw]`."""
+        ...
+
+    def describe(self) -> Mapping[str, str]:
+        """Facts for the run manifest: engine, model, dtype, image processor back end, …"""
+        ...

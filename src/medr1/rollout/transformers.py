@@ -1,0 +1,123 @@
+"""The engine on transformers: prompts prefilled once, images encoded once, any number of draws."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.processing_utils import ProcessorMixin
+
+from medr1.models.loading import image_backend, load_model, load_processor
+from medr1.models.prefix import encode_prompts
+from medr1.rollout.engine import Request, SamplingParams
+from medr1.rollout.sampler import sample
+from medr1.types import Completion
+
+IMAGE_TOKENS = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>")
+"""Never sampled: the next forward would look for pixels that are not there."""
+
+
+def default_device() -> str:
+    """`cuda` where there is one, else `cpu`."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def end_token_ids(model: PreTrainedModel, tokenizer: Any) -> list[int]:
+    """Every token that ends a completion: the model's own and the tokenizer's."""
+    declared = model.generation_config.eos_token_id
+    declared = [] if declared is None else [declared] if isinstance(declared, int) else list(declared)
+    return [*declared, *({tokenizer.eos_token_id} - set(declared))]
+
+
+def image_token_ids(tokenizer: Any) -> list[int]:
+    """Ids of those image tokens that the tokenizer has."""
+    ids = tokenizer.convert_tokens_to_ids(list(IMAGE_TOKENS))
+    return [i for i in ids if i is not None and i != tokenizer.unk_token_id]
+
+
+class TransformersEngine:
+    """Completions from a checkpoint folder, or from a model in memory.
+
+    Args:
+        model: a checkpoint folder or a loaded model.
+        processor: needed with a loaded model only.
+        device: `cpu`, `cuda`, …; None takes the GPU where there is one.
+        dtype: of the weights; `auto` is that of the checkpoint.
+        batch_size: rows (prompts × draws) that are decoded together.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | PreTrainedModel,
+        *,
+        processor: ProcessorMixin | None = None,
+        device: str | None = None,
+        dtype: str = "auto",
+        batch_size: int = 64,
+        attn_implementation: str = "sdpa",
+    ) -> None:
+        self.batch_size = batch_size
+        if isinstance(model, PreTrainedModel):
+            assert processor is not None, "a model in memory comes with its processor"
+            self.model, self.processor = model.eval(), processor
+            self.name = type(model).__name__
+        else:
+            self.processor = load_processor(model)
+            device = device or default_device()
+            self.model = load_model(model, device=device, dtype=dtype, attn_implementation=attn_implementation)
+            self.name = Path(model).name
+        self.tokenizer: Any = self.processor.tokenizer
+
+    def describe(self) -> Mapping[str, str]:
+        """Facts for the run manifest."""
+        return {
+            "engine": "transformers",
+            "model": self.name,
+            "family": self.model.config.model_type,
+            "dtype": str(self.model.dtype).removeprefix("torch."),
+            "device": self.model.device.type,
+            "image_backend": image_backend(),
+        }
+
+    def chat_text(self, request: Request) -> str:
+        """The request after the checkpoint's chat template."""
+        parts = [{"type": "image"} for _ in request.images] + [{"type": "text", "text": request.text}]
+        messages: list[dict[str, Any]] = [{"role": "user", "content": parts}]
+        if request.system is not None:
+            messages.insert(0, {"role": "system", "content": [{"type": "text", "text": request.system}]})
+        return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)  # type: ignore[return-value]
+
+    def generate(self, requests: Sequence[Request], params: SamplingParams) -> list[list[Completion]]:
+        """Completions of every request: `result[request][draw]`. float32 results do not depend on the batch size."""
+        step = max(1, self.batch_size // params.num_draws)
+        results: list[list[Completion]] = []
+        for start in range(0, len(requests), step):
+            results += self._generate_batch(requests[start : start + step], params)
+        return results
+
+    def _generate_batch(self, requests: Sequence[Request], params: SamplingParams) -> list[list[Completion]]:
+        texts = [self.chat_text(request) for request in requests]
+        prompts = encode_prompts(self.processor, self.model, texts, [request.images for request in requests])
+        drawn = sample(
+            self.model,
+            [prompt.to(self.model.device) for prompt in prompts],
+            [[f"{request.key}/{draw}" for draw in range(params.num_draws)] for request in requests],
+            params,
+            eos_token_ids=end_token_ids(self.model, self.tokenizer),
+            pad_token_id=self.tokenizer.pad_token_id,
+            forbidden_token_ids=image_token_ids(self.tokenizer),
+        )
+        return [
+            [
+                Completion(
+                    text=self.tokenizer.decode(draw.token_ids, skip_special_tokens=True),
+                    token_ids=tuple(draw.token_ids),
+                    num_tokens=len(draw.token_ids),
+                    finish_reason="stop" if draw.finished else "length",
+                    logprobs=tuple(draw.logprobs),
+                )
+                for draw in draws
+            ]
+            for draws in drawn
+        ]

@@ -1,0 +1,1 @@
+"""Training: GRPO and SFT on TRL, and the tiny model's warm start."""

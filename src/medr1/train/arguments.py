@@ -1,0 +1,50 @@
+"""What `medr1 train` takes beyond TRL's own arguments. Field names are flags and recipe keys alike."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from trl import ModelConfig
+
+
+@dataclass
+class DataArguments:
+    """Which questions are trained on, and how they are asked."""
+
+    train_data: str | None = field(
+        default=None, metadata={"help": "Data folder made by `medr1 data convert` or `medr1 data phantom`."}
+    )
+    eval_data: str | None = field(
+        default=None, metadata={"help": "Data folder for evaluation while training (with --eval_strategy)."}
+    )
+    prompt: str = field(default="think", metadata={"help": "Prompt template; it names its answer format."})
+    limit: int | None = field(
+        default=None, metadata={"help": "Train on this many questions, drawn at random under --seed."}
+    )
+    max_prompt_length: int | None = field(
+        default=None,
+        metadata={"help": "Questions whose prompt with image tokens is longer are left out, with a count; never cut."},
+    )
+    shuffle_options: bool = field(default=True, metadata={"help": "Draw the order of the options anew per epoch."})
+    train_images: Literal["real", "blank", "shuffled"] = field(
+        default="real",
+        metadata={"help": "blank: the trained blind twin; shuffled: every question with another one's image."},
+    )
+    freeze_vision_tower: bool = field(default=False, metadata={"help": "Leave the vision tower as it is."})
+    min_pixels: int | None = field(default=None, metadata={"help": "Smallest image area of the processor."})
+    max_pixels: int | None = field(default=None, metadata={"help": "Largest image area of the processor."})
+
+
+@dataclass
+class GRPOArguments(DataArguments):
+    """Beside the data: what is rewarded."""
+
+    reward_funcs: list[str] = field(
+        default_factory=lambda: ["accuracy", "format"], metadata={"help": "Rewards by name, see `medr1 rewards`."}
+    )
+
+
+@dataclass
+class ModelArguments(ModelConfig):
+    """TRL's model arguments; LoRA without dropout, which would make sampling and scoring differ."""
+
+    lora_dropout: float = field(default=0.0, metadata={"help": "LoRA dropout."})

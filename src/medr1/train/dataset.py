@@ -1,0 +1,130 @@
+"""Samples as the rows that TRL's trainers take, decoded when they are asked for.
+
+The rows of an epoch are drawn lazily: option order anew in every epoch, images from an in-memory cache, so that the G
+copies of a prompt share one picture.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+from datasets import Dataset
+from PIL import Image
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from medr1.data.images import open_image
+from medr1.errors import ConfigError
+from medr1.prompts import PromptTemplate, messages
+from medr1.rewards import sample_columns
+from medr1.types import Sample
+
+TrainingImages = Literal["real", "blank", "shuffled"]
+"""`blank`: the trained blind twin, same recipe without pixels; `shuffled`: every question with another one's image."""
+
+BLANK_LEVEL = 127
+
+
+class TrainingRows:
+    """Makes the rows of a data set; a `datasets` transform, called with a batch of row numbers.
+
+    Args:
+        samples: questions with a right option.
+        prompt: template of the user turn.
+        seed: of option orders and of the image shuffle.
+        shuffle_options: draw the order of the options anew per epoch.
+        images: what the model is shown.
+        extra: further columns of a row.
+        cache_size: rows kept decoded; TRL asks for a generation batch once per accumulation step.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        prompt: PromptTemplate,
+        *,
+        seed: int,
+        shuffle_options: bool = True,
+        images: TrainingImages = "real",
+        extra: Callable[[Sample], Mapping[str, Any]] = lambda sample: {},
+        cache_size: int = 1024,
+    ) -> None:
+        self.samples, self.prompt, self.seed = samples, prompt, seed
+        self.shuffle_options, self.images, self.extra = shuffle_options, images, extra
+        self.epoch = 0
+        self._cache: OrderedDict[tuple[int, int], dict[str, Any]] = OrderedDict()
+        self._cache_size = cache_size
+        order = np.random.default_rng(seed).permutation(len(samples))
+        # A cycle through a random order gives every question the image of another one.
+        self._shown = {int(a): int(b) for a, b in zip(order, np.roll(order, 1), strict=True)}
+
+    def __call__(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
+        """Columns of the rows with the given numbers."""
+        rows = [self.row(index) for index in batch["index"]]
+        return {key: [row[key] for row in rows] for key in rows[0]}
+
+    def row(self, index: int) -> dict[str, Any]:
+        """One row: prompt, images, and the columns from which rewards rebuild the sample."""
+        key = (self.epoch, index)
+        if key not in self._cache:
+            self._cache[key] = self._make(index)
+            if len(self._cache) > self._cache_size:
+                self._cache.popitem(last=False)
+        return self._cache[key]
+
+    def _make(self, index: int) -> dict[str, Any]:
+        sample = self.samples[index]
+        if self.shuffle_options:
+            sample = reordered(sample, np.random.default_rng([self.seed, self.epoch, index]))
+        return {
+            "prompt": messages(self.prompt, sample),
+            "images": self._pictures(index),
+            **sample_columns(sample),
+            **self.extra(sample),
+        }
+
+    def _pictures(self, index: int) -> list[Image.Image]:
+        source = self.samples[self._shown[index] if self.images == "shuffled" else index]
+        pictures = [open_image(ref) for ref in source.images]
+        if self.images == "blank":
+            return [Image.new("RGB", picture.size, (BLANK_LEVEL,) * 3) for picture in pictures]
+        return pictures
+
+    def dataset(self) -> Dataset:
+        """The rows as a `datasets.Dataset`, which TRL asks for."""
+        return Dataset.from_dict({"index": list(range(len(self.samples)))}).with_transform(self)
+
+
+def reordered(sample: Sample, rng: np.random.Generator) -> Sample:
+    """The same question with its options in a random order."""
+    if sample.answer_index is None:
+        return sample
+    order = rng.permutation(len(sample.options)).tolist()
+    options = tuple(sample.options[k] for k in order)
+    return replace(sample, options=options, answer_index=order.index(sample.answer_index))
+
+
+class EpochOfRows(TrainerCallback):
+    """Tells the rows which epoch it is, so that resumed and uninterrupted runs see the same option orders."""
+
+    def __init__(self, rows: TrainingRows) -> None:
+        self.rows = rows
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """The epoch as a whole number."""
+        self.rows.epoch = int(state.epoch or 0)
+
+
+def check_trainable(samples: Sequence[Sample]) -> None:
+    """Raise `ConfigError` when there is nothing to learn from."""
+    if not samples:
+        raise ConfigError("the training data is empty; check --train_data and --limit")
+    without = [sample.id for sample in samples if sample.gold is None]
+    if without:
+        raise ConfigError(
+            f"{len(without)} of {len(samples)} training questions have no right option (first: {without[0]}); "
+            "rewards of this recipe need multiple choice: filter them out"
+        )

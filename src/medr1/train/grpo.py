@@ -1,0 +1,336 @@
+"""GRPO with shared prompts: TRL's trainer, with only the computing of log-probabilities and completions replaced.
+
+A group is one prompt and its images, computed once: in sampling (one prefill, expanded cache) and in every scoring pass
+(one packed row, `medr1.models.prefix`). Losses, advantages, masks, metrics, optimisation and checkpoints are TRL's. Where
+a mode cannot share (vLLM, tools, environments, custom rollouts), the parent's own path runs.
+
+Axes: N completions of a batch, C completion tokens, G completions per prompt.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from trl import GRPOTrainer
+from trl.models.utils import unwrap_model_for_generation
+
+from medr1.models.prefix import PromptTensors, encode_prompts, pack_groups
+from medr1.rollout.engine import SamplingParams
+from medr1.rollout.sampler import Draw, sample
+from medr1.rollout.transformers import image_token_ids
+
+logger = logging.getLogger(__name__)
+
+# Losses that are sums over the whole optimizer step, so that it does not matter which micro-batch a completion is in.
+REGROUPABLE_LOSSES = {"grpo", "dapo", "dr_grpo", "cispo", "sapo", "vespo", "luspo"}
+
+
+@dataclass(slots=True)
+class GroupBatch:
+    """The prompts of a generation batch and which completion belongs to which of them."""
+
+    prompts: list[PromptTensors]
+    index_N: Tensor
+    """Group of every completion of this process, in the order that the parent holds them."""
+    keys: list[list[str]]
+    """Names of the draws of every prompt, for their random numbers."""
+    draws: list[list[Draw]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """What the next scoring pass is about."""
+
+    prompts: list[PromptTensors]
+    index_N: Tensor
+    live_N: Tensor | None = None
+    """Completions whose gradient is not zero; None: all are scored."""
+    sampled_logps_NC: Tensor | None = None
+    sampled_entropies_NC: Tensor | None = None
+
+
+class SharedPrefixGRPOTrainer(GRPOTrainer):
+    """`trl.GRPOTrainer` that computes each prompt and image once per group.
+
+    Args:
+        max_row_tokens: longest packed row; a larger group is split into several rows of the same prompt.
+        args, kwargs: those of `trl.GRPOTrainer`.
+    """
+
+    def __init__(self, *args: Any, max_row_tokens: int | None = 8192, **kwargs: Any) -> None:
+        self._batches: dict[str, GroupBatch] = {}
+        self._scoring: Scoring | None = None
+        self.max_row_tokens = max_row_tokens
+        super().__init__(*args, **kwargs)
+        self.shares_prefix = self._can_share()
+        model = self.accelerator.unwrap_model(self.model)
+        self._forbidden = image_token_ids(self._tokenizer)
+        self._additive_mask = None
+        if model.config._attn_implementation == "eager":
+            self._additive_mask = model.dtype
+        elif model.config._attn_implementation != "sdpa":
+            raise ValueError("packed rows need attn_implementation sdpa or eager")
+
+    def _can_share(self) -> bool:
+        """Whether this run can share prompts; says so once where it cannot."""
+        reasons = {
+            "vLLM generates": self.use_vllm,
+            "tools are used": bool(self.tools),
+            "environments are used": self.environment_factories is not None,
+            "a rollout function is set": self.rollout_func is not None,
+            "continuous batching is on": self.use_transformers_continuous_batching,
+            "an auxiliary router loss is on": self.aux_loss_enabled,
+            "the model is text-only": not self._is_vlm,
+        }
+        blocking = [reason for reason, present in reasons.items() if present]
+        if blocking:
+            logger.warning("Prompts are not shared because %s; TRL's own path runs.", " and ".join(blocking))
+        return not blocking
+
+    @property
+    def _mode(self) -> str:
+        return "train" if self.model.training else "eval"
+
+    # Generation ----------------------------------------------------------------------------------------------------
+
+    def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        if not self.shares_prefix:
+            return super()._generate_and_score_completions(inputs)
+        index = self._group_index(len(inputs))
+        first = [index.index(group) for group in range(index[-1] + 1)]
+        texts = [self._chat_text(inputs[row]["prompt"]) for row in first]
+        images = [inputs[row].get("images") or [] for row in first]
+        model = self.accelerator.unwrap_model(self.model)
+        device = self.accelerator.device
+        prompts = [prompt.to(device) for prompt in encode_prompts(self.processing_class, model, texts, images)]
+        batch = GroupBatch(prompts, torch.tensor(index, device=device), self._draw_keys(index))
+        self._batches[self._mode] = batch
+        # The parent sees text only: the pixels stay here, once per group.
+        blind = [{key: value for key, value in row.items() if key not in ("image", "images")} for row in inputs]
+        with self._about(Scoring(batch.prompts, batch.index_N)):
+            output = super()._generate_and_score_completions(blind)
+        output["group_index"] = batch.index_N
+        output |= self._sampled_statistics(batch, output["completion_ids"])
+        return output
+
+    def _group_index(self, count: int) -> list[int]:
+        """Which prompt each completion of this process belongs to, counted from its first one.
+
+        TRL's sampler repeats every prompt G times in a row over all processes; a group may straddle two of them.
+        """
+        size = self.num_generations if self.model.training else self.num_generations_eval
+        start = self.accelerator.process_index * count
+        return [(start + i) // size - start // size for i in range(count)]
+
+    def _draw_keys(self, index: list[int]) -> list[list[str]]:
+        """Random numbers depend on run, step, prompt and draw, never on the process or the batch around them."""
+        size = self.num_generations if self.model.training else self.num_generations_eval
+        start = self.accelerator.process_index * len(index)
+        # Several generations can fall into one optimizer step; evaluation has batches of its own.
+        part = self._step % self.current_gradient_accumulation_steps if self.model.training else self._next_evaluation()
+        keys: list[list[str]] = [[] for _ in range(index[-1] + 1)]
+        for i, group in enumerate(index):
+            prompt, draw = divmod(start + i, size)
+            keys[group].append(f"{self._mode}/{self.state.global_step}/{part}/{prompt}/{draw}")
+        return keys
+
+    def _next_evaluation(self) -> int:
+        self._evaluation_batches = getattr(self, "_evaluation_batches", -1) + 1
+        return self._evaluation_batches
+
+    def _chat_text(self, prompt: list[dict[str, Any]]) -> str:
+        return self.processing_class.apply_chat_template(
+            prompt,
+            chat_template=self.chat_template,
+            add_generation_prompt=True,
+            tokenize=False,
+            **self.chat_template_kwargs,
+        )
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
+        if not self.shares_prefix:
+            return super()._tokenize_prompts(prompts)
+        batch = self._batches[self._mode]
+        ids = [prompt.input_ids_L.tolist() for prompt in batch.prompts]
+        return [ids[group] for group in batch.index_N.tolist()], None, {}
+
+    def _generate_single_turn(
+        self, prompt_ids: Any, images: Any, multimodal_fields: Any, num_generations: int, *args: Any, **kwargs: Any
+    ) -> tuple[list[list[int]], Any]:
+        if not self.shares_prefix:
+            return super()._generate_single_turn(
+                prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs
+            )
+        batch = self._batches[self._mode]
+        params = SamplingParams(
+            max_new_tokens=self.max_completion_length,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k or 0,
+            repetition_penalty=self.repetition_penalty,
+            seed=self.args.seed,
+        )
+        with (
+            unwrap_model_for_generation(
+                self.model_wrapped,
+                self.accelerator,
+                gather_deepspeed3_params=self.args.ds3_gather_for_generation,
+                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+            ) as model,
+            self._dist.summon_full_params(self.model_wrapped, recurse=False),
+        ):
+            training = model.training
+            model.eval()
+            batch.draws = sample(
+                model,
+                batch.prompts,
+                batch.keys,
+                params,
+                eos_token_ids=self.eos_token_ids,
+                pad_token_id=self._tokenizer.pad_token_id,
+                forbidden_token_ids=self._forbidden,
+            )
+            model.train(training)
+        return [draw.token_ids for draws in batch.draws for draw in draws], None
+
+    def _sampled_statistics(self, batch: GroupBatch, completion_ids_NC: Tensor) -> dict[str, Tensor]:
+        """Log-probabilities and entropies at sampling time, padded like the completions."""
+        assert batch.draws is not None
+        flat = [draw for draws in batch.draws for draw in draws]
+        logps_NC = torch.zeros(completion_ids_NC.shape, device=completion_ids_NC.device)
+        entropies_NC = torch.zeros_like(logps_NC)
+        for n, draw in enumerate(flat):
+            size = len(draw.token_ids)
+            logps_NC[n, :size] = torch.tensor(draw.logprobs, device=logps_NC.device)
+            entropies_NC[n, :size] = torch.tensor(draw.entropies, device=logps_NC.device)
+        return {"sampled_logps": logps_NC, "sampled_entropies": entropies_NC}
+
+    # Scoring -------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _about(self, scoring: Scoring) -> Iterator[None]:
+        before, self._scoring = self._scoring, scoring
+        try:
+            yield
+        finally:
+            self._scoring = before
+
+    def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
+        buffered = self._buffered_inputs
+        inputs = super()._prepare_inputs(generation_batch)
+        if not self.shares_prefix or not self.model.training:
+            return inputs
+        if self._buffered_inputs is not buffered and self.loss_type in REGROUPABLE_LOSSES:
+            self._regroup()
+            inputs = self._buffered_inputs[self._step % self.args.steps_per_generation]
+        return inputs
+
+    def _regroup(self) -> None:
+        """Bring the members of a group into one micro-batch, within each optimizer step: its gradient is the same sum."""
+        window = self.args.gradient_accumulation_steps
+        for start in range(0, len(self._buffered_inputs), window):
+            part = self._buffered_inputs[start : start + window]
+            if len(part) < 2:
+                continue
+            order = torch.cat([batch["group_index"] for batch in part]).argsort(stable=True)
+            sizes = [len(batch["group_index"]) for batch in part]
+            for key, value in part[0].items():
+                if isinstance(value, Tensor) and value.dim() > 0:
+                    pieces = torch.cat([batch[key] for batch in part])[order].split(sizes)
+                    for batch, piece in zip(part, pieces, strict=True):
+                        batch[key] = piece
+
+    def _compute_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        if "group_index" not in inputs:
+            return super()._compute_loss(model, inputs)
+        scoring = Scoring(
+            self._batches[self._mode].prompts,
+            inputs["group_index"],
+            self._live_completions(inputs) if self.model.training else None,
+            inputs["sampled_logps"],
+            inputs["sampled_entropies"],
+        )
+        with self._about(scoring):
+            return super()._compute_loss(model, inputs)
+
+    def _live_completions(self, inputs: dict[str, Any]) -> Tensor | None:
+        """Completions that can move the policy, where leaving the others out is exact; None where it is not."""
+        exact = (
+            self.beta == 0
+            and not self._entropy_bonus_enabled
+            and self.top_entropy_quantile == 1.0
+            and self.off_policy_mask_threshold is None
+        )
+        if not exact:
+            return None
+        live_N = inputs["advantages"] != 0
+        if not live_N.any():
+            live_N[0] = True  # every process runs the same number of forwards, and the loss keeps its graph
+        return live_N
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model: nn.Module,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        logits_to_keep: int,
+        batch_size: int | None = None,
+        compute_entropy: bool = False,
+        compute_aux_loss: bool = False,
+        **kwargs: Any,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        if self._scoring is None:
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, compute_aux_loss, **kwargs
+            )
+        scoring, device = self._scoring, input_ids.device
+        ids_NC, mask_NC = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
+        logps_NC = torch.zeros(ids_NC.shape, device=device)
+        entropies_NC = torch.zeros_like(logps_NC)
+        scored_N = torch.ones(len(ids_NC), dtype=torch.bool, device=device)
+        if scoring.live_N is not None:
+            assert scoring.sampled_logps_NC is not None and scoring.sampled_entropies_NC is not None
+            scored_N = scoring.live_N
+            width = min(logits_to_keep, scoring.sampled_logps_NC.shape[1])
+            # Left out because nothing depends on them but the metrics, for which the values at sampling time stand.
+            logps_NC[:, :width] = scoring.sampled_logps_NC[:, :width]
+            entropies_NC[:, :width] = scoring.sampled_entropies_NC[:, :width]
+        for rows in self._chunks(scoring.index_N, scored_N, batch_size):
+            groups, local_index = scoring.index_N[rows].unique(return_inverse=True)
+            packed = pack_groups(
+                [scoring.prompts[group] for group in groups.tolist()],
+                local_index,
+                ids_NC[rows],
+                mask_NC[rows],
+                pad_token_id=self._tokenizer.pad_token_id,
+                max_row_tokens=self.max_row_tokens,
+                additive_mask=self._additive_mask,
+            )
+            with self.accelerator.autocast():
+                outputs = model(**packed.inputs, fused_lm_head=True)
+            logps_NC = logps_NC.index_copy(0, rows, packed.unpack(outputs.log_probs).to(logps_NC.dtype))
+            if compute_entropy:
+                entropies = packed.unpack(outputs.entropy).to(entropies_NC.dtype)
+                entropies_NC = entropies_NC.index_copy(0, rows, entropies)
+        return logps_NC, entropies_NC if compute_entropy else None, None
+
+    @staticmethod
+    def _chunks(index_N: Tensor, scored_N: Tensor, batch_size: int | None) -> Iterator[Tensor]:
+        """Row numbers to score together: at most `batch_size` completions, cut at the borders of groups."""
+        rows = scored_N.nonzero()[:, 0]
+        if batch_size is None or len(rows) <= batch_size:
+            yield rows
+            return
+        rows = rows[index_N[rows].argsort(stable=True)]
+        counts = index_N[rows].unique_consecutive(return_counts=True)[1].tolist()
+        start, size = 0, 0
+        for count in counts:
+            if size and size + count > batch_size:
+                yield rows[start : start + size]
+                start, size = start + size, 0
+            size += count
+        yield rows[start : start + size]

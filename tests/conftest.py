@@ -1,0 +1,22 @@
+"""Fixtures that every tier shares."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two OpenMP threads that spin on two cores slow each other down
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with the published splits and the twelve real images; the test is skipped where there is none."""
+    named = os.environ.get("MEDR1_REAL_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("no real data: set MEDR1_REAL_DATA")
+    return folder

@@ -1,0 +1,194 @@
+"""The shared-prefix trainer equals TRL's: same log-probabilities, entropies, losses and gradients."""
+
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig
+from trl import GRPOConfig, GRPOTrainer
+
+from medr1.models.loading import load_model, load_processor
+from medr1.prompts import PROMPTS
+from medr1.train.dataset import TrainingRows
+from medr1.train.grpo import SharedPrefixGRPOTrainer
+from medr1.types import Sample
+
+RELATIVE = 1e-5
+GENERATIONS = 4
+
+
+def make_trainer(folder: Path, samples: list[Sample], output: Path, **changes: Any) -> SharedPrefixGRPOTrainer:
+    """A trainer in float32 without dropout whose rewards differ between completions."""
+    lora = LoraConfig(r=4, lora_dropout=0.0, target_modules=["q_proj", "v_proj"]) if changes.pop("lora", False) else None
+    attention = changes.pop("attn_implementation", "sdpa")
+    settings = dict(
+        output_dir=str(output),
+        per_device_train_batch_size=8,
+        num_generations=GENERATIONS,
+        max_completion_length=12,
+        max_steps=1,
+        use_cpu=True,
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to=[],
+        disable_tqdm=True,
+        save_strategy="no",
+        seed=3,
+    )
+    rows = TrainingRows(samples, PROMPTS["bare"], seed=0)
+    return SharedPrefixGRPOTrainer(
+        model=load_model(folder, dtype="float32", attn_implementation=attention),
+        reward_funcs=lambda completions, **_: [float(len(c[0]["content"]) % 7) for c in completions],
+        args=GRPOConfig(**(settings | changes)),
+        train_dataset=rows.dataset(),
+        processing_class=load_processor(folder),
+        peft_config=lora,
+    )
+
+
+def generation_batch(trainer: SharedPrefixGRPOTrainer) -> list[dict[str, Any]]:
+    trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
+    trainer.model.train()
+    return next(iter(trainer.get_train_dataloader()))
+
+
+def parent_inputs(trainer: SharedPrefixGRPOTrainer, rows: list[dict], output: dict[str, Any]) -> dict[str, Any]:
+    """The same completions as TRL's own code would hand them to its loss: every row with its own pixels."""
+    images = [row["images"] for row in rows]
+    texts = [trainer._chat_text(row["prompt"]) for row in rows]
+    flat = [image for pictures in images for image in pictures]
+    prompt = trainer.processing_class(text=texts, images=flat or None, padding=True, return_tensors="pt")
+    assert torch.equal(prompt["input_ids"], output["prompt_ids"])
+    types = prompt["mm_token_type_ids"]
+    inputs = {key: value for key, value in output.items() if key != "group_index" and not key.startswith("sampled_")}
+    inputs["mm_token_type_ids"] = torch.cat([types, types.new_zeros(output["completion_ids"].shape)], 1)
+    inputs["pixel_values"], inputs["image_grid_thw"] = prompt["pixel_values"], prompt["image_grid_thw"]
+    inputs["num_images"] = [len(pictures) for pictures in images]
+    return inputs
+
+
+def loss_and_gradient(trainer: GRPOTrainer, compute: Any, inputs: dict[str, Any]) -> tuple[float, torch.Tensor]:
+    trainer.model.zero_grad()
+    loss = compute(trainer, trainer.model, inputs)
+    loss.backward()
+    gradients = [p.grad.flatten() if p.grad is not None else torch.zeros(p.numel()) for p in trainer.model.parameters()]
+    return loss.item(), torch.cat(gradients)
+
+
+def compare(trainer: SharedPrefixGRPOTrainer) -> None:
+    rows = generation_batch(trainer)
+    output = trainer._generate_and_score_completions(rows)
+    assert output["advantages"].abs().max() > 0.1, "the batch has nothing to learn"
+    reference = parent_inputs(trainer, rows, output)
+    ours, our_gradient = loss_and_gradient(trainer, SharedPrefixGRPOTrainer._compute_loss, output)
+    theirs, their_gradient = loss_and_gradient(trainer, GRPOTrainer._compute_loss, reference)
+    assert ours == pytest.approx(theirs, rel=RELATIVE, abs=1e-7)
+    assert their_gradient.norm() > 0
+    assert (our_gradient - their_gradient).norm() <= RELATIVE * their_gradient.norm()
+
+
+@pytest.mark.parametrize(
+    ("family", "lora", "checkpointing", "attention"),
+    list(product(("qwen2_vl", "qwen2_5_vl"), (False, True), (False, True), ("sdpa", "eager"))),
+)
+def test_loss_and_gradient_equal_the_parent(
+    checkpoints: dict[str, Path],
+    questions: list[Sample],
+    tmp_path: Path,
+    family: str,
+    lora: bool,
+    checkpointing: bool,
+    attention: str,
+) -> None:
+    trainer = make_trainer(
+        checkpoints[family],
+        questions,
+        tmp_path,
+        lora=lora,
+        gradient_checkpointing=checkpointing,
+        attn_implementation=attention,
+    )
+    compare(trainer)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.04])
+@pytest.mark.parametrize(
+    "loss_type", ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo"]
+)
+def test_every_loss_type(
+    checkpoints: dict[str, Path], questions: list[Sample], tmp_path: Path, loss_type: str, beta: float
+) -> None:
+    compare(make_trainer(checkpoints["qwen2_5_vl"], questions, tmp_path, loss_type=loss_type, beta=beta))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"max_row_tokens": 90},
+        {"importance_sampling_level": "sequence"},
+        {"mask_truncated_completions": True},
+        {"top_entropy_quantile": 0.5},
+        {"entropy_coef": 0.01},
+        {"scale_rewards": "none"},
+        {"temperature": 0.7},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_other_settings(
+    checkpoints: dict[str, Path], questions: list[Sample], tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    changes = dict(changes)
+    width = changes.pop("max_row_tokens", None)
+    trainer = make_trainer(checkpoints["qwen2_5_vl"], questions, tmp_path, **changes)
+    if width:
+        trainer.max_row_tokens = width
+    compare(trainer)
+
+
+def test_log_probabilities_and_entropies_equal_the_parent(
+    checkpoints: dict[str, Path], questions: list[Sample], tmp_path: Path
+) -> None:
+    trainer = make_trainer(checkpoints["qwen2_5_vl"], questions, tmp_path)
+    rows = generation_batch(trainer)
+    output = trainer._generate_and_score_completions(rows)
+    reference = parent_inputs(trainer, rows, output)
+    ids = torch.cat([output["prompt_ids"], output["completion_ids"]], 1)
+    mask = torch.cat([output["prompt_mask"], output["completion_mask"]], 1)
+    width = output["completion_ids"].shape[1]
+    keys = ("pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids")
+    theirs, their_entropy, _ = GRPOTrainer._get_per_token_logps_and_entropies(
+        trainer, trainer.model, ids, mask, width, compute_entropy=True, **{key: reference[key] for key in keys}
+    )
+    from medr1.train.grpo import Scoring
+
+    with trainer._about(Scoring(trainer._batches["train"].prompts, output["group_index"])):
+        ours, our_entropy, _ = trainer._get_per_token_logps_and_entropies(
+            trainer.model, ids, mask, width, batch_size=3, compute_entropy=True
+        )
+    real = output["completion_mask"].bool()
+    torch.testing.assert_close(ours[real], theirs[real], rtol=RELATIVE, atol=2e-6)
+    torch.testing.assert_close(our_entropy[real], their_entropy[real], rtol=RELATIVE, atol=2e-6)
+    # and what was noted at sampling time is the same distribution, but for the image tokens that may not be drawn
+    torch.testing.assert_close(output["sampled_logps"][real], theirs[real], rtol=0.02, atol=0.02)
+
+
+def test_completions_without_advantage_cost_no_forward(
+    checkpoints: dict[str, Path], questions: list[Sample], tmp_path: Path
+) -> None:
+    trainer = make_trainer(checkpoints["qwen2_5_vl"], questions, tmp_path)
+    rows = generation_batch(trainer)
+    output = trainer._generate_and_score_completions(rows)
+    output["advantages"][:GENERATIONS] = 0
+    reference = parent_inputs(trainer, rows, output)
+    seen = []
+    hook = trainer.model.model.register_forward_pre_hook(
+        lambda module, args, kwargs: seen.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    ours, our_gradient = loss_and_gradient(trainer, SharedPrefixGRPOTrainer._compute_loss, output)
+    hook.remove()
+    theirs, their_gradient = loss_and_gradient(trainer, GRPOTrainer._compute_loss, reference)
+    assert seen == [1], "one of the two groups has nothing to learn and is left out"
+    assert ours == pytest.approx(theirs, rel=RELATIVE, abs=1e-7)
+    assert (our_gradient - their_gradient).norm() <= RELATIVE * their_gradient.norm()

@@ -1,0 +1,93 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medr1.data import read_source
+from medr1.errors import DataError
+from medr1.types import Sample
+
+RECORD = {"image": "a.png", "question": "Which?", "options": ["CT", "MRI", "No"], "answer": "B"}
+
+
+def read_json(folder: Path, **change: Any) -> Sample:
+    (folder / "own.v2.jsonl").write_text(json.dumps(RECORD | change))
+    [sample] = read_source(folder / "own.v2.jsonl", "jsonl")
+    return sample
+
+
+def read_csv(folder: Path, text: str) -> list[Sample]:
+    (folder / "own.csv").write_text(text, encoding="utf-8-sig")
+    return list(read_source(folder / "own.csv"))
+
+
+def test_the_least_that_is_needed(tmp_path: Path):
+    sample = read_json(tmp_path)
+    assert (sample.options, sample.gold, sample.source) == (("CT", "MRI", "No"), "B", "own")
+    assert (sample.modality, sample.task, sample.rationale, sample.extra) == ("unknown", "unknown", None, {})
+
+
+def test_all_optional_columns(tmp_path: Path):
+    sample = read_json(
+        tmp_path,
+        image=["b.png", "a.png"],
+        modality="mri",
+        task="Lesion_Grading",
+        source="Ours",
+        group="P7",
+        rationale="so",
+        age=61,
+        site="x",
+    )
+    assert [ref.path for ref in sample.images] == ["b.png", "a.png"]
+    assert (sample.modality, sample.task, sample.source, sample.rationale) == ("MRI", "Lesion Grading", "Ours", "so")
+    assert sample.extra == {"age": "61", "site": "x"}
+    assert sample.group == read_json(tmp_path, image="other.png", group="P7").group != read_json(tmp_path).group
+
+
+@pytest.mark.parametrize(("answer", "gold"), [("A", "A"), ("C", "C"), ("MRI", "B"), (" MRI ", "B"), ("No", "C")])
+def test_answers_are_letters_or_exact_texts(tmp_path: Path, answer: str, gold: str):
+    assert read_json(tmp_path, answer=answer).gold == gold
+
+
+@pytest.mark.parametrize("answer", ["D", "a", "mri", "MRI.", "", "1", None, 1])
+def test_other_answers_are_refused(tmp_path: Path, answer: Any):
+    with pytest.raises(DataError, match="record 1"):
+        read_json(tmp_path, answer=answer)
+
+
+def test_an_answer_that_is_a_letter_and_the_text_of_another_option_is_refused(tmp_path: Path):
+    options = ["B", "A"]
+    with pytest.raises(DataError, match="letter of one option and the text of another"):
+        read_json(tmp_path, options=options, answer="A")
+    assert read_json(tmp_path, options=["A", "B"], answer="B").gold == "B"
+    assert read_json(tmp_path, options=["x", "Z"], answer="Z").gold == "B"
+
+
+@pytest.mark.parametrize("header", ["A,B,C", "option_A,option_B,option_C", "a,b,c", "option_a,option_b,option_c"])
+def test_options_in_columns(tmp_path: Path, header: str):
+    text = (
+        f'image,question,{header},answer,site\na.png,"Which, then?",CT,MRI,,B,é\n"b ""2"".png",Which?,CT,MRI,No,No,\n'
+    )
+    short, long = read_csv(tmp_path, text)
+    assert (short.question, short.options, short.gold) == ("Which, then?", ("CT", "MRI"), "B")
+    assert short.extra == {"site": "é"}
+    assert (long.images[0].path, long.options, long.gold) == ('b "2".png', ("CT", "MRI", "No"), "C")
+
+
+def test_a_gap_between_option_columns_is_refused(tmp_path: Path):
+    with pytest.raises(DataError, match="record 1: an option column is empty before a filled one"):
+        read_csv(tmp_path, "image,question,A,B,C,answer\na.png,Which?,CT,,No,A\n")
+
+
+def test_lists_in_cells(tmp_path: Path):
+    rows = (
+        "image,question,options,answer",
+        '"[""a.png"", ""b.png""]",Which?,"[""x, y"", ""z""]",z',
+        '[1].png,Which?,"[""x"", ""z""]",A',
+    )
+    several, single = read_csv(tmp_path, "\n".join(rows))
+    assert [ref.path for ref in several.images] == ["a.png", "b.png"]
+    assert several.options == ("x, y", "z")
+    assert [ref.path for ref in single.images] == ["[1].png"]

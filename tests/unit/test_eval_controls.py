@@ -1,0 +1,156 @@
+"""Controls: what is shown really is blank, swapped or gone, and the same for the same seed."""
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medr1.data.images import open_image
+from medr1.eval.controls import CONTROLS, GREY, SHOWN_ANSWER, png_bytes
+from medr1.types import ImageRef, Modality, Sample
+
+ANATOMY = ("Liver", "Spleen", "Kidney")
+
+
+def image_ref(number: int, size: tuple[int, int] = (6, 4)) -> ImageRef:
+    return ImageRef(data=png_bytes(Image.new("RGB", size, (number, 2 * number, 3 * number))))
+
+
+def question(
+    number: int,
+    gold: int,
+    *,
+    options: Sequence[str] = ANATOMY,
+    text: str = "Which organ?",
+    modality: Modality = "CT",
+    group: str | None = None,
+) -> Sample:
+    return Sample(
+        id=f"q{number}",
+        images=(image_ref(number),),
+        question=text,
+        options=tuple(options),
+        answer_index=gold,
+        modality=modality,
+        group=f"image{number}" if group is None else group,
+    )
+
+
+@pytest.fixture
+def samples() -> list[Sample]:
+    return [question(number, number % 3) for number in range(30)]
+
+
+def pixels(sample: Sample) -> list[np.ndarray]:
+    return [np.asarray(open_image(ref)) for ref in sample.images]
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_every_control_keeps_question_answer_and_identity(name: str, samples: list[Sample]) -> None:
+    prepared = CONTROLS[name].prepare(samples, seed=0)
+    assert len(prepared) == len(samples)
+    for original, changed in zip(samples, prepared, strict=True):
+        changed = CONTROLS[name].materialise(changed, seed=0)
+        assert changed.variant == name
+        for field in ("id", "question", "options", "answer_index", "modality", "group"):
+            assert getattr(changed, field) == getattr(original, field)
+        assert changed.images != original.images
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_every_control_is_fixed_by_its_seed_alone(name: str, samples: list[Sample]) -> None:
+    def images(of: list[Sample], seed: int) -> dict[str, tuple[ImageRef, ...]]:
+        control = CONTROLS[name]
+        return {s.id: control.materialise(s, seed).images for s in control.prepare(of, seed)}
+
+    assert images(samples, 1) == images(samples, 1)
+    if name in ("noise", "shuffled", "swapped"):
+        assert images(samples, 1) != images(samples, 2)
+    if name != "shuffled":
+        assert images(samples[::-1], 1) == images(samples, 1)
+
+
+def test_blank_is_mid_grey_of_the_same_size() -> None:
+    sample = Sample(id="1", images=(image_ref(5, (7, 3)), image_ref(6, (2, 9))), question="?", answer_index=0)
+    blank = CONTROLS["blank"].materialise(CONTROLS["blank"].prepare([sample], 0)[0], 0)
+    assert [p.shape for p in pixels(blank)] == [(3, 7, 3), (9, 2, 3)]
+    assert all((p == GREY).all() for p in pixels(blank))
+    assert GREY == 127
+
+
+def test_noise_has_the_same_size_and_no_trace_of_the_image(samples: list[Sample]) -> None:
+    sample = Sample(id="1", images=(image_ref(5, (80, 60)),), question="?", answer_index=0)
+    (noise,) = pixels(CONTROLS["noise"].materialise(CONTROLS["noise"].prepare([sample], 0)[0], 0))
+    assert noise.shape == (60, 80, 3)
+    assert noise.mean() == pytest.approx(127.5, abs=3)
+    assert np.unique(noise).size == 256
+
+
+def test_no_image_has_none(samples: list[Sample]) -> None:
+    assert all(sample.images == () for sample in CONTROLS["no_image"].prepare(samples, 0))
+
+
+def test_nothing_is_drawn_before_its_turn() -> None:
+    broken = Sample(id="1", images=(ImageRef(path="missing.png"),), question="?", options=("a", "b"), answer_index=0)
+    for control in CONTROLS.values():
+        control.prepare([broken], 0)
+
+
+def test_swapped_shows_an_image_with_another_answer(samples: list[Sample]) -> None:
+    owner = {sample.images: sample for sample in samples}
+    for sample in CONTROLS["swapped"].prepare(samples, seed=3):
+        partner = owner[sample.images]
+        assert partner.answer_index is not None
+        assert partner.options[partner.answer_index] == sample.extra[SHOWN_ANSWER]
+        assert sample.answer_index is not None
+        assert sample.options[sample.answer_index] != sample.extra[SHOWN_ANSWER]
+
+
+def test_swapped_compares_the_text_of_the_answer_not_its_letter() -> None:
+    # Same answer behind different letters, once with other capitals: no partner. Other answer, same letter: a partner.
+    first = question(1, 0, options=("Liver", "Spleen"))
+    same = question(2, 1, options=("Spleen", "liver."))
+    other = question(3, 0, options=("Spleen", "Liver"))
+    assert CONTROLS["swapped"].prepare([first, same], 0) == []
+    swapped = {s.id: s for s in CONTROLS["swapped"].prepare([first, same, other], 0)}
+    assert swapped["q1"].images == swapped["q2"].images == other.images
+    assert swapped["q3"].extra[SHOWN_ANSWER].casefold().startswith("liver")
+
+
+@pytest.mark.parametrize(
+    "stranger",
+    [
+        question(2, 1, text="Which lesion?"),
+        question(2, 1, modality="MRI"),
+        question(2, 1, group="image1"),
+        question(2, 0),
+    ],
+    ids=["other question", "other modality", "same image", "same answer"],
+)
+def test_swapped_leaves_out_what_has_no_partner(stranger: Sample) -> None:
+    assert CONTROLS["swapped"].prepare([question(1, 0), stranger], 0) == []
+
+
+def test_swapped_prefers_partners_whose_answer_is_an_option() -> None:
+    sample = question(0, 0, options=("Liver", "Spleen"))
+    elsewhere = [question(number, 0, options=("Heart", "Lung")) for number in range(1, 40)]
+    offered = question(40, 0, options=("Spleen", "Lung"))
+    for seed in range(20):
+        swapped = CONTROLS["swapped"].prepare([sample, *elsewhere, offered], seed)
+        assert swapped[0].extra[SHOWN_ANSWER] == "Spleen"
+    assert CONTROLS["swapped"].prepare([sample, *elsewhere], 0)[0].extra[SHOWN_ANSWER] == "Heart"
+
+
+def test_shuffled_never_shows_the_same_image_again() -> None:
+    samples = [question(number, 0, group=f"image{number // 3}") for number in range(12)]
+    groups = {sample.images: sample.group for sample in samples}
+    for sample in CONTROLS["shuffled"].prepare(samples, 0):
+        assert groups[sample.images] != sample.group
+    assert CONTROLS["shuffled"].prepare(samples[:3], 0) == []
+
+
+def test_png_is_lossless() -> None:
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (5, 6, 3), dtype=np.uint8))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png_bytes(image)))), np.asarray(image))
