@@ -70,6 +70,18 @@ def test_baseline_keeps_kinds_apart_and_survives_the_unseen():
     assert colour_baseline(images, train, shown, test).tolist() == [True, True, True]
 
 
+def test_each_kind_has_its_own_model():
+    """Two kinds with the same words and opposite meanings: one model for both would be at a loss."""
+    levels = (10, 20, 200, 210)
+    images = [np.full((4, 4, 3), level, np.uint8) for level in levels] * 2
+    asked = [
+        sample(("yes", "no"), int((level > 100) == (kind == "light")), kind)
+        for kind in ("light", "dark")
+        for level in levels
+    ]
+    assert colour_baseline(images, asked, images, asked).all()
+
+
 def test_colours_hardly_help_on_phantoms():
     train, test = list(generate("train", 700)), list(generate("validation", 450))
     right = colour_baseline(

@@ -41,6 +41,8 @@ def test_the_file_name_tells_one_axis_and_the_image_the_data_set(tmp_path: Path)
     assert (sample.modality, sample.task, sample.source) == ("MRI", "unknown", "RadImageNet")
     [sample] = read(write(tmp_path / "Lesion Grading_train.json", [CT]))
     assert (sample.modality, sample.task) == ("unknown", "Lesion Grading")
+    [sample] = read(write(tmp_path / "Disease_Diagnosis_train_partial.json", [CT]))
+    assert (sample.modality, sample.task) == ("unknown", "Disease Diagnosis")
 
 
 @pytest.mark.parametrize(

@@ -357,5 +357,5 @@ def test_words_cover_modalities_and_counts():
     assert MODALITY_WORDS["X-Ray"] == "Radiograph"
     assert QUESTIONS["modality"].pool == tuple(MODALITY_WORDS.values())
     assert len(MODALITY_WORDS) == 8
-    assert len(ANATOMIES) == 16
+    assert len({anatomy.draw for anatomy in ANATOMIES.values()}) == len(ANATOMIES) == 16
     assert COUNTS == ("one", "two", "three", "four")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from medr1.data.images import open_image
 from medr1.eval.controls import CONTROLS, GREY, SHOWN_ANSWER, png_bytes
-from medr1.types import ImageRef, Modality, Sample
+from medr1.types import ImageRef, Modality, Sample, Task
 
 ANATOMY = ("Liver", "Spleen", "Kidney")
 
@@ -25,6 +25,7 @@ def question(
     options: Sequence[str] = ANATOMY,
     text: str = "Which organ?",
     modality: Modality = "CT",
+    task: Task = "unknown",
     group: str | None = None,
 ) -> Sample:
     return Sample(
@@ -34,6 +35,7 @@ def question(
         options=tuple(options),
         answer_index=gold,
         modality=modality,
+        task=task,
         group=f"image{number}" if group is None else group,
     )
 
@@ -124,10 +126,11 @@ def test_swapped_compares_the_text_of_the_answer_not_its_letter() -> None:
     [
         question(2, 1, text="Which lesion?"),
         question(2, 1, modality="MRI"),
+        question(2, 1, task="Lesion Grading"),
         question(2, 1, group="image1"),
         question(2, 0),
     ],
-    ids=["other question", "other modality", "same image", "same answer"],
+    ids=["other question", "other modality", "other task", "same image", "same answer"],
 )
 def test_swapped_leaves_out_what_has_no_partner(stranger: Sample) -> None:
     assert CONTROLS["swapped"].prepare([question(1, 0), stranger], 0) == []
@@ -135,12 +138,33 @@ def test_swapped_leaves_out_what_has_no_partner(stranger: Sample) -> None:
 
 def test_swapped_prefers_partners_whose_answer_is_an_option() -> None:
     sample = question(0, 0, options=("Liver", "Spleen"))
-    elsewhere = [question(number, 0, options=("Heart", "Lung")) for number in range(1, 40)]
+    elsewhere = [question(number, 0, options=("Heart", "Lung")) for number in range(1, 20)]
+    elsewhere += [question(number, 0, options=("Heart", "Liver")) for number in range(20, 40)]
     offered = question(40, 0, options=("Spleen", "Lung"))
     for seed in range(20):
         swapped = CONTROLS["swapped"].prepare([sample, *elsewhere, offered], seed)
         assert swapped[0].extra[SHOWN_ANSWER] == "Spleen"
     assert CONTROLS["swapped"].prepare([sample, *elsewhere], 0)[0].extra[SHOWN_ANSWER] == "Heart"
+
+
+def test_swapped_prefers_partners_that_rule_the_answer_out() -> None:
+    sample = question(0, 0, options=("Liver", "Spleen"))
+    elsewhere = [question(number, 0, options=("Hepatic tissue", "Lung")) for number in range(1, 40)]
+    excluding = question(40, 0, options=("Heart", "Liver"))
+    for seed in range(20):
+        assert CONTROLS["swapped"].prepare([sample, *elsewhere, excluding], seed)[0].images == excluding.images
+
+
+def test_questions_for_the_modality_are_swapped_across_modalities() -> None:
+    def modality_question(number: int, answer: str, modality: Modality) -> Sample:
+        return question(number, 0, options=(answer, "PET"), modality=modality, task="Modality Recognition")
+
+    ct, same = modality_question(1, "CT", "CT"), modality_question(2, "Computed tomography", "CT")
+    mri = modality_question(3, "MRI", "MRI")
+    assert CONTROLS["swapped"].prepare([ct, same], 0) == []
+    swapped = {s.id: s for s in CONTROLS["swapped"].prepare([ct, same, mri], 0)}
+    assert swapped["q1"].images == swapped["q2"].images == mri.images
+    assert swapped["q3"].extra[SHOWN_ANSWER] in ("CT", "Computed tomography")
 
 
 def test_shuffled_never_shows_the_same_image_again() -> None:

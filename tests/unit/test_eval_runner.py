@@ -222,8 +222,8 @@ def test_an_image_that_cannot_be_opened_is_a_failure(tmp_path: Path) -> None:
 
 def test_progress_counts_up_to_all_samples(tmp_path: Path) -> None:
     seen: list[tuple[int, int]] = []
-    run(make_samples(4), tmp_path, progress=lambda done, total: seen.append((done, total)))
-    assert seen == [(3, 12), (6, 12), (9, 12), (12, 12)]
+    run(make_samples(4), tmp_path, batch_size=5, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(5, 12), (10, 12), (12, 12)]
 
 
 @pytest.mark.parametrize(

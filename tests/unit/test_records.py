@@ -221,6 +221,8 @@ def test_variants_of_one_sample_live_together(tmp_path: Path):
         ({"answer_index": -1}, "answer_index -1"),
         ({"extra": "{"}, "extra"),
         ({"id": None}, "id is empty"),
+        ({"images": ["x.png"]}, "images are not"),
+        ({"images": [None]}, "images are not"),
     ],
 )
 def test_rows_outside_the_contract_are_refused(tmp_path: Path, change: dict, message: str):

@@ -6,15 +6,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from medr1.cli.data_phantom import phantom
+
 app = typer.Typer(help="Convert and describe data sets.", no_args_is_help=True)
-
-
-@app.callback()
-def data() -> None:
-    """Convert and describe data sets."""
+app.command()(phantom)
 
 
 @app.command()
@@ -80,7 +79,9 @@ def _print_summary(summary: dict[str, Any], *, title: str, as_json: bool) -> Non
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
         return
-    table = Table("", "value", "questions", title=f"{title}: {summary['n']} questions, {summary['num_groups']} groups")
+    table = Table(
+        "", "value", "questions", title=f"{escape(title)}: {summary['n']} questions, {summary['num_groups']} groups"
+    )
     for name, label in (("by_modality", "modality"), ("by_task", "task"), ("by_num_options", "options")):
         for value, count in summary[name].items():
             table.add_row(label, value, str(count))

@@ -55,7 +55,7 @@ class Chain:
     @property
     def accuracy(self) -> float:
         """What the steps multiply to."""
-        return self.readable * (self.named * self.right_if_named + self.named * self.right_if_not)
+        return self.readable * (self.named * self.right_if_named + (1 - self.named) * self.right_if_not)
 
 
 def decompose(base: Sequence[Prediction], other: Sequence[Prediction]) -> dict[str, Any]:

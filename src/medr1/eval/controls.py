@@ -89,39 +89,73 @@ def _random_order(samples: Sequence[Sample], chance: random.Random):
     return (samples[(start + i) % n] for i in range(n))
 
 
+class _Family:
+    """Samples that were asked the same question, by normalised right answer and by normalised wrong option."""
+
+    def __init__(self) -> None:
+        self.by_answer: dict[str, list[Sample]] = defaultdict(list)
+        self.by_wrong_option: dict[str, list[Sample]] = defaultdict(list)
+
+    def add(self, sample: Sample) -> None:
+        self.by_answer[_gold_text(sample)].append(sample)
+        for option in _wrong_options(sample):
+            self.by_wrong_option[option].append(sample)
+
+    def partner(self, sample: Sample, chance: random.Random) -> Sample | None:
+        """A random sample with another answer.
+
+        First among those whose answer is a wrong option here, so that it can be chosen; then among those that have the
+        answer here as a wrong option; last among those whose answer merely reads differently.
+        """
+        gold = _gold_text(sample)
+        choosable = [self.by_answer[text] for text in _wrong_options(sample) if text in self.by_answer]
+        excluding = [self.by_wrong_option.get(gold, [])]
+        different = [samples for text, samples in self.by_answer.items() if text != gold]
+        for tier in (choosable, excluding, different):
+            chance.shuffle(tier)
+            for samples in tier:
+                candidates = [other for other in samples if _shows_another_image(sample, other)]
+                if candidates:
+                    return chance.choice(candidates)
+        return None
+
+
 def _swapped(samples: Sequence[Sample], seed: int) -> list[Sample]:
     """Each sample with the images of one that was asked the same question and has another answer.
 
-    Partners share modality, question and number of images, and show another image; those whose answer is among the
-    options of the sample come first. Samples without any partner are left out.
+    Partners share question, modality and number of images; where the modality is what was asked for, theirs is another
+    one. Samples without any partner are left out.
     """
-    families: dict[tuple[str, str, int], dict[str, list[Sample]]] = defaultdict(lambda: defaultdict(list))
+    families: dict[tuple[str, ...], _Family] = defaultdict(_Family)
     for sample in sorted(samples, key=lambda sample: sample.id):
-        families[_family(sample)][_gold_text(sample)].append(sample)
+        families[_family_of(sample)].add(sample)
     swapped = []
     for sample in samples:
-        partner = _partner(sample, families[_family(sample)], random.Random(f"{seed}:swapped:{sample.id}"))
+        partner = families[_family_of(sample)].partner(sample, random.Random(f"{seed}:swapped:{sample.id}"))
         if partner is not None:
             shown = partner.options[_gold_index(partner)]
             swapped.append(replace(sample, images=partner.images, extra={**sample.extra, SHOWN_ANSWER: shown}))
     return swapped
 
 
-def _partner(sample: Sample, by_answer: dict[str, list[Sample]], chance: random.Random) -> Sample | None:
-    """A random sample with another answer, one of this sample's options if there is such."""
-    other_answers = [text for text in by_answer if text != _gold_text(sample)]
-    offered = {normalise(option) for option in sample.options}
-    for texts in ([t for t in other_answers if t in offered], [t for t in other_answers if t not in offered]):
-        chance.shuffle(texts)
-        for text in texts:
-            candidates = [s for s in by_answer[text] if _image_key(s) != _image_key(sample)]
-            if candidates:
-                return chance.choice(candidates)
-    return None
+def _asks_for_modality(sample: Sample) -> bool:
+    return sample.task == "Modality Recognition"
 
 
-def _family(sample: Sample) -> tuple[str, str, int]:
-    return sample.modality, normalise(sample.question), len(sample.images)
+def _family_of(sample: Sample) -> tuple[str, ...]:
+    # Within a modality, "CT" and "Computed tomography" would pass for different answers.
+    modality = "any" if _asks_for_modality(sample) else sample.modality
+    return sample.task, modality, normalise(sample.question), str(len(sample.images))
+
+
+def _shows_another_image(sample: Sample, other: Sample) -> bool:
+    same_modality = _asks_for_modality(sample) and sample.modality == other.modality
+    return _image_key(sample) != _image_key(other) and not same_modality
+
+
+def _wrong_options(sample: Sample) -> list[str]:
+    """Normalised, each once; an option that reads like the right one is none of them."""
+    return list(dict.fromkeys(text for text in map(normalise, sample.options) if text != _gold_text(sample)))
 
 
 def _gold_index(sample: Sample) -> int:

@@ -234,7 +234,7 @@ def _sample(row: Mapping[str, Any], folder: Path, where: str) -> Sample:
     index = values.get("answer_index")
     if index is not None and not 0 <= index < min(len(values["options"]), len(LETTERS)):
         raise DataError(f"{where}: answer_index {index} is outside the {len(values['options'])} options")
-    values["images"] = tuple(_image_ref(image, folder) for image in values["images"])
+    values["images"] = tuple(_image_ref(image, folder, where) for image in values["images"])
     try:
         values["extra"] = json.loads(values.get("extra", "{}"))
     except json.JSONDecodeError as error:
@@ -242,7 +242,9 @@ def _sample(row: Mapping[str, Any], folder: Path, where: str) -> Sample:
     return Sample(**values)
 
 
-def _image_ref(image: Mapping[str, Any], folder: Path) -> ImageRef:
+def _image_ref(image: Mapping[str, Any] | None, folder: Path, where: str) -> ImageRef:
+    if not isinstance(image, Mapping) or image.keys() != {"bytes", "path"}:
+        raise DataError(f"{where}: images are not a list of bytes and path; store them as `datasets.Image`")
     data, path = image["bytes"], image["path"]
     if data is None and path is not None:
         path = os.path.join(folder, path)

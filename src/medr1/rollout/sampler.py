@@ -73,8 +73,10 @@ def pick(logits_NV: Tensor, uniform_N: Tensor | None) -> Tensor:
     if uniform_N is None:
         return logits_NV.argmax(-1)
     cumulative_NV = logits_NV.double().softmax(-1).cumsum(-1)
-    target_N1 = (uniform_N * cumulative_NV[:, -1])[:, None]
-    return torch.searchsorted(cumulative_NV, target_N1, right=True)[:, 0].clamp(max=logits_NV.shape[-1] - 1)
+    total_N = cumulative_NV[:, -1]
+    # Rounded up to the total, a number would point behind the last token that has any probability.
+    target_N = torch.minimum(uniform_N * total_N, torch.nextafter(total_N, torch.zeros_like(total_N)))
+    return torch.searchsorted(cumulative_NV, target_N[:, None], right=True)[:, 0]
 
 
 @torch.no_grad()

@@ -8,12 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from peft import PeftModel
 from transformers import PreTrainedModel, Trainer, TrainerCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, SFTConfig, SFTTrainer, get_peft_config
 
+from medr1.data.convert import choose
 from medr1.data.images import open_image
 from medr1.errors import ConfigError
 from medr1.models.loading import image_backend, load_model, load_processor, model_type, save_processor
@@ -123,7 +123,7 @@ class _Run:
         self.processor: Any = load_processor(self.source)
         _set_pixel_bounds(self.processor, script)
         given = samples if samples is not None else list(read_samples(Path(str(script.train_data))))
-        chosen = chosen_samples(given, script.limit, config.seed)
+        chosen = choose(list(given), script.limit, config.seed)
         check_trainable(chosen)
         self.samples, self.too_long = self._short_enough(chosen)
         self.rows = self._rows(self.samples, shuffle_options=script.shuffle_options)
@@ -203,16 +203,6 @@ class _Run:
             save_processor(self.processor, self.family, final)
         trainer.accelerator.wait_for_everyone()
         return final
-
-
-def chosen_samples(samples: Sequence[Sample], limit: int | None, seed: int) -> list[Sample]:
-    """At most `limit` samples, drawn at random: files of the field are ordered by source."""
-    if limit is None or limit >= len(samples):
-        return list(samples)
-    if limit < 1:
-        raise ConfigError(f"limit is {limit}; it must be at least 1")
-    order = np.random.default_rng(seed).permutation(len(samples))[:limit]
-    return [samples[i] for i in sorted(order.tolist())]
 
 
 def _named(registry: Mapping[str, Any], name: str, what: str) -> Any:

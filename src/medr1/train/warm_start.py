@@ -33,11 +33,11 @@ from medr1.types import LETTERS, Sample
 
 FINDINGS, SIZES = QUESTIONS["diagnosis"].pool, QUESTIONS["grading"].pool
 SIDES, COUNTS = QUESTIONS["location"].pool, QUESTIONS["count"].pool
+ANATOMIES = QUESTIONS["anatomy"].pool
 MIRRORED = {"left": "right", "right": "left"}
 IGNORED = -100
 FIRST_IMAGE = 10_000_000
 """Number of the first phantom of the split `train` used here: far from those that reinforcement learning sees."""
-PARTS_OF_A_CAPTION = ("finding", "size", "location", "count")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,10 +94,9 @@ class Lesson:
         return question + self.after, answer
 
     def caption(self, state: PhantomState, rng: np.random.Generator) -> tuple[str, str]:
-        """Prompt and target of a description: what is known of the lesions and modality or anatomy, in random order."""
+        """Prompt and target of a description: everything that is known of the image, in random order."""
         values = state.values()
-        keys = [key for key in PARTS_OF_A_CAPTION if values[key] is not None]
-        keys.append(("modality", "anatomy")[rng.integers(2)])
+        keys = [key for key, value in values.items() if value is not None]
         pairs = [f"{keys[i]} {values[keys[i]]}" for i in rng.permutation(len(keys))]
         return self.before + CAPTION_REQUEST + self.after, " ".join(pairs) + "<|im_end|>"
 
@@ -145,25 +144,26 @@ def weighted_loss(logits_BLV: Tensor, rows: dict[str, Tensor], weight_BL: Tensor
     return (loss_BL * weight_BL).sum() / weight_BL.sum()
 
 
-class LesionHeads(nn.Module):
+class ReadOuts(nn.Module):
     """Linear read-outs of the vision features, thrown away after training: without them lesions stay unseen."""
 
     def __init__(self, hidden_size: int, num_image_tokens: int) -> None:
         super().__init__()
         self.pooled_sizes = (len(FINDINGS), len(SIZES), len(COUNTS) + 1)
-        self.placed_sizes = (*self.pooled_sizes, len(SIDES))
+        self.placed_sizes = (*self.pooled_sizes, len(SIDES), len(ANATOMIES))
         self.pooled = nn.Linear(hidden_size, sum(self.pooled_sizes))
         self.placed = nn.Linear(hidden_size * num_image_tokens, sum(self.placed_sizes))
 
     def loss(self, features_BKH: Tensor, states: Sequence[PhantomState]) -> Tensor:
-        """Summed cross-entropy of finding, size, count (twice) and side."""
+        """Summed cross-entropy of finding, size, count (twice), side and anatomy."""
         finding = torch.tensor([FINDINGS.index(state.finding) for state in states])
         size = torch.tensor([SIZES.index(state.size) for state in states])
         count = torch.tensor([state.count for state in states])
         side = torch.tensor([IGNORED if state.side is None else SIDES.index(state.side) for state in states])
+        anatomy = torch.tensor([ANATOMIES.index(state.anatomy) for state in states])
         pooled = self.pooled(features_BKH.mean(1)).split(self.pooled_sizes, 1)
         placed = self.placed(features_BKH.flatten(1)).split(self.placed_sizes, 1)
-        labels = (finding, size, count, side)
+        labels = (finding, size, count, side, anatomy)
         terms = [cross_entropy(logits, label) for logits, label in zip(pooled, labels[:3], strict=True)]
         terms += [
             cross_entropy(logits, label, ignore_index=IGNORED) for logits, label in zip(placed, labels, strict=True)
@@ -206,7 +206,7 @@ class WarmStart:
         chosen = torch.randperm(len(sampled), generator=torch.Generator().manual_seed(0))[:30_000]
         whitened_patches(self.model, sampled[chosen])
         torch.manual_seed(curriculum.seed)
-        self.heads = LesionHeads(shape.hidden_size, self.lesson.num_image_tokens)
+        self.heads = ReadOuts(shape.hidden_size, self.lesson.num_image_tokens)
         self._order: list[int] = []
 
     def draw_images(self, count: int) -> tuple[Tensor, list[PhantomState], list[str]]:

@@ -9,6 +9,7 @@ from medr1.data.phantom.nuisance import NUISANCE, NuisanceRange
 from medr1.data.phantom.questions import QUESTIONS, QuestionKind
 from medr1.data.phantom.sheet import contact_sheet
 from medr1.data.phantom.state import PhantomState
+from medr1.data.phantom.write import write_phantoms
 
 __all__ = [
     "NUISANCE",
@@ -23,4 +24,5 @@ __all__ = [
     "draw",
     "generate",
     "phantom",
+    "write_phantoms",
 ]

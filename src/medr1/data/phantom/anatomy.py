@@ -57,9 +57,8 @@ def ct_abdomen(c: Canvas) -> Picture:
     picture += 0.13 * ellipse(c, 0.62, 0.0, 0.15, 0.32, angle=-0.3)
     for side in SIDES:
         x, y = side * (0.4 + c.jitter(0.03)), 0.36 + c.jitter(0.03)
-        picture += 0.25 * ellipse(c, x, y, 0.15, 0.2, angle=0.3 * side) - 0.2 * ellipse(
-            c, x - side * 0.05, y, 0.06, 0.1
-        )
+        picture += 0.25 * ellipse(c, x, y, 0.15, 0.2, angle=0.3 * side)
+        picture -= 0.2 * ellipse(c, x - side * 0.05, y, 0.06, 0.1)
     gas = c.rng.uniform((0.0, -0.55), (0.5, -0.2), (4, 2))
     picture -= 0.35 * inside(nearest(c, gas) - 0.09)
     return picture
@@ -81,7 +80,7 @@ def mri_brain(c: Canvas) -> Picture:
 def mri_knee(c: Canvas) -> Picture:
     """Thigh bone above, shin bone below, dark cartilage and menisci in the gap, the kneecap in front."""
     gap = c.jitter(0.04)
-    picture = 0.08 + 0.14 * ellipse(c, 0, 0, 0.92, 1.6) + 0.0 * c.y
+    picture = 0.08 + 0.14 * ellipse(c, 0, 0, 0.92, 1.6)
     femur = np.maximum(capsule(c, (0.05, -1.4), (0.05, -0.6), 0.36), ellipse(c, 0.05, -0.34 + gap, 0.56, 0.3))
     tibia = np.maximum(capsule(c, (0.05, 1.4), (0.05, 0.7), 0.36), ellipse(c, 0.05, 0.42 + gap, 0.56, 0.24))
     marrow = np.maximum(femur, tibia)
@@ -96,14 +95,12 @@ def mri_knee(c: Canvas) -> Picture:
 
 def radiograph_ribs(c: Canvas) -> Picture:
     """Dark lung fields crossed by arched ribs, the spine, the shadow of the heart, the dome of the diaphragm."""
-    picture = 0.55 + 0.0 * c.x * c.y
     lungs = ellipse(c, -0.43, -0.08, 0.36, 0.75, edge=0.15) + ellipse(c, 0.43, -0.08, 0.36, 0.75, edge=0.15)
-    picture = picture - 0.4 * np.clip(lungs, 0, 1)
+    picture = 0.55 - 0.4 * np.clip(lungs, 0, 1)
     arch = c.y - 0.45 * np.abs(c.x) ** 1.5
     spacing, phase = 0.27 + c.jitter(0.02), c.jitter(0.1)
-    picture += (
-        0.16 * np.clip(np.cos((arch + phase) * np.float32(2 * np.pi / spacing)) - 0.1, 0, 1) * (np.abs(c.x) < 0.85)
-    )
+    bars = np.clip(np.cos((arch + phase) * np.float32(2 * np.pi / spacing)) - 0.1, 0, 1)
+    picture += 0.16 * bars * (np.abs(c.x) < 0.85)
     picture += 0.14 * band(c.x, 0.1) + 0.25 * ellipse(c, 0.14, 0.3 + c.jitter(), 0.3, 0.3, edge=0.15)
     for side in SIDES:
         picture += 0.22 * ellipse(c, side * 0.5, 0.95, 0.5, 0.35, edge=0.1)
@@ -114,8 +111,8 @@ def radiograph_ribs(c: Canvas) -> Picture:
 FINGERS = ((-0.75, 0.1), (-0.42, -0.6), (-0.1, -0.8), (0.22, -0.7), (0.52, -0.38))
 """Tips (x, y) of the fingers, thumb first."""
 WRIST = (-0.08, 0.85)
-KNUCKLE = 0.45
-"""Where along the way from wrist to tip the finger leaves the palm."""
+JOINTS, JOINT_GAP = (0.55, 0.8), 0.022
+"""Gaps between the bones, and half their width, as shares of the way from the wrist to the tip."""
 
 
 def radiograph_hand(c: Canvas) -> Picture:
@@ -129,9 +126,9 @@ def radiograph_hand(c: Canvas) -> Picture:
         flesh = np.maximum(flesh, capsule(c, base, (tip_x, tip_y), 0.115))
         stroke = capsule(c, base, (tip_x, tip_y), 0.05, edge=0.04)
         progress = ((c.x - WRIST[0]) * way_x + (c.y - WRIST[1]) * way_y) / (way_x**2 + way_y**2)
-        joints = np.abs(progress - 0.55) < 0.022
-        joints |= np.abs(progress - 0.8) < 0.022
-        bones = np.maximum(bones, stroke * ~joints)
+        for joint in JOINTS:
+            stroke = stroke * (np.abs(progress - joint) >= JOINT_GAP)
+        bones = np.maximum(bones, stroke)
     carpus = np.array([[-0.22, 0.72], [-0.06, 0.7], [0.1, 0.72], [-0.15, 0.86], [0.03, 0.86]])
     bones = np.maximum(bones, inside(nearest(c, carpus) - 0.07, 0.04))
     return 0.08 + 0.22 * flesh + 0.4 * bones
@@ -194,7 +191,7 @@ def dermoscopy_nail(c: Canvas) -> Picture:
     """A nail plate with lengthwise ridges, the pale crescent at its root, the folds of skin around."""
     plate = ellipse(c, 0, -0.1, 0.68, 0.85)
     lunula = ellipse(c, 0, 0.55, 0.48, 0.3) * plate
-    ridges = np.sin(c.x * np.float32(34 + c.jitter(4)) + c.jitter(3)) + 0.0 * c.y
+    ridges = np.sin(c.x * np.float32(34 + c.jitter(4)) + c.jitter(3))
     skin = 0.32 + 0.04 * smooth_noise(c, 14) + 0.04 * np.sin(26 * np.sqrt(c.x**2 + (c.y + 0.1) ** 2))
     fold = plate * (1 - plate) * 4
     return skin * (1 - plate) + plate * (0.5 + 0.05 * ridges) + 0.15 * lunula - 0.25 * fold

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,8 +17,13 @@ from transformers import (
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.processing_utils import ProcessorMixin
 
-from medr1.models.loading import PROCESSORS, image_only
+from medr1.models.loading import PROCESSORS, image_only, save_processor
 from medr1.models.tiny.circuits import look_back_heads, option_lookup
+from medr1.models.tiny.tokenizer import train_tokenizer
+
+
+FAMILIES = ("qwen2_5_vl", "qwen2_vl")
+"""Families that there is a tiny model of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +63,13 @@ def build_model(shape: TinyShape, tokenizer: Any, *, seed: int = 0) -> PreTraine
         look_back_heads(model, theta=shape.rope_theta)
         option_lookup(model, theta=shape.rope_theta)
     return model.eval()
+
+
+def save_random(shape: TinyShape, folder: str | Path, *, seed: int = 0) -> None:
+    """Write an untrained tiny model with its processor, in the ordinary checkpoint layout."""
+    tokenizer = train_tokenizer()
+    build_model(shape, tokenizer, seed=seed).save_pretrained(folder)
+    save_processor(build_processor(shape, tokenizer), shape.family, folder)
 
 
 def _random_model(shape: TinyShape, tokenizer: Any) -> PreTrainedModel:

@@ -1,0 +1,65 @@
+# `make demo` and `make test` work from a bare clone with Python >= 3.11: both build .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+PYTEST := $(BIN)/python -m pytest
+
+# Idle OpenMP threads sleep instead of spinning: on few cores spinning ones slow each other down.
+export OMP_WAIT_POLICY := PASSIVE
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-slow check format docs constraints clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
+
+install: $(INSTALLED) ## create .venv with the tested versions
+
+# The whole tool chain is pinned, so pip has nothing to search; Python compiles the few modules that are used by itself.
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else \
+	  "medr1 needs Python 3.11 or newer; name one: make PYTHON=python3.12 install")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install ## the whole pipeline on drawn phantoms, offline, into runs/demo
+	$(BIN)/medr1 demo --out runs/demo
+
+# One thread per worker: the models of the tests are too small to share a matrix product.
+test: install ## unit, contract, parity and invariant tests and doctests
+	OMP_NUM_THREADS=1 $(PYTEST) -m "not slow" --numprocesses logical --maxprocesses 8
+
+test-slow: install ## the tests that train: minutes each
+	OMP_NUM_THREADS=1 $(PYTEST) -m slow --numprocesses logical --maxprocesses 8
+
+check: install ## lint, format, types, import layers, generated docs
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
+	@if [ -f docs/cli.md ]; then $(BIN)/python -m medr1.cli.docs | diff -u docs/cli.md - || \
+	  { echo 'docs/cli.md is out of date; run: make docs' >&2; exit 1; }; fi
+
+format: install ## sort imports, mend what ruff can mend, format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: install ## write docs/cli.md from the commands' own help
+	$(BIN)/python -m medr1.cli.docs > docs/cli.md.new
+	mv docs/cli.md.new docs/cli.md
+
+# PyTorch keeps its pin: it is the one package whose version decides which builds a machine can take; move it by hand.
+constraints: ## pin the newest versions that pyproject.toml allows
+	rm -rf build/pins && $(PYTHON) -m venv build/pins
+	build/pins/bin/python -m pip install --quiet --editable '.[dev]' "$$(grep '^torch==' constraints.txt)"
+	grep '^#' constraints.txt > build/constraints.txt
+	build/pins/bin/python -m pip freeze --all --exclude pip --exclude-editable \
+	  | sed 's/+.*//' | grep -viE '^(nvidia|cuda|triton)' | LC_ALL=C sort -f >> build/constraints.txt
+	mv build/constraints.txt constraints.txt
+	rm -rf build/pins
+
+clean: ## remove what the other targets made, except runs/
+	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

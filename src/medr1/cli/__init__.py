@@ -1,0 +1,54 @@
+"""The command line: `medr1`. One file per command group; each parses, calls and prints.
+
+Heavy imports stay inside the commands, so that `medr1 --help` answers at once.
+"""
+
+import os
+import sys
+
+import typer
+
+from medr1 import __version__
+from medr1.cli.data import app as data_app
+from medr1.cli.demo import demo_command
+from medr1.cli.evaluate import evaluate_command
+from medr1.cli.models import app as models_app
+from medr1.cli.train import app as train_app
+from medr1.errors import MedR1Error
+
+app = typer.Typer(
+    help="Train, evaluate and stress-test vision-language models that reason about medical images.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.add_typer(data_app, name="data")
+app.add_typer(models_app, name="models")
+app.add_typer(train_app, name="train")
+app.command("eval")(evaluate_command)
+app.command("demo")(demo_command)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"medr1 {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    # Nothing is fetched while a command runs unless it is a download; hubs are asked for by name only.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+
+
+def main() -> None:
+    """Entry point: a user's error is one line and exit code 1; a traceback is a bug of ours."""
+    try:
+        app()
+    except MedR1Error as error:
+        print(f"medr1: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)

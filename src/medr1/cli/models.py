@@ -1,0 +1,67 @@
+"""`medr1 models`: known checkpoints, and the tiny one."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+app = typer.Typer(help="List known checkpoints; copy or train the tiny model.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_models() -> None:
+    """List the checkpoints that medr1 has recipes or tests for."""
+    from medr1.models.zoo import ZOO
+
+    table = Table("name", "hub id", "what it is")
+    for name, entry in ZOO.items():
+        table.add_row(name, entry.hub_id, entry.description)
+    Console().print(table)
+
+
+@app.command()
+def tiny(
+    out: Annotated[Path, typer.Option(help="Folder to write the checkpoint to.")],
+    train: Annotated[bool, typer.Option("--train", help="Train the warm start anew (about ten minutes).")] = False,
+    random: Annotated[bool, typer.Option("--random", help="Starting weights only, untrained.")] = False,
+    family: Annotated[str, typer.Option(help="qwen2_5_vl or qwen2_vl; the shipped one is qwen2_5_vl.")] = "qwen2_5_vl",
+    seed: Annotated[int, typer.Option(help="Seed of the weights and the training.")] = 0,
+    processes: Annotated[int, typer.Option(min=1, help="Processes that draw phantoms.")] = 2,
+) -> None:
+    """Write the tiny Qwen-VL: the shipped warm start, one trained anew, or random weights."""
+    from medr1.errors import ConfigError
+    from medr1.models.tiny import WARM_START
+    from medr1.models.tiny.build import FAMILIES, TinyShape
+
+    if family not in FAMILIES:
+        raise ConfigError(f"there is no tiny model of the family {family!r}; choose one of {', '.join(FAMILIES)}")
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"{out} is not empty; name a new folder with --out")
+    shape = TinyShape(family=family)
+    if train:
+        _train(shape, out, seed, processes)
+    elif random or family != "qwen2_5_vl":
+        from medr1.models.tiny.build import save_random
+
+        save_random(shape, out, seed=seed)
+    else:
+        shutil.copytree(WARM_START, out, dirs_exist_ok=True)
+    typer.echo(f"Written: {out}")
+
+
+def _train(shape: object, out: Path, seed: int, processes: int) -> None:
+    from medr1.models.tiny.build import TinyShape
+    from medr1.train.warm_start import Curriculum, WarmStart
+
+    assert isinstance(shape, TinyShape)
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("Drawing phantoms", total=None)
+        warm_start = WarmStart(shape, Curriculum(seed=seed), processes=processes)
+        for record in warm_start.train():
+            label = f"{record['stage']}, loss {record['loss']:.2f}"
+            bar.update(task, description=label, completed=record["step"], total=record["steps"])
+        warm_start.save(out)

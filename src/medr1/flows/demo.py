@@ -1,0 +1,221 @@
+"""The demo: phantoms, a tiny Qwen2.5-VL, reinforcement learning, its blind twin, controls, a report.
+
+Every step is the command that a user would type for real data and checkpoints; finished steps are not run again.
+"""
+
+import os
+import time
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from medr1.data.colour import colour_baseline
+from medr1.data.images import open_image
+from medr1.data.phantom import write_phantoms
+from medr1.eval.compare import compare, decompose
+from medr1.eval.runner import evaluate, read_predictions
+from medr1.flows.demo_report import demo_table, write_demo_report
+from medr1.flows.trainings import Training, run_trainings
+from medr1.models.tiny import WARM_START
+from medr1.records import read_samples, write_json
+from medr1.rollout.engine import SamplingParams
+from medr1.rollout.transformers import TransformersEngine
+from medr1.stats import proportion_interval
+from medr1.types import Sample
+
+PROMPT = "bare"
+MAX_NEW_TOKENS = 12
+EVALUATION_BATCH = 96
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoSettings:
+    """What the demo runs; the defaults are the five-minute one."""
+
+    out: Path
+    num_seeds: int = 1
+    """Seeds of the reinforcement learning."""
+    shuffled: bool = False
+    """Train a further control on images shuffled between questions."""
+    workers: int | None = None
+    num_train: int = 7200
+    """Every question is seen once: 300 steps of 24."""
+    num_test: int = 960
+    num_colour: int = 3000
+    """Training images that the colour baseline is fitted on."""
+    data_seed: int = 0
+    train_arguments: tuple[str, ...] = ()
+    """Further flags for every training."""
+
+
+@dataclass(slots=True)
+class DemoRun:
+    """What the steps hand to each other."""
+
+    settings: DemoSettings
+    seconds: dict[str, float] = field(default_factory=dict)
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Results of every evaluation, by name."""
+
+    def predictions(self, name: str) -> list[Any]:
+        """Predictions of an evaluation."""
+        return read_predictions(self.settings.out / "eval" / name)
+
+
+def run_demo(settings: DemoSettings, console: Console) -> tuple[dict[str, Any], Any]:
+    """Run what is not done yet; return the summary and the table that ends it."""
+    run = DemoRun(settings)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as bar:
+        started = time.monotonic()
+        train, test = _draw(run, bar)
+        run.seconds["data"] = round(time.monotonic() - started, 1)
+        trainings = plan(settings)
+        _evaluate(run, "warm_start", WARM_START, test, (), bar)
+        tasks = {t.name: bar.add_task(f"Training: {t.name}", total=t.num_steps) for t in trainings}
+        before = time.monotonic()
+        run_trainings(
+            trainings,
+            workers=settings.workers or max(1, min(2, os.cpu_count() or 1)),
+            progress=lambda training, step: bar.update(tasks[training.name], completed=step),
+        )
+        run.seconds["training"] = round(time.monotonic() - before, 1)
+        before = time.monotonic()
+        for training in trainings:
+            controls = ("blank", "swapped") if training.name.startswith("grpo") else ()
+            _evaluate(run, training.name, training.folder / "final", test, controls, bar)
+        run.seconds["evaluation"] = round(time.monotonic() - before, 1)
+        before = time.monotonic()
+        colour = _colour_baseline(train[: settings.num_colour], test)
+        run.seconds["colour_baseline"] = round(time.monotonic() - before, 1)
+        summary = _summary(run, trainings, colour, len(test))
+        log = trainings[0].folder / "train_log.jsonl"
+        write_demo_report(settings.out / "report.html", summary, run.results, run.predictions, log, test)
+        run.seconds["total"] = summary["seconds"]["total"] = round(time.monotonic() - started, 1)
+        write_json(settings.out / "summary.json", summary)
+    return summary, demo_table(summary)
+
+
+def plan(settings: DemoSettings) -> list[Training]:
+    """The trainings of the demo: the same recipe, with real, blank and shuffled images."""
+    recipe = yaml.safe_load((Path(str(files("medr1"))) / "recipes" / "grpo" / "demo.yaml").read_text("utf-8"))
+    wanted = [("grpo", "real", 0), ("blind_twin", "blank", 0)]
+    wanted += [(f"grpo_seed{seed}", "real", seed) for seed in range(1, settings.num_seeds)]
+    wanted += [("shuffled_images", "shuffled", 0)] if settings.shuffled else []
+    return [
+        Training(
+            name=name,
+            folder=settings.out / "checkpoints" / name,
+            arguments=(
+                "grpo", "--config", "demo",
+                "--model_name_or_path", str(WARM_START),
+                "--train_data", str(settings.out / "data" / "train"),
+                "--train_images", images,
+                "--seed", str(seed),
+                *settings.train_arguments,
+            ),
+            num_steps=recipe["max_steps"],
+        )
+        for name, images, seed in wanted
+    ]  # fmt: skip
+
+
+def _draw(run: DemoRun, bar: Progress) -> tuple[list[Sample], list[Sample]]:
+    """Training and test questions, drawn where they are not there yet."""
+    settings = run.settings
+    drawn = []
+    for split, count in (("train", settings.num_train), ("test", settings.num_test)):
+        folder = settings.out / "data" / split
+        task = bar.add_task(f"Phantoms: {split}", total=count)
+        if not folder.exists():
+            write_phantoms(
+                folder,
+                split,
+                count,
+                seed=settings.data_seed,
+                processes=min(2, os.cpu_count() or 1),
+                progress=lambda done, total, task=task: bar.update(task, completed=done),
+            )
+        bar.update(task, completed=count)
+        drawn.append(list(read_samples(folder)))
+    return drawn[0], drawn[1]
+
+
+def _evaluate(
+    run: DemoRun, name: str, model: Path, test: list[Sample], controls: tuple[str, ...], bar: Progress
+) -> None:
+    """Greedy answers of a checkpoint to the test questions, and to their controls."""
+    task = bar.add_task(f"Evaluation: {name}", total=None)
+    started = time.monotonic()
+    run.results[name] = evaluate(
+        test,
+        TransformersEngine(model, dtype="float32", device="cpu", batch_size=EVALUATION_BATCH),
+        out=run.settings.out / "eval" / name,
+        prompt=PROMPT,
+        params=SamplingParams(max_new_tokens=MAX_NEW_TOKENS),
+        controls=controls,
+        batch_size=EVALUATION_BATCH,
+        seed=0,
+        arguments={"model": name},
+        progress=lambda done, total: bar.update(task, completed=done, total=total),
+    )
+    run.seconds[f"evaluation_{name}"] = round(time.monotonic() - started, 1)
+
+
+def _colour_baseline(train: list[Sample], test: list[Sample]) -> dict[str, Any]:
+    """Accuracy of a guesser that sees eighteen colour numbers and no shape."""
+    images = [[np.asarray(open_image(sample.images[0])) for sample in samples] for samples in (train, test)]
+    hits = colour_baseline(images[0], train, images[1], test).tolist()
+    interval = proportion_interval(hits, [sample.group for sample in test])
+    return {"accuracy": sum(hits) / len(hits), "ci95": [interval.lo, interval.hi]}
+
+
+def _summary(run: DemoRun, trainings: list[Training], colour: dict[str, Any], n_test: int) -> dict[str, Any]:
+    """What `summary.json` holds; shares from 0 to 1."""
+    results, warm = run.results, run.predictions("warm_start")
+    seeds = [training.name for training in trainings if training.name.startswith("grpo")]
+    compared = {training.name: compare(warm, run.predictions(training.name)) for training in trainings}
+    main = results["grpo"]
+    return {
+        "n_test": n_test,
+        "chance": main["chance"],
+        "colour_baseline": colour,
+        "warm_start_checkpoint": "shipped",
+        "warm_start": _score(results["warm_start"]),
+        "grpo": _score(main),
+        "gain": compared["grpo"]["difference"],
+        "mcnemar_p": compared["grpo"]["mcnemar_p"],
+        "blank_accuracy": main["blind"]["blank_image"],
+        "swapped_accuracy": main["blind"]["swapped_image"],
+        "follows_swapped_image": main["controls"]["swapped"].get("follows"),
+        "blind_twin": _score(results["blind_twin"]) | {"gain": compared["blind_twin"]["difference"]},
+        "seeds": {
+            name: _score(results[name])
+            | {
+                "gain": compared[name]["difference"],
+                "mcnemar_p": compared[name]["mcnemar_p"],
+                "blank_accuracy": results[name]["blind"]["blank_image"],
+                "swapped_accuracy": results[name]["blind"]["swapped_image"],
+                "by_task": results[name]["by_task"],
+            }
+            for name in seeds
+        },
+        "shuffled_images": (
+            _score(results["shuffled_images"]) | {"gain": compared["shuffled_images"]["difference"]}
+            if "shuffled_images" in results
+            else None
+        ),
+        "by_task": {"warm_start": results["warm_start"]["by_task"], "grpo": main["by_task"]},
+        "decomposition": decompose(warm, run.predictions("grpo")),
+        "seconds": run.seconds,
+    }
+
+
+def _score(results: dict[str, Any]) -> dict[str, Any]:
+    return {"accuracy": results["accuracy"], "ci95": results["ci95"]}

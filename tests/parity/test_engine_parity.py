@@ -1,0 +1,107 @@
+"""The shared-prefix engine equals transformers' `generate`, and does not depend on what is in the batch."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from medr1.data.images import open_image
+from medr1.prompts import PROMPTS, render
+from medr1.rollout.engine import Request, SamplingParams
+from medr1.rollout.sampler import pick, uniform_numbers
+from medr1.rollout.transformers import TransformersEngine, end_token_ids, image_token_ids
+from medr1.types import Sample
+
+
+def requests_for(samples: Sequence[Sample]) -> list[Request]:
+    return [
+        Request(
+            key=sample.id,
+            text=render(PROMPTS["bare"], sample),
+            images=tuple(open_image(ref) for ref in sample.images),
+        )
+        for sample in samples
+    ]
+
+
+def reference(engine: TransformersEngine, request: Request, params: SamplingParams) -> list[int]:
+    """One prompt through the stock processor and the stock `generate`."""
+    inputs = engine.processor(
+        text=[engine.chat_text(request)], images=list(request.images) or None, return_tensors="pt"
+    )
+    eos = end_token_ids(engine.model, engine.tokenizer)
+    output = engine.model.generate(
+        **inputs,
+        max_new_tokens=params.max_new_tokens,
+        do_sample=False,
+        repetition_penalty=params.repetition_penalty,
+        suppress_tokens=image_token_ids(engine.tokenizer),
+        eos_token_id=eos,
+        pad_token_id=engine.tokenizer.pad_token_id,
+    )
+    return output[0, inputs["input_ids"].shape[1] :].tolist()
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl"])
+@pytest.mark.parametrize("repetition_penalty", [1.0, 1.3])
+def test_greedy_equals_generate_at_any_batch_size(
+    checkpoints: dict[str, Path], questions: list[Sample], family: str, repetition_penalty: float
+) -> None:
+    params = SamplingParams(max_new_tokens=20, repetition_penalty=repetition_penalty)
+    requests = requests_for(questions)
+    engine = TransformersEngine(checkpoints[family], dtype="float32", device="cpu")
+    expected = [reference(engine, request, params) for request in requests]
+    assert len({tuple(ids) for ids in expected}) > 3, "the answers do not depend on the question"
+    for batch_size in (1, 3, 16):
+        engine.batch_size = batch_size
+        drawn = engine.generate(requests, params)
+        assert [list(completions[0].token_ids) for completions in drawn] == expected
+
+
+def test_the_answer_depends_on_the_image(checkpoints: dict[str, Path], questions: list[Sample]) -> None:
+    engine = TransformersEngine(checkpoints["qwen2_5_vl"], dtype="float32", device="cpu")
+    seen = requests_for(questions)[0]
+    black = Request(key=seen.key, text=seen.text, images=(Image.new("RGB", seen.images[0].size),))
+    params = SamplingParams(max_new_tokens=20, temperature=1.0)
+    with_image, without = engine.generate([seen, black], params)
+    assert with_image[0].logprobs != without[0].logprobs
+
+
+def test_samples_do_not_depend_on_the_batch(checkpoints: dict[str, Path], questions: list[Sample]) -> None:
+    params = SamplingParams(max_new_tokens=16, temperature=1.0, num_draws=3, seed=5)
+    requests = requests_for(questions)
+    engine = TransformersEngine(checkpoints["qwen2_5_vl"], dtype="float32", device="cpu", batch_size=100)
+    together = engine.generate(requests, params)
+    engine.batch_size = 1
+    alone = [engine.generate([request], params)[0] for request in reversed(requests)][::-1]
+    assert [[c.token_ids for c in draws] for draws in together] == [[c.token_ids for c in draws] for draws in alone]
+    assert len({draws[0].token_ids for draws in together} | {draws[1].token_ids for draws in together}) > 10
+    other = engine.generate(requests[:1], SamplingParams(max_new_tokens=16, temperature=1.0, num_draws=3, seed=6))
+    assert [c.token_ids for c in other[0]] != [c.token_ids for c in together[0]]
+
+
+def test_logprobs_are_those_of_the_model(checkpoints: dict[str, Path], questions: list[Sample]) -> None:
+    engine = TransformersEngine(checkpoints["qwen2_5_vl"], dtype="float32", device="cpu")
+    request = requests_for(questions)[0]
+    completion = engine.generate([request], SamplingParams(max_new_tokens=10, temperature=0.8, seed=1))[0][0]
+    inputs = engine.processor(text=[engine.chat_text(request)], images=list(request.images), return_tensors="pt")
+    tail = torch.tensor([completion.token_ids])
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], tail], 1)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(tail)], 1)
+    with torch.no_grad():
+        logits = engine.model(**inputs).logits[0, -tail.shape[1] - 1 : -1]
+    logits[:, image_token_ids(engine.tokenizer)] = -torch.inf
+    expected = (logits / 0.8).log_softmax(-1).gather(1, tail[0][:, None])[:, 0]
+    torch.testing.assert_close(torch.tensor(completion.logprobs), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_pick_follows_the_distribution() -> None:
+    logits = torch.tensor([0.0, 1.0, 2.0, -torch.inf]).repeat(20_000, 1)
+    uniform = torch.from_numpy(uniform_numbers(0, "distribution", 20_000))
+    counts = torch.bincount(pick(logits, uniform), minlength=4) / 20_000
+    torch.testing.assert_close(counts, logits[0].softmax(-1), rtol=0, atol=0.012)
+    assert pick(logits[:1], torch.tensor([0.0])) == 0
+    assert pick(logits[:1], torch.tensor([1.0 - 1e-16])) == 2, "a token without probability is never drawn"
