@@ -32,7 +32,7 @@ test: install ## unit, contract, parity and invariant tests and doctests
 	OMP_NUM_THREADS=1 $(PYTEST) -m "not slow" --numprocesses logical --maxprocesses 8
 
 test-slow: install ## the tests that train: minutes each
-	OMP_NUM_THREADS=1 $(PYTEST) -m slow --numprocesses logical --maxprocesses 8
+	OMP_NUM_THREADS=1 $(PYTEST) tests -m slow --numprocesses logical --maxprocesses 8
 
 check: install ## lint, format, types, import layers, generated docs
 	$(BIN)/ruff check

@@ -1,12 +1,17 @@
 """Fixtures that every tier shares."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # import mode importlib leaves the path alone
+pytest_plugins = ["tiny_models"]
+
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # two OpenMP threads that spin on two cores slow each other down
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("COLUMNS", "200")  # tables with long temporary paths would wrap
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 REPOSITORY = Path(__file__).resolve().parent.parent

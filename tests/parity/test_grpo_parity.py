@@ -21,7 +21,9 @@ GENERATIONS = 4
 
 def make_trainer(folder: Path, samples: list[Sample], output: Path, **changes: Any) -> SharedPrefixGRPOTrainer:
     """A trainer in float32 without dropout whose rewards differ between completions."""
-    lora = LoraConfig(r=4, lora_dropout=0.0, target_modules=["q_proj", "v_proj"]) if changes.pop("lora", False) else None
+    lora = (
+        LoraConfig(r=4, lora_dropout=0.0, target_modules=["q_proj", "v_proj"]) if changes.pop("lora", False) else None
+    )
     attention = changes.pop("attn_implementation", "sdpa")
     settings = dict(
         output_dir=str(output),
@@ -114,9 +116,7 @@ def test_loss_and_gradient_equal_the_parent(
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.04])
-@pytest.mark.parametrize(
-    "loss_type", ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo"]
-)
+@pytest.mark.parametrize("loss_type", ["grpo", "bnpo", "dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo"])
 def test_every_loss_type(
     checkpoints: dict[str, Path], questions: list[Sample], tmp_path: Path, loss_type: str, beta: float
 ) -> None:

@@ -16,7 +16,9 @@ def demo_command(
     shuffled: Annotated[
         bool, typer.Option("--shuffled", help="Train a further control on images shuffled between questions.")
     ] = False,
-    workers: Annotated[int | None, typer.Option(min=1, help="Trainings that run at once; default: one per two cores' worth.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Trainings that run at once; default: one per two cores' worth.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary.json instead of the table.")] = False,
 ) -> None:
     """Draw phantoms, train a tiny Qwen2.5-VL to look at them, test it against its blind twin, write a report."""

@@ -36,7 +36,7 @@ class Dtype(StrEnum):
 
 
 def evaluate_command(
-    model: Annotated[str, typer.Argument(help="Checkpoint: a folder in Hugging Face layout, or a name on the hub.")],
+    model: Annotated[str, typer.Argument(help="Checkpoint: a folder, a name of `medr1 models list`, or a hub name.")],
     data: Annotated[Path, typer.Option(help="Samples: a folder that `medr1 data` wrote, or a parquet file.")],
     out: Annotated[Path, typer.Option(help="Folder for predictions.jsonl, results.json and manifest.json.")],
     prompt: Annotated[str, typer.Option(help="Prompt template by name.")] = "think",

@@ -12,7 +12,7 @@ PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_optio
 
 @app.command(context_settings=PASS_ON)
 def grpo(context: typer.Context) -> None:
-    """Reinforcement learning with verifiable rewards. `--config NAME` takes a recipe; every flag of GRPOConfig works."""
+    """Reinforcement learning with verifiable rewards. `--config` takes a recipe; every flag of GRPOConfig works."""
     from trl import GRPOConfig
 
     from medr1.train.arguments import GRPOArguments, ModelArguments

@@ -23,6 +23,7 @@ def compare(base: Sequence[Prediction], other: Sequence[Prediction]) -> dict[str
     `mcnemar_p` takes questions as independent; the interval of the difference is clustered by image where they are not.
     Raises `DataError` where the runs have no sample in common.
     """
+    base, other = _originals(base), _originals(other)
     before, after, groups = paired_hits(base, other)
     if not groups:
         raise DataError("the two runs have no sample in common; compare runs on the same data")
@@ -39,6 +40,11 @@ def compare(base: Sequence[Prediction], other: Sequence[Prediction]) -> dict[str
         "only_in_base": len(base) - len(groups),
         "only_in_other": len(other) - len(groups),
     }
+
+
+def _originals(predictions: Sequence[Prediction]) -> list[Prediction]:
+    """Those on the images as they are: a control of one run must not be compared with an original of the other."""
+    return [prediction for prediction in predictions if prediction.variant == ""]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +70,7 @@ def decompose(base: Sequence[Prediction], other: Sequence[Prediction]) -> dict[s
     Each stage gets its Shapley value: the change of accuracy when its shares go from those of `base` to those of
     `other`, averaged over the orders in which the stages can change. The three parts add up to the gain exactly.
     """
+    base, other = _originals(base), _originals(other)
     before, after = chain(base), chain(other)
     fields = {"format": ("readable",), "finding": ("named",), "letter": ("right_if_named", "right_if_not")}
     parts = dict.fromkeys(STAGES, 0.0)

@@ -64,8 +64,8 @@ class DemoRun:
     """Results of every evaluation, by name."""
 
     def predictions(self, name: str) -> list[Any]:
-        """Predictions of an evaluation."""
-        return read_predictions(self.settings.out / "eval" / name)
+        """Predictions of an evaluation on the images as they are."""
+        return [p for p in read_predictions(self.settings.out / "eval" / name) if p.variant == ""]
 
 
 def run_demo(settings: DemoSettings, console: Console) -> tuple[dict[str, Any], Any]:

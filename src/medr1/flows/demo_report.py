@@ -15,6 +15,7 @@ from medr1.report.tables import Table, all_tables, comparison, percent, with_int
 from medr1.types import Prediction, Sample
 
 GALLERY_RIGHT, GALLERY_WRONG = 10, 6
+LABELS = ("warm start", "after GRPO")
 
 INTRO = (
     "A real Qwen2.5-VL with about a million parameters answered multiple-choice questions about procedurally drawn "
@@ -28,14 +29,14 @@ INTRO = (
 def demo_table(summary: Mapping[str, Any]) -> Table:
     """The table that ends the demo."""
     rows = [("chance", percent(summary["chance"]), "")]
-    rows.append(("colour statistics, no shapes", with_interval(summary["colour_baseline"]), ""))
+    rows.append(("colour statistics", with_interval(summary["colour_baseline"]), ""))
     rows.append(("warm start", with_interval(summary["warm_start"]), ""))
     for name, scores in summary["seeds"].items():
         rows.append((name, with_interval(scores), with_interval(scores["gain"], "value")))
         rows.append(("    with a blank image", percent(scores["blank_accuracy"]), ""))
-        rows.append(("    with a swapped image, original answer", percent(scores["swapped_accuracy"]), ""))
+        rows.append(("    with a swapped image", percent(scores["swapped_accuracy"]), ""))
     rows.append(
-        ("blind twin (trained on grey)", *(_with_gain(summary["blind_twin"]))),
+        ("blind twin", *(_with_gain(summary["blind_twin"]))),
     )
     if summary["shuffled_images"] is not None:
         rows.append(("trained on shuffled images", *(_with_gain(summary["shuffled_images"]))))
@@ -43,7 +44,7 @@ def demo_table(summary: Mapping[str, Any]) -> Table:
         f"n = {summary['n_test']}; exact McNemar p against the warm start {summary['mcnemar_p']:.1e}; "
         f"{summary['seconds'].get('total', 0):.0f} seconds."
     )
-    columns = ("", "accuracy, % [95 % interval]", "gain over the warm start, points")
+    columns = ("", "accuracy [95 %]", "gain, points [95 %]")
     return Table(title="Demo", columns=columns, rows=rows, note=note)
 
 
@@ -66,34 +67,12 @@ def write_demo_report(
         predictions: gives those of an evaluation.
         log: `train_log.jsonl` of the main training.
     """
-    warm, main = results["warm_start"], results["grpo"]
-    labels = ("warm start", "after GRPO")
-    figures = {
-        "Training": (
-            plots.training_curves(read_jsonl(log)),
-            "Rewards and completion length of the sampled training completions. Thin: every step; thick: running mean.",
-        ),
-        "Before and after": (
-            plots.before_after(warm, main, "by_task", labels),
-            "Greedy accuracy on the test images by task. Whiskers: 95 % intervals; dashes: chance.",
-        ),
-        "Does it look?": (
-            plots.control_bars({"after GRPO": main, "blind twin": results["blind_twin"]}),
-            "With a blank image an honest model falls to chance; with the image of another question it answers what "
-            "that image shows.",
-        ),
-        "Where the gain came from": (
-            plots.decomposition_bars(summary["decomposition"], labels),
-            "A right answer needs a readable format, the right finding in the thinking, and the letter that belongs "
-            "to it.",
-        ),
-        "Modality by task": (
-            plots.heat_map(main["by_modality_and_task"]),
-            "Accuracy after GRPO; cells with few questions are grey.",
-        ),
-    }
     answers = predictions("grpo")
-    tables = [demo_table(summary), comparison(compare(predictions("warm_start"), answers), labels), *all_tables(main)[1:]]
+    tables = [
+        demo_table(summary),
+        comparison(compare(predictions("warm_start"), answers), LABELS),
+        *all_tables(results["grpo"])[1:],
+    ]
     manifest = {
         "training": read_json(log.parent / "manifest.json"),
         "evaluation": read_json(path.parent / "eval" / "grpo" / "manifest.json"),
@@ -105,10 +84,7 @@ def write_demo_report(
             title="medr1 demo: a tiny model learns to look",
             intro=INTRO,
             headline=_headline(summary),
-            figures=[
-                FigureItem(title=title, caption=caption, image=plots.to_svg(figure))
-                for title, (figure, caption) in figures.items()
-            ],
+            figures=_figures(summary, results, read_jsonl(log)),
             tables=tables,
             gallery=_gallery(answers, test),
             manifest=manifest,
@@ -116,13 +92,48 @@ def write_demo_report(
     )
 
 
+def _figures(
+    summary: Mapping[str, Any], results: Mapping[str, Mapping[str, Any]], log: Sequence[Mapping[str, Any]]
+) -> list[FigureItem]:
+    """The plots, each with what to read from it."""
+    warm, main = results["warm_start"], results["grpo"]
+    figures = {
+        "Training": (
+            plots.training_curves(log),
+            "Rewards and completion length of the sampled training completions. Thin: every step; thick: running mean.",
+        ),
+        "Before and after": (
+            plots.before_after(warm, main, "by_task", LABELS),
+            "Greedy accuracy on the test images by task. Whiskers: 95 % intervals; dashes: chance.",
+        ),
+        "Does it look?": (
+            plots.control_bars({"after GRPO": main, "blind twin": results["blind_twin"]}),
+            "With a blank image an honest model falls to chance; with the image of another question it answers what "
+            "that image shows.",
+        ),
+        "Where the gain came from": (
+            plots.decomposition_bars(summary["decomposition"], LABELS),
+            "A right answer needs a readable format, the right finding in the thinking, and the letter that belongs "
+            "to it.",
+        ),
+        "Modality by task": (
+            plots.heat_map(main["by_modality_and_task"]),
+            "Accuracy after GRPO; cells with few questions are grey.",
+        ),
+    }
+    return [
+        FigureItem(title=title, caption=caption, image=plots.to_svg(figure))
+        for title, (figure, caption) in figures.items()
+    ]
+
+
 def _headline(summary: Mapping[str, Any]) -> list[Fact]:
-    gain = summary["gain"]
+    gain, before = summary["gain"], percent(summary["warm_start"]["accuracy"])
     return [
         Fact(
             label="accuracy",
             value=f"{percent(summary['grpo']['accuracy'])} %",
-            note=f"95 % interval {_interval(summary['grpo'])}; warm start {percent(summary['warm_start']['accuracy'])} %",
+            note=f"95 % interval {_interval(summary['grpo'])}; warm start {before} %",
         ),
         Fact(
             label="gain by GRPO",
@@ -159,9 +170,8 @@ def _interval(scores: Mapping[str, Any]) -> str:
 def _gallery(answers: Sequence[Prediction], test: Sequence[Sample]) -> list[GalleryItem]:
     """The first right and wrong answers, in the order of the test set, one question kind after another."""
     samples = {sample.id: sample for sample in test}
-    originals = [answer for answer in answers if answer.variant == ""]
-    right = _spread([a for a in originals if is_right(a)], samples, GALLERY_RIGHT)
-    wrong = _spread([a for a in originals if not is_right(a)], samples, GALLERY_WRONG)
+    right = _spread([a for a in answers if is_right(a)], samples, GALLERY_RIGHT)
+    wrong = _spread([a for a in answers if not is_right(a)], samples, GALLERY_WRONG)
     return [
         GalleryItem(
             image=png_bytes(open_image(samples[answer.id].images[0])),

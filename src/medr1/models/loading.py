@@ -6,11 +6,15 @@ a resize, so `image_backend` names the one in use for every manifest.
 """
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from transformers import (
     AutoModelForImageTextToText,
     AutoProcessor,
@@ -25,6 +29,7 @@ from transformers.processing_utils import ProcessorMixin
 from transformers.utils import is_torchvision_available
 
 from medr1.errors import ModelError
+from medr1.models.zoo import ZOO
 
 PROCESSORS: dict[str, type[ProcessorMixin]] = {
     "qwen2_vl": Qwen2VLProcessor,
@@ -33,24 +38,44 @@ PROCESSORS: dict[str, type[ProcessorMixin]] = {
 }
 """Model families that medr1 knows, by the `model_type` of their configuration."""
 
-# What the processor needs to know about videos when another tool, with torchvision, opens a checkpoint that was
-# written here without it.
-VIDEO_PROCESSOR_TYPE = {
-    "qwen2_vl": "Qwen2VLVideoProcessor",
-    "qwen2_5_vl": "Qwen2VLVideoProcessor",
-    "qwen3_vl": "Qwen3VLVideoProcessor",
+VIDEO_PROCESSORS: dict[type[ProcessorMixin], str] = {
+    Qwen2VLProcessor: "Qwen2VLVideoProcessor",
+    Qwen2_5_VLProcessor: "Qwen2VLVideoProcessor",
+    Qwen3VLProcessor: "Qwen3VLVideoProcessor",
 }
+IMAGE_AND_VIDEO_SETTINGS = ("patch_size", "temporal_patch_size", "merge_size", "image_mean", "image_std", "size")
 
 
-def model_type(folder: str | Path) -> str:
-    """Family of a checkpoint folder, from its `config.json`.
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
+"""What is fetched of a repository: weights as safetensors only, and no code."""
+
+
+def locate(model: str | Path) -> Path:
+    """Folder of a checkpoint: a path, a short name of the zoo, or a name on the hub, fetched when it is not cached.
 
     Raises:
-        ModelError: the folder is not there, is no checkpoint, or holds a family that medr1 does not know.
+        ModelError: there is neither such a folder nor such a repository within reach.
     """
-    config_file = Path(folder) / "config.json"
-    if not Path(folder).is_dir():
-        raise ModelError(f"{folder} is no folder; download a checkpoint or name one that is there")
+    if Path(model).is_dir():
+        return Path(model)
+    name = ZOO[str(model)].hub_id if str(model) in ZOO else str(model)
+    if not HUB_NAME.fullmatch(name):
+        raise ModelError(f"{model} is no folder; name a checkpoint folder, a hub name or one of {', '.join(ZOO)}")
+    try:
+        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(f"{model} is no folder, and the hub did not give it ({type(error).__name__})") from error
+
+
+def model_type(model: str | Path) -> str:
+    """Family of a checkpoint, from its `config.json`.
+
+    Raises:
+        ModelError: it is not there, is no checkpoint, or holds a family that medr1 does not know.
+    """
+    folder = locate(model)
+    config_file = folder / "config.json"
     try:
         config = json.loads(config_file.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -71,7 +96,8 @@ def image_only(processor_class: type[ProcessorMixin]) -> type[ProcessorMixin]:
     transformers has video processors on torchvision only. Without it `Qwen2VLProcessor(...)` fails and
     `AutoProcessor.from_pretrained` silently returns the bare tokenizer, because the list of a processor's parts is read
     from the signature of `__init__` and the video part cannot be made. A subclass whose `__init__` has no such argument
-    has no such part; all the rest, and the class name in saved files, stays the original's.
+    has no such part. What it saves keeps the original's class name and names a video part, so that a tool that needs
+    one opens the folder too.
     """
 
     class ImageOnly(processor_class):  # type: ignore[valid-type,misc]
@@ -84,28 +110,34 @@ def image_only(processor_class: type[ProcessorMixin]) -> type[ProcessorMixin]:
                 setattr(self, f"{name}_id", tokenizer.convert_tokens_to_ids(getattr(self, name)))
             ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
 
+        def to_dict(self) -> dict[str, Any]:
+            image = self.image_processor.to_dict()
+            shared = {key: image[key] for key in IMAGE_AND_VIDEO_SETTINGS if key in image}
+            video = {"video_processor_type": VIDEO_PROCESSORS[processor_class], **shared}
+            return super().to_dict() | {"video_processor": video}
+
     ImageOnly.__name__ = processor_class.__name__
     ImageOnly.__qualname__ = processor_class.__qualname__
     return ImageOnly
 
 
-def load_processor(folder: str | Path) -> ProcessorMixin:
+def load_processor(model: str | Path) -> ProcessorMixin:
     """Processor of a checkpoint, with or without torchvision, its tokenizer padding on the left.
 
     Raises:
         ModelError: no checkpoint, or files of the processor are missing or damaged.
     """
-    family = model_type(folder)
+    family, folder = model_type(model), locate(model)
     try:
         if is_torchvision_available():
             processor = AutoProcessor.from_pretrained(folder)
         else:
-            settings = _image_processor_settings(Path(folder))
+            settings = _image_processor_settings(folder)
             tokenizer = AutoTokenizer.from_pretrained(folder)
             processor = image_only(PROCESSORS[family])(
                 image_processor=Qwen2VLImageProcessorPil(**settings),
                 tokenizer=tokenizer,
-                chat_template=_chat_template(Path(folder), tokenizer),
+                chat_template=_chat_template(folder, tokenizer),
             )
     except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
         raise ModelError(f"{folder}: the processor cannot be read ({error}); copy the checkpoint again") from error
@@ -134,23 +166,16 @@ def _chat_template(folder: Path, tokenizer: Any) -> str | None:
     return tokenizer.chat_template
 
 
-def save_processor(processor: ProcessorMixin, family: str, folder: str | Path) -> None:
-    """Write a processor so that every tool that opens a Qwen-VL folder opens it, also those that need the video part."""
+def save_checkpoint(model: PreTrainedModel, processor: ProcessorMixin, folder: str | Path) -> None:
+    """Write weights (safetensors) and processor in the layout that every tool for Qwen-VL opens."""
+    model.save_pretrained(folder)
     processor.save_pretrained(folder)
-    config_file = Path(folder) / "processor_config.json"
-    config = json.loads(config_file.read_text(encoding="utf-8"))
-    if "video_processor" not in config:
-        image = config["image_processor"]
-        shared = ("patch_size", "temporal_patch_size", "merge_size", "image_mean", "image_std", "size")
-        config["video_processor"] = {
-            "video_processor_type": VIDEO_PROCESSOR_TYPE[family],
-            **{key: image[key] for key in shared if key in image},
-        }
-        config_file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    for file in Path(folder).glob("*.safetensors"):
+        file.chmod(0o644)  # safetensors writes files that only their owner may read
 
 
 def load_model(
-    folder: str | Path,
+    model: str | Path,
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype | str = "auto",
@@ -161,14 +186,15 @@ def load_model(
     Raises:
         ModelError: no checkpoint, or its weights are missing or damaged.
     """
-    model_type(folder)
+    model_type(model)
+    folder = locate(model)
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
+        loaded = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=dtype, attn_implementation=attn_implementation, use_safetensors=True
         )
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: the weights cannot be read ({error})") from error
-    return model.to(device).eval()
+    return loaded.to(device).eval()  # type: ignore[arg-type]
 
 
 def image_backend() -> str:

@@ -28,9 +28,7 @@ def patchify(images_NHW3: np.ndarray | Tensor, image_processor: Any) -> tuple[Te
     mean, std = torch.tensor(image_processor.image_mean), torch.tensor(image_processor.image_std)
     normed = (images * image_processor.rescale_factor - mean.to(images)) / std.to(images)
     rows, columns = height // patch, width // patch
-    blocks = normed.permute(0, 3, 1, 2).reshape(
-        n, 3, rows // merge, merge, patch, columns // merge, merge, patch
-    )
+    blocks = normed.permute(0, 3, 1, 2).reshape(n, 3, rows // merge, merge, patch, columns // merge, merge, patch)
     ordered = blocks.permute(0, 2, 5, 3, 6, 1, 4, 7)  # image, block row, block column, row, column, channel, y, x
     framed = ordered.unsqueeze(6).expand(*ordered.shape[:6], frames, patch, patch)
     return framed.reshape(n * rows * columns, -1), torch.tensor([[1, rows, columns]]).repeat(n, 1)

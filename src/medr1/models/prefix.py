@@ -79,9 +79,13 @@ def encode_prompts(
         attention_mask=inputs["attention_mask"],
     )
     num_images = [len(prompt_images) for prompt_images in images]
+    grids_P: Sequence[Tensor | None] = [None] * len(images)
+    patches_P: Sequence[Tensor | None] = grids_P
     if flat:
-        grids_P = torch.split(grids, num_images)
-        patches_P = torch.split(inputs["pixel_values"], [int(grid.prod(-1).sum()) for grid in grids_P])
+        split = torch.split(grids, num_images)
+        patches = torch.split(inputs["pixel_values"], [int(grid.prod(-1).sum()) for grid in split])
+        grids_P = [grid if count else None for grid, count in zip(split, num_images, strict=True)]
+        patches_P = [rows if count else None for rows, count in zip(patches, num_images, strict=True)]
     prompts = []
     for index, mask_L in enumerate(inputs["attention_mask"].bool()):
         prompts.append(
@@ -89,8 +93,8 @@ def encode_prompts(
                 inputs["input_ids"][index][mask_L],
                 positions_APL[:, index][:, mask_L],
                 inputs["mm_token_type_ids"][index][mask_L],
-                patches_P[index] if num_images[index] else None,
-                grids_P[index] if num_images[index] else None,
+                patches_P[index],
+                grids_P[index],
             )
         )
     return prompts
@@ -141,6 +145,29 @@ class PackedGroups:
         return values_NC.masked_fill(~self.present_NC, 0)
 
 
+def plan_rows(
+    prompt_lengths: Sequence[int], group_index_N: Tensor, lengths: Sequence[int], max_row_tokens: int | None
+) -> list[tuple[int, list[int]]]:
+    """Which completions stand in which row: (group, its completions), each row at most `max_row_tokens` wide.
+
+    A single completion that is longer still gets its row.
+    """
+    rows: list[tuple[int, list[int]]] = []
+    for group, prompt_length in enumerate(prompt_lengths):
+        shared = prompt_length - 1
+        members: list[int] = []
+        used = shared
+        for n in (group_index_N == group).nonzero()[:, 0].tolist():
+            if members and max_row_tokens is not None and used + lengths[n] > max_row_tokens:
+                rows.append((group, members))
+                members, used = [], shared
+            members.append(n)
+            used += lengths[n]
+        if members:
+            rows.append((group, members))
+    return rows
+
+
 def pack_groups(
     prompts: Sequence[PromptTensors],
     group_index_N: Tensor,
@@ -158,54 +185,38 @@ def pack_groups(
         group_index_N: which prompt each completion belongs to; groups are never found by comparing contents.
         completion_ids_NC: completions padded on the right.
         completion_mask_NC: 1 at the tokens of a completion.
-        max_row_tokens: bound on S; a single completion that is longer still gets its row. None: no bound.
+        max_row_tokens: bound on S; None: no bound.
         additive_mask: None for a boolean mask (SDPA); for eager attention the dtype of the mask that is added.
     """
     device = completion_ids_NC.device
     lengths = completion_mask_NC.sum(1).tolist()
-    rows: list[tuple[int, list[int]]] = []
-    for group, prompt in enumerate(prompts):
-        width = len(prompt.input_ids_L) - 1
-        members: list[int] = []
-        used = width
-        for n in (group_index_N == group).nonzero()[:, 0].tolist():
-            if members and max_row_tokens is not None and used + lengths[n] > max_row_tokens:
-                rows.append((group, members))
-                members, used = [], width
-            members.append(n)
-            used += lengths[n]
-        if members:
-            rows.append((group, members))
-
+    rows = plan_rows([len(prompt.input_ids_L) for prompt in prompts], group_index_N, lengths, max_row_tokens)
     column_NC = torch.zeros_like(completion_ids_NC)
     row_N = torch.zeros(len(lengths), dtype=torch.long, device=device)
     ids, labels, segments, positions, types = [], [], [], [], []
     for row, (group, members) in enumerate(rows):
         prompt = prompts[group]
         shared = len(prompt.input_ids_L) - 1
-        row_ids, row_labels = [prompt.input_ids_L[:-1]], [torch.full((shared,), -100, device=device)]
-        row_segments = [torch.zeros(shared, dtype=torch.long, device=device)]
-        row_positions = [prompt.position_ids_AL[:, :-1]]
-        start = shared
-        for order, n in enumerate(members, start=1):
-            length = lengths[n]
-            completion = completion_ids_NC[n, :length]
-            row_ids.append(torch.cat([prompt.input_ids_L[-1:], completion[:-1]])[:length])
-            row_labels.append(completion)
-            row_segments.append(torch.full((length,), order, dtype=torch.long, device=device))
-            steps = prompt.position_ids_AL[:, -1:] + torch.arange(length, device=device)
-            row_positions.append(steps)
-            column_NC[n, :length] = torch.arange(start, start + length, device=device)
+        ends = [shared]
+        for n in members:
+            column_NC[n, : lengths[n]] = torch.arange(ends[-1], ends[-1] + lengths[n], device=device)
             row_N[n] = row
-            start += length
-        ids.append(torch.cat(row_ids))
-        labels.append(torch.cat(row_labels))
-        segments.append(torch.cat(row_segments))
-        positions.append(torch.cat(row_positions, dim=1))
-        types.append(torch.cat([prompt.mm_token_type_ids_L[:-1], torch.zeros(start - shared, device=device).long()]))
+            ends.append(ends[-1] + lengths[n])
+        parts = [completion_ids_NC[n, : lengths[n]] for n in members]
+        last = prompt.input_ids_L[-1:]
+        asked = [torch.cat([last, part[:-1]])[: len(part)] for part in parts]
+        steps = [torch.arange(len(part), device=device) for part in parts]
+        filler = ends[-1] - shared
+        ids.append(torch.cat([prompt.input_ids_L[:-1], *asked]))
+        labels.append(torch.cat([last.new_full((shared,), -100), *parts]))
+        numbers = torch.tensor([0, *range(1, len(members) + 1)], device=device)
+        segments.append(numbers.repeat_interleave(torch.tensor([shared, *map(len, parts)], device=device)))
+        after = prompt.position_ids_AL[:, -1:]
+        positions.append(torch.cat([prompt.position_ids_AL[:, :-1], *(after + step for step in steps)], dim=1))
+        types.append(torch.cat([prompt.mm_token_type_ids_L[:-1], prompt.mm_token_type_ids_L.new_zeros(filler)]))
 
-    def pad(rows: list[Tensor], value: int) -> Tensor:
-        return pad_sequence(rows, batch_first=True, padding_value=value)
+    def pad(tensors: list[Tensor], value: int) -> Tensor:
+        return pad_sequence(tensors, batch_first=True, padding_value=value)
 
     mask = visible_pairs(pad(segments, -1))
     if additive_mask is not None:

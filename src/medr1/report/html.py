@@ -27,6 +27,15 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One line of judgement."""
+
+    level: str
+    """`fail`, `warn` or `pass`; it chooses sign and colour."""
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FigureItem:
     """An image of the report: PNG, JPEG or SVG bytes."""
 
@@ -57,6 +66,7 @@ class Report:
 
     title: str
     intro: str
+    findings: Sequence[Finding] = ()
     headline: Sequence[Fact] = ()
     figures: Sequence[FigureItem] = ()
     tables: Sequence[Table] = ()

@@ -43,8 +43,8 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "medr1",
 }
 
-SMALL_N = 30
-"""Cells of the heat map with fewer samples are greyed: their interval is wider than ±18 points at 50 %."""
+SMALL_N = 10
+"""Cells of the heat map with fewer samples are greyed: their interval is wider than ±26 points at 50 %."""
 
 
 def _styled(make: Callable[P, "Figure"]) -> Callable[P, "Figure"]:

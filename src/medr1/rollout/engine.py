@@ -13,7 +13,7 @@ from medr1.types import Completion
 class SamplingParams:
     """How to draw completions. Every field is sent to every engine.
 
-    Checkpoints ship `generation_config.json` files with top_k 1 and repetition_penalty 1.05; nothing here is left to them.
+    Checkpoints ship `generation_config.json` files with top_k 1 and repetition_penalty 1.05; nothing is left to them.
     """
 
     max_new_tokens: int = 256

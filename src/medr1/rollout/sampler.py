@@ -9,6 +9,7 @@ Axes: P prompts, N rows (the draws of all prompts), V vocabulary, T new tokens, 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,6 +80,54 @@ def pick(logits_NV: Tensor, uniform_N: Tensor | None) -> Tensor:
     return torch.searchsorted(cumulative_NV, target_N[:, None], right=True)[:, 0]
 
 
+class _Drawn:
+    """The tokens of every row as they are drawn, with what was probable when they were.
+
+    Rows keep their number here while finished ones leave the batch: `alive_N` says whose turn each batch row is.
+    """
+
+    def __init__(self, rows: int, limit: int, pad_token_id: int, eos_token_ids: Sequence[int], device: Any) -> None:
+        self.tokens_NT = torch.full((rows, limit), pad_token_id, device=device)
+        self.logprobs_NT = torch.zeros(rows, limit, device=device)
+        self.entropies_NT = torch.zeros(rows, limit, device=device)
+        self.lengths_N = torch.zeros(rows, dtype=torch.long, device=device)
+        self.finished_N = torch.zeros(rows, dtype=torch.bool, device=device)
+        self.alive_N = torch.arange(rows, device=device)
+        self.eos = torch.tensor(list(eos_token_ids), device=device)
+
+    def note(self, step: int, token_N: Tensor, logits_NV: Tensor) -> Tensor:
+        """Take up one token per batch row; returns which batch rows have finished."""
+        running = ~self.finished_N[self.alive_N]
+        live, tokens = self.alive_N[running], token_N[running]
+        log_NV = logits_NV[running].log_softmax(-1)
+        self.tokens_NT[live, step] = tokens
+        self.logprobs_NT[live, step] = log_NV.gather(1, tokens[:, None])[:, 0]
+        finite_NV = log_NV.clamp(min=torch.finfo(log_NV.dtype).min)  # 0 log 0 is 0
+        self.entropies_NT[live, step] = -(log_NV.exp() * finite_NV).sum(-1)
+        self.lengths_N[live] += 1
+        self.finished_N[live] |= torch.isin(tokens, self.eos)
+        return self.finished_N[self.alive_N]
+
+    def per_prompt(self, prompt_N: Tensor, num_prompts: int) -> list[list[Draw]]:
+        """The completions, grouped by prompt."""
+        results: list[list[Draw]] = [[] for _ in range(num_prompts)]
+        tokens, logprobs = self.tokens_NT.tolist(), self.logprobs_NT.tolist()
+        entropies, lengths, finished = self.entropies_NT.tolist(), self.lengths_N.tolist(), self.finished_N.tolist()
+        for row, prompt in enumerate(prompt_N.tolist()):
+            size = lengths[row]
+            draw = Draw(tokens[row][:size], logprobs[row][:size], entropies[row][:size], finished[row])
+            results[prompt].append(draw)
+        return results
+
+
+def _uniform(params: SamplingParams, keys: Sequence[Sequence[str]], device: Any) -> Tensor | None:
+    """Random numbers of every row and step; None for greedy decoding."""
+    if params.temperature == 0:
+        return None
+    numbers = [uniform_numbers(params.seed, key, params.max_new_tokens) for draws in keys for key in draws]
+    return torch.from_numpy(np.stack(numbers)).to(device)
+
+
 @torch.no_grad()
 def sample(
     model: nn.Module,
@@ -100,48 +149,27 @@ def sample(
     """
     device = prompts[0].input_ids_L.device
     prompt_N = torch.tensor([p for p, draws in enumerate(keys) for _ in draws], device=device)
-    rows = len(prompt_N)
     batch = left_padded(prompts, pad_token_id)
     output = model(**batch, use_cache=True, logits_to_keep=1)
     cache, logits_NV = output.past_key_values, output.logits[prompt_N, -1]
-    if rows != len(prompts):
+    if len(prompt_N) != len(prompts):
         cache.batch_select_indices(prompt_N)
     ids_N, mask_N = batch["input_ids"][prompt_N], batch["attention_mask"][prompt_N]
     position_N = torch.tensor([prompt.next_position for prompt in prompts], device=device)[prompt_N]
-
-    uniform_NT = None
-    if params.temperature > 0:
-        numbers = [uniform_numbers(params.seed, key, params.max_new_tokens) for draws in keys for key in draws]
-        uniform_NT = torch.from_numpy(np.stack(numbers)).to(device)
+    uniform_NT = _uniform(params, keys, device)
     filters = logits_processors(params, forbidden_token_ids, device)
-    eos = torch.tensor(list(eos_token_ids), device=device)
-
-    tokens_NT = torch.full((rows, params.max_new_tokens), pad_token_id, device=device)
-    logprobs_NT = torch.zeros(rows, params.max_new_tokens, device=device)
-    entropies_NT = torch.zeros(rows, params.max_new_tokens, device=device)
-    lengths_N = torch.zeros(rows, dtype=torch.long, device=device)
-    finished_N = torch.zeros(rows, dtype=torch.bool, device=device)
-    alive_N = torch.arange(rows, device=device)  # which result row each batch row fills
+    drawn = _Drawn(len(prompt_N), params.max_new_tokens, pad_token_id, eos_token_ids, device)
 
     for step in range(params.max_new_tokens):
-        logits_NV = filters(ids_N, logits_NV.float())
-        token_N = pick(logits_NV, None if uniform_NT is None else uniform_NT[alive_N, step])
-        distribution_NV = logits_NV.log_softmax(-1)
-        running = ~finished_N[alive_N]
-        live = alive_N[running]
-        tokens_NT[live, step] = token_N[running]
-        logprobs_NT[live, step] = distribution_NV.gather(1, token_N[:, None])[running, 0]
-        terms_NV = distribution_NV.exp() * distribution_NV.clamp(min=torch.finfo(distribution_NV.dtype).min)
-        entropies_NT[live, step] = -terms_NV.sum(-1)[running]
-        lengths_N[live] += 1
-        finished_N[live] |= torch.isin(token_N[running], eos)
-        done = finished_N[alive_N]
-        if done.all() or step == params.max_new_tokens - 1:
+        logits_NV = filters(ids_N, logits_NV.float())  # type: ignore[arg-type]
+        token_N = pick(logits_NV, None if uniform_NT is None else uniform_NT[drawn.alive_N, step])
+        done_N = drawn.note(step, token_N, logits_NV)
+        if done_N.all() or step == params.max_new_tokens - 1:
             break
-        if done.float().mean() >= COMPACT_AT:
-            keep = (~done).nonzero()[:, 0]
+        if done_N.float().mean() >= COMPACT_AT:
+            keep = (~done_N).nonzero()[:, 0]
             cache.batch_select_indices(keep)
-            alive_N, token_N, position_N = alive_N[keep], token_N[keep], position_N[keep]
+            drawn.alive_N, token_N, position_N = drawn.alive_N[keep], token_N[keep], position_N[keep]
             ids_N, mask_N = ids_N[keep], mask_N[keep]
         ids_N = torch.cat([ids_N, token_N[:, None]], 1)
         mask_N = torch.cat([mask_N, mask_N.new_ones(len(mask_N), 1)], 1)
@@ -153,11 +181,4 @@ def sample(
             use_cache=True,
         )
         logits_NV = output.logits[:, -1]
-
-    results: list[list[Draw]] = [[] for _ in prompts]
-    tokens, logprobs, entropies = tokens_NT.tolist(), logprobs_NT.tolist(), entropies_NT.tolist()
-    lengths, finished = lengths_N.tolist(), finished_N.tolist()
-    for row, prompt in enumerate(prompt_N.tolist()):
-        size = lengths[row]
-        results[prompt].append(Draw(tokens[row][:size], logprobs[row][:size], entropies[row][:size], finished[row]))
-    return results
+    return drawn.per_prompt(prompt_N, len(prompts))

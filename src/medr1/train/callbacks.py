@@ -61,9 +61,7 @@ class CompletionLog(TrainerCallback):
             kept = pq.read_table(self.path).to_pylist()
             self.rows = [row for row in kept if row["step"] <= state.global_step]
 
-    def on_log(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Copy what the trainer logged of its last generation batch."""
         logs = self.latest()
         for index, completion in list(enumerate(logs["completion"]))[:COMPLETIONS_PER_STEP]:
@@ -95,8 +93,6 @@ class Progress(TrainerCallback):
     def __init__(self, report: Callable[[int, int], None]) -> None:
         self.report = report
 
-    def on_step_end(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Steps done and steps planned."""
         self.report(state.global_step, state.max_steps)

@@ -5,12 +5,13 @@ copies of a prompt share one picture.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from datasets import Dataset
+from datasets.table import InMemoryTable
 from PIL import Image
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -27,7 +28,7 @@ BLANK_LEVEL = 127
 
 
 class TrainingRows:
-    """Makes the rows of a data set; a `datasets` transform, called with a batch of row numbers.
+    """Makes the rows of a data set.
 
     Args:
         samples: questions with a right option.
@@ -59,11 +60,6 @@ class TrainingRows:
         # A cycle through a random order gives every question the image of another one.
         self._shown = {int(a): int(b) for a, b in zip(order, np.roll(order, 1), strict=True)}
 
-    def __call__(self, batch: Mapping[str, Sequence[int]]) -> dict[str, list[Any]]:
-        """Columns of the rows with the given numbers."""
-        rows = [self.row(index) for index in batch["index"]]
-        return {key: [row[key] for row in rows] for key in rows[0]}
-
     def row(self, index: int) -> dict[str, Any]:
         """One row: prompt, images, and the columns from which rewards rebuild the sample."""
         key = (self.epoch, index)
@@ -91,9 +87,29 @@ class TrainingRows:
             return [Image.new("RGB", picture.size, (BLANK_LEVEL,) * 3) for picture in pictures]
         return pictures
 
-    def dataset(self) -> Dataset:
+    def dataset(self) -> "RowDataset":
         """The rows as a `datasets.Dataset`, which TRL asks for."""
-        return Dataset.from_dict({"index": list(range(len(self.samples)))}).with_transform(self)
+        return RowDataset(self)
+
+
+class RowDataset(Dataset):
+    """A `datasets.Dataset` of row numbers that hands out the rows themselves.
+
+    Not `with_transform`: that would pickle all samples to compute a fingerprint.
+    """
+
+    def __init__(self, rows: TrainingRows) -> None:
+        super().__init__(InMemoryTable.from_pydict({"index": list(range(len(rows.samples)))}))
+        self.rows = rows
+
+    def __getitem__(self, key: int) -> dict[str, Any]:  # type: ignore[override]
+        return dict(self.rows.row(key))
+
+    def __getitems__(self, keys: list[int]) -> list[dict[str, Any]]:  # type: ignore[override]
+        return [self[key] for key in keys]
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+        return (self[key] for key in range(len(self)))
 
 
 def reordered(sample: Sample, rng: np.random.Generator) -> Sample:

@@ -1,8 +1,8 @@
 """GRPO with shared prompts: TRL's trainer, with only the computing of log-probabilities and completions replaced.
 
 A group is one prompt and its images, computed once: in sampling (one prefill, expanded cache) and in every scoring pass
-(one packed row, `medr1.models.prefix`). Losses, advantages, masks, metrics, optimisation and checkpoints are TRL's. Where
-a mode cannot share (vLLM, tools, environments, custom rollouts), the parent's own path runs.
+(one packed row, `medr1.models.prefix`). Losses, advantages, masks, metrics, optimisation and checkpoints are TRL's.
+Where a mode cannot share (vLLM, tools, environments, custom rollouts), the parent's own path runs.
 
 Axes: N completions of a batch, C completion tokens, G completions per prompt.
 """
@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from trl import GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
 from medr1.models.prefix import PromptTensors, encode_prompts, pack_groups
 from medr1.rollout.engine import SamplingParams
 from medr1.rollout.sampler import Draw, sample
 from medr1.rollout.transformers import image_token_ids
+from medr1.train.resume import RestoresWeights
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Scoring:
     sampled_entropies_NC: Tensor | None = None
 
 
-class SharedPrefixGRPOTrainer(GRPOTrainer):
+class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
     """`trl.GRPOTrainer` that computes each prompt and image once per group.
 
     Args:
@@ -61,11 +62,18 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
         args, kwargs: those of `trl.GRPOTrainer`.
     """
 
+    args: GRPOConfig  # type: ignore[assignment]
+    model: Any
+    processing_class: Any
+    chat_template_kwargs: Any
+    max_completion_length: int
+
     def __init__(self, *args: Any, max_row_tokens: int | None = 8192, **kwargs: Any) -> None:
         self._batches: dict[str, GroupBatch] = {}
         self._scoring: Scoring | None = None
         self.max_row_tokens = max_row_tokens
         super().__init__(*args, **kwargs)
+        self.pad_token_id: int = self._tokenizer.pad_token_id  # type: ignore[assignment]
         self.shares_prefix = self._can_share()
         model = self.accelerator.unwrap_model(self.model)
         self._forbidden = image_token_ids(self._tokenizer)
@@ -151,7 +159,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             **self.chat_template_kwargs,
         )
 
-    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], None, dict[str, Any]]:
+    def _tokenize_prompts(self, prompts: list[Any]) -> Any:
         if not self.shares_prefix:
             return super()._tokenize_prompts(prompts)
         batch = self._batches[self._mode]
@@ -179,7 +187,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
                 self.model_wrapped,
                 self.accelerator,
                 gather_deepspeed3_params=self.args.ds3_gather_for_generation,
-                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,
+                gradient_checkpointing_kwargs=self.args.gradient_checkpointing_kwargs,  # type: ignore[arg-type]
             ) as model,
             self._dist.summon_full_params(self.model_wrapped, recurse=False),
         ):
@@ -191,7 +199,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
                 batch.keys,
                 params,
                 eos_token_ids=self.eos_token_ids,
-                pad_token_id=self._tokenizer.pad_token_id,
+                pad_token_id=self.pad_token_id,
                 forbidden_token_ids=self._forbidden,
             )
             model.train(training)
@@ -220,20 +228,21 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
             self._scoring = before
 
     def _prepare_inputs(self, generation_batch: Any) -> dict[str, Any]:
-        buffered = self._buffered_inputs
+        buffered: Any = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
         if not self.shares_prefix or not self.model.training:
             return inputs
-        if self._buffered_inputs is not buffered and self.loss_type in REGROUPABLE_LOSSES:
-            self._regroup()
-            inputs = self._buffered_inputs[self._step % self.args.steps_per_generation]
+        generated: Any = self._buffered_inputs
+        if generated is not buffered and self.loss_type in REGROUPABLE_LOSSES:
+            self._regroup(generated)
+            inputs = generated[self._step % len(generated)]
         return inputs
 
-    def _regroup(self) -> None:
-        """Bring the members of a group into one micro-batch, within each optimizer step: its gradient is the same sum."""
+    def _regroup(self, batches: list[dict[str, Any]]) -> None:
+        """Bring the members of a group into one micro-batch within each optimizer step: the gradient stays the same."""
         window = self.args.gradient_accumulation_steps
-        for start in range(0, len(self._buffered_inputs), window):
-            part = self._buffered_inputs[start : start + window]
+        for start in range(0, len(batches), window):
+            part = batches[start : start + window]
             if len(part) < 2:
                 continue
             order = torch.cat([batch["group_index"] for batch in part]).argsort(stable=True)
@@ -285,7 +294,14 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         if self._scoring is None:
             return super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, batch_size, compute_entropy, compute_aux_loss, **kwargs
+                model,
+                input_ids,
+                attention_mask,
+                logits_to_keep,
+                batch_size,
+                compute_entropy,
+                compute_aux_loss,
+                **kwargs,
             )
         scoring, device = self._scoring, input_ids.device
         ids_NC, mask_NC = input_ids[:, -logits_to_keep:], attention_mask[:, -logits_to_keep:]
@@ -306,7 +322,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):
                 local_index,
                 ids_NC[rows],
                 mask_NC[rows],
-                pad_token_id=self._tokenizer.pad_token_id,
+                pad_token_id=self.pad_token_id,
                 max_row_tokens=self.max_row_tokens,
                 additive_mask=self._additive_mask,
             )

@@ -5,6 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from trl import TrlParser
 
@@ -38,8 +39,11 @@ def parse(kind: str, classes: Sequence[type], arguments: Sequence[str]) -> tuple
     for position, word in enumerate(words[:-1]):
         if word == "--config":
             words[position + 1] = str(recipe_path(kind, words[position + 1]))
+    if "--bf16" not in words and not torch.cuda.is_available():
+        words += ["--bf16", "false"]  # TRL's default is bfloat16, which it refuses without a GPU
     try:
-        return TrlParser(list(classes)).parse_args_and_config(args=words, fail_with_unknown_args=True)
+        parser = TrlParser(list(classes))  # type: ignore[arg-type]
+        return parser.parse_args_and_config(args=words, fail_with_unknown_args=True)
     except yaml.YAMLError as error:
         raise ConfigError(f"the recipe is no valid YAML: {str(error).splitlines()[0]}") from error
     except (ValueError, TypeError) as error:

@@ -16,7 +16,7 @@ from trl import GRPOConfig, SFTConfig, SFTTrainer, get_peft_config
 from medr1.data.convert import choose
 from medr1.data.images import open_image
 from medr1.errors import ConfigError
-from medr1.models.loading import image_backend, load_model, load_processor, model_type, save_processor
+from medr1.models.loading import image_backend, load_model, load_processor, locate, model_type, save_checkpoint
 from medr1.prompts import PROMPTS, PromptTemplate, messages, target
 from medr1.records import data_hash, manifest, read_samples, write_json
 from medr1.rewards import REWARDS, trl_reward
@@ -24,6 +24,7 @@ from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments
 from medr1.train.callbacks import CompletionLog, TrainLog
 from medr1.train.dataset import EpochOfRows, TrainingRows, check_trainable
 from medr1.train.grpo import SharedPrefixGRPOTrainer
+from medr1.train.resume import RestoresWeights
 from medr1.types import Sample
 
 FINAL = "final"
@@ -88,7 +89,8 @@ def train_sft(
 
     run = _Run(script, config, model_arguments, template, samples, extra=completion)
     config.max_length = None  # never cut a prompt or its image tokens
-    trainer = SFTTrainer(
+    config.remove_unused_columns = False  # the rows are made when they are asked for; their columns are not in the file
+    trainer = SupervisedTrainer(
         model=run.model,
         args=config,
         train_dataset=run.rows.dataset(),
@@ -98,6 +100,10 @@ def train_sft(
         callbacks=[*run.callbacks(), *callbacks],
     )
     return run.fit(trainer)
+
+
+class SupervisedTrainer(RestoresWeights, SFTTrainer):
+    """TRL's trainer, resuming from the weights of its checkpoint."""
 
 
 class _Run:
@@ -117,8 +123,8 @@ class _Run:
             raise ConfigError("no model: name a checkpoint folder with --model_name_or_path")
         if samples is None and script.train_data is None:
             raise ConfigError("no training data: name a data folder with --train_data")
-        self.source = Path(model_arguments.model_name_or_path)
-        self.family = model_type(self.source)
+        self.source = locate(model_arguments.model_name_or_path)
+        model_type(self.source)
         self.folder = Path(config.output_dir)
         self.processor: Any = load_processor(self.source)
         _set_pixel_bounds(self.processor, script)
@@ -199,8 +205,7 @@ class _Run:
             model = trainer.accelerator.unwrap_model(trainer.model)
             if isinstance(model, PeftModel):
                 model = model.merge_and_unload()
-            model.save_pretrained(final)
-            save_processor(self.processor, self.family, final)
+            save_checkpoint(model, self.processor, final)
         trainer.accelerator.wait_for_everyone()
         return final
 

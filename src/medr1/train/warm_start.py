@@ -22,7 +22,7 @@ from torch.nn.functional import cross_entropy
 
 from medr1.data.phantom import QUESTIONS, PhantomState, bulk
 from medr1.data.phantom.questions import TWO_OPTIONS_SHARE, Question, ask
-from medr1.models.loading import save_processor
+from medr1.models.loading import save_checkpoint
 from medr1.models.pixels import patchify
 from medr1.models.tiny.build import TinyShape, build_model, build_processor
 from medr1.models.tiny.circuits import whitened_patches
@@ -46,15 +46,15 @@ class Curriculum:
 
     seed: int = 0
     num_images: int = 44_000
-    lookup_steps: int = 250
+    lookup_steps: int = 120
     lookup_batch: int = 96
     lookup_learning_rate: float = 2e-3
-    caption_steps: int = 1200
+    caption_steps: int = 1400
     caption_batch: int = 64
     caption_learning_rate: float = 1.2e-3
     caption_lookups: int = 24
     caption_lookup_weight: float = 0.7
-    choice_steps: int = 60
+    choice_steps: int = 50
     choice_batch: int = 32
     choice_learning_rate: float = 4e-4
     choice_caption_weight: float = 0.3
@@ -102,7 +102,9 @@ class Lesson:
 
     def rows(self, pairs: Sequence[tuple[str, str]]) -> dict[str, Tensor]:
         """Prompts padded on the left, targets on the right, and the number of prompt columns."""
-        prompts = self.tokenizer([prompt for prompt, _ in pairs], padding=True, padding_side="left", return_tensors="pt")
+        prompts = self.tokenizer(
+            [prompt for prompt, _ in pairs], padding=True, padding_side="left", return_tensors="pt"
+        )
         targets = self.tokenizer([text for _, text in pairs], padding=True, padding_side="right", return_tensors="pt")
         return {
             "input_ids": torch.cat([prompts["input_ids"], targets["input_ids"]], 1),
@@ -278,16 +280,13 @@ class WarmStart:
         """All three stages; yields a record after every step."""
         plan = self.curriculum
         yield from self.stage("look-up", self.lookup_step, plan.lookup_steps, plan.lookup_learning_rate, decay=False)
-        yield from self.stage(
-            "captions", self.caption_step, plan.caption_steps, plan.caption_learning_rate, decay=True
-        )
+        yield from self.stage("captions", self.caption_step, plan.caption_steps, plan.caption_learning_rate, decay=True)
         yield from self.stage(
             "multiple choice", self.choice_step, plan.choice_steps, plan.choice_learning_rate, decay=False
         )
 
     def save(self, folder: Path) -> None:
         """Write model and processor in the ordinary checkpoint layout, with the settings that made them."""
-        self.model.save_pretrained(folder)
-        save_processor(self.processor, self.shape.family, folder)
+        save_checkpoint(self.model, self.processor, folder)
         settings = {"shape": asdict(self.shape), "curriculum": asdict(self.curriculum)}
         write_json(folder / "made_by.json", {"command": "medr1 models tiny --train", **settings})

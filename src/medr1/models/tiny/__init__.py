@@ -1,7 +1,7 @@
 """A real Qwen-VL of about a million parameters, for tests, lessons and laptops.
 
-`tokenizer` trains its vocabulary, `build` makes the processor and the network, `circuits` sets the starting weights that
-make it trainable within minutes. The warm start that the package ships was made by `medr1 models tiny --train`.
+`tokenizer` trains its vocabulary, `build` makes the processor and the network, `circuits` sets the starting weights
+that make it trainable within minutes. The warm start that the package ships was made by `medr1 models tiny --train`.
 """
 
 from pathlib import Path

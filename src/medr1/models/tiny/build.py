@@ -17,10 +17,9 @@ from transformers import (
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 from transformers.processing_utils import ProcessorMixin
 
-from medr1.models.loading import PROCESSORS, image_only, save_processor
+from medr1.models.loading import PROCESSORS, image_only, save_checkpoint
 from medr1.models.tiny.circuits import look_back_heads, option_lookup
 from medr1.models.tiny.tokenizer import train_tokenizer
-
 
 FAMILIES = ("qwen2_5_vl", "qwen2_vl")
 """Families that there is a tiny model of."""
@@ -68,8 +67,7 @@ def build_model(shape: TinyShape, tokenizer: Any, *, seed: int = 0) -> PreTraine
 def save_random(shape: TinyShape, folder: str | Path, *, seed: int = 0) -> None:
     """Write an untrained tiny model with its processor, in the ordinary checkpoint layout."""
     tokenizer = train_tokenizer()
-    build_model(shape, tokenizer, seed=seed).save_pretrained(folder)
-    save_processor(build_processor(shape, tokenizer), shape.family, folder)
+    save_checkpoint(build_model(shape, tokenizer, seed=seed), build_processor(shape, tokenizer), folder)
 
 
 def _random_model(shape: TinyShape, tokenizer: Any) -> PreTrainedModel:
@@ -116,7 +114,7 @@ def _random_model(shape: TinyShape, tokenizer: Any) -> PreTrainedModel:
         vision_end_token_id=tokenizer.convert_tokens_to_ids("<|vision_end|>"),
         tie_word_embeddings=False,  # tied embeddings of this size are drowned by the first layer
     )
-    model = model_class(config)
+    model = model_class(config)  # type: ignore[arg-type]
     with torch.no_grad():
         model.model.language_model.embed_tokens.weight.normal_(0, 0.3)
         for name, weight in model.named_parameters():

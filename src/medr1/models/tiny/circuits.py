@@ -16,9 +16,7 @@ OFFSETS = (2, 1, 3)
 def _rotate(vector: Tensor, angles: Tensor) -> Tensor:
     """Rotary embedding of a head vector by the given angles of its coordinate pairs."""
     first, second = vector.chunk(2)
-    return torch.cat(
-        [first * angles.cos() - second * angles.sin(), second * angles.cos() + first * angles.sin()]
-    )
+    return torch.cat([first * angles.cos() - second * angles.sin(), second * angles.cos() + first * angles.sin()])
 
 
 @torch.no_grad()
@@ -46,9 +44,9 @@ def option_lookup(
 ) -> None:
     """An induction circuit: "find the token equal to the one two back of me, return what stands two back of it".
 
-    Layer 0, head 0 (which looks two back) writes what it sees into a subspace of its own; layer 1, head 0 asks with that
-    subspace, compares with the embeddings and returns the same subspace of the token that it found: at `<answer>` after
-    `… cyst</think>` this is the letter of the option "cyst". What is read and what is written are orthogonal, and the
+    Layer 0, head 0 (it looks two back) writes what it sees into a subspace of its own; layer 1, head 0 asks with
+    that subspace, compares with the embeddings and returns the same subspace of the token that it found: at `<answer>`
+    after `… cyst</think>` this is the letter of the option "cyst". Both subspaces are orthogonal, and the
     comparison uses only those coordinates that the rotary positions hardly turn within `span` tokens.
     """
     first, second = (layer.self_attn for layer in model.model.language_model.layers[:2])

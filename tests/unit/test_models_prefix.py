@@ -1,0 +1,82 @@
+"""Packed rows: who sees whom, where every token stands, and that nothing is lost when groups are split."""
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medr1.models.prefix import PromptTensors, pack_groups, plan_rows, visible_pairs
+
+PAD = 0
+
+
+def prompt_of(length: int, first: int = 100) -> PromptTensors:
+    ids = torch.arange(first, first + length)
+    return PromptTensors(ids, torch.arange(length).repeat(3, 1), torch.zeros(length, dtype=torch.long), None, None)
+
+
+def test_mask_by_hand() -> None:
+    # prompt, prompt, completion 1, completion 1, completion 2, padding
+    seen = visible_pairs(torch.tensor([[0, 0, 1, 1, 2, -1]]))[0, 0].int().tolist()
+    assert seen == [
+        [1, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0],
+        [1, 1, 0, 0, 1, 0],
+        [0, 0, 0, 0, 0, 1],
+    ]
+
+
+def test_row_by_hand() -> None:
+    prompt = prompt_of(3)  # tokens 100, 101, 102 at positions 0, 1, 2
+    completions = torch.tensor([[7, 8, 9], [5, 6, PAD]])
+    mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
+    packed = pack_groups([prompt], torch.tensor([0, 0]), completions, mask, pad_token_id=PAD)
+    assert packed.inputs["input_ids"].tolist() == [[100, 101, 102, 7, 8, 102, 5]]
+    assert packed.inputs["shift_labels"].tolist() == [[-100, -100, 7, 8, 9, 5, 6]]
+    assert packed.inputs["position_ids"][0].tolist() == [[0, 1, 2, 3, 4, 2, 3]]
+    values = torch.arange(7.0)[None]  # what the model says at each place of the row
+    assert packed.unpack(values).tolist() == [[2, 3, 4], [5, 6, 0]]
+
+
+@given(
+    prompt_lengths=st.lists(st.integers(2, 9), min_size=1, max_size=4),
+    lengths=st.lists(st.integers(0, 8), min_size=1, max_size=12),
+    width=st.one_of(st.none(), st.integers(4, 30)),
+    data=st.data(),
+)
+def test_every_completion_stands_in_one_row_of_its_group(
+    prompt_lengths: list[int], lengths: list[int], width: int | None, data: st.DataObject
+) -> None:
+    groups = [data.draw(st.integers(0, len(prompt_lengths) - 1)) for _ in lengths]
+    rows = plan_rows(prompt_lengths, torch.tensor(groups), lengths, width)
+    assert sorted(n for _, members in rows for n in members) == list(range(len(lengths)))
+    for group, members in rows:
+        assert all(groups[n] == group for n in members)
+        used = prompt_lengths[group] - 1 + sum(lengths[n] for n in members)
+        assert width is None or used <= width or len(members) == 1
+
+
+@given(
+    lengths=st.lists(st.integers(0, 5), min_size=2, max_size=7),
+    width=st.one_of(st.none(), st.integers(6, 20)),
+    seed=st.integers(0, 1000),
+)
+def test_every_token_finds_its_score(lengths: list[int], width: int | None, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    prompts = [prompt_of(3), prompt_of(6, first=200)]
+    index = torch.randint(2, (len(lengths),), generator=generator)
+    mask = torch.tensor([[column < length for column in range(5)] for length in lengths]).long()
+    ids = torch.randint(1, 99, mask.shape, generator=generator) * mask
+    if not mask.any():
+        return
+    groups, local = index.unique(return_inverse=True)
+    packed = pack_groups(
+        [prompts[g] for g in groups.tolist()], local, ids, mask, pad_token_id=PAD, max_row_tokens=width
+    )
+    # Scores that are the labels themselves come back as the completions.
+    assert packed.unpack(packed.inputs["shift_labels"]).tolist() == ids.tolist()
+    before = packed.unpack(packed.inputs["input_ids"])
+    for n, length in enumerate(lengths):
+        expected = [prompts[index[n]].input_ids_L[-1].item(), *ids[n, : max(length - 1, 0)].tolist()][:length]
+        assert before[n, :length].tolist() == expected

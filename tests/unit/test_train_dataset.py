@@ -1,0 +1,89 @@
+"""Rows for TRL: option orders, control images, caching."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medr1.data.phantom import phantom
+from medr1.errors import ConfigError
+from medr1.prompts import PROMPTS
+from medr1.train.dataset import BLANK_LEVEL, TrainingRows, check_trainable, reordered
+from medr1.types import Sample
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[Sample]:
+    return [phantom("train", index).sample for index in range(8)]
+
+
+def rows_of(samples: list[Sample], **changes: object) -> TrainingRows:
+    return TrainingRows(samples, PROMPTS["bare"], seed=3, **changes)  # type: ignore[arg-type]
+
+
+def pixels(image: Image.Image) -> bytes:
+    return image.tobytes()
+
+
+def test_a_reordered_question_keeps_its_answer(samples: list[Sample]) -> None:
+    positions = Counter()
+    for draw in range(400):
+        turned = reordered(samples[0], np.random.default_rng(draw))
+        assert sorted(turned.options) == sorted(samples[0].options)
+        assert turned.options[turned.answer_index] == samples[0].options[samples[0].answer_index]
+        positions[turned.answer_index] += 1
+    expected = 400 / len(samples[0].options)
+    assert all(abs(count - expected) < 4 * expected**0.5 for count in positions.values())
+
+
+def test_option_order_changes_with_the_epoch_and_is_repeatable(samples: list[Sample]) -> None:
+    rows = rows_of(samples)
+    first = [rows.row(i)["options"] for i in range(8)]
+    assert first == [rows.row(i)["options"] for i in range(8)]
+    rows.epoch = 1
+    second = [rows.row(i)["options"] for i in range(8)]
+    assert first != second
+    other = rows_of(samples)
+    other.epoch = 1
+    assert [other.row(i)["options"] for i in range(8)] == second
+    as_they_are = rows_of(samples, shuffle_options=False)
+    assert [tuple(as_they_are.row(i)["options"]) for i in range(8)] == [sample.options for sample in samples]
+
+
+def test_prompt_and_reward_columns_agree(samples: list[Sample]) -> None:
+    row = rows_of(samples).row(2)
+    text = row["prompt"][0]["content"][-1]["text"]
+    assert [part["type"] for part in row["prompt"][0]["content"]] == ["image", "text"]
+    listed = [f"{letter}) {option}" for letter, option in zip("ABCD", row["options"], strict=False)]
+    assert text.splitlines()[1:] == listed
+    assert row["options"][row["answer_index"]] == samples[2].options[samples[2].answer_index]
+
+
+def test_copies_of_a_prompt_share_one_picture(samples: list[Sample]) -> None:
+    dataset = rows_of(samples).dataset()
+    first, second = dataset.__getitems__([4, 4])
+    assert first["images"][0] is second["images"][0]
+    assert len(dataset) == 8
+    assert next(iter(dataset))["id"] == samples[0].id
+
+
+def test_blank_images_are_grey_and_of_the_same_size(samples: list[Sample]) -> None:
+    image = rows_of(samples, images="blank").row(0)["images"][0]
+    assert image.size == (84, 84)
+    assert image.getcolors() == [(84 * 84, (BLANK_LEVEL,) * 3)]
+
+
+def test_shuffled_images_are_all_used_and_none_stays(samples: list[Sample]) -> None:
+    real = [pixels(rows_of(samples).row(i)["images"][0]) for i in range(8)]
+    shuffled = [pixels(rows_of(samples, images="shuffled").row(i)["images"][0]) for i in range(8)]
+    assert sorted(real) == sorted(shuffled)
+    assert all(own != shown for own, shown in zip(real, shuffled, strict=True))
+
+
+def test_nothing_to_train_on(samples: list[Sample]) -> None:
+    with pytest.raises(ConfigError, match="empty"):
+        check_trainable([])
+    with pytest.raises(ConfigError, match="no right option"):
+        check_trainable([*samples, replace(samples[0], answer_index=None)])

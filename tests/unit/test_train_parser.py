@@ -1,0 +1,49 @@
+"""Recipes: every shipped one parses, and says what it means."""
+
+from pathlib import Path
+
+import pytest
+from trl import GRPOConfig, SFTConfig
+
+import medr1
+from medr1.answers import PROTOCOLS
+from medr1.errors import ConfigError
+from medr1.prompts import PROMPTS
+from medr1.rewards import REWARDS
+from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments
+from medr1.train.parser import parse, recipe_path
+
+RECIPES = Path(medr1.__file__).parent / "recipes"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (RECIPES / "grpo").glob("*.yaml")))
+def test_grpo_recipes(name: str, tmp_path: Path) -> None:
+    words = ["--config", name, "--output_dir", str(tmp_path), "--use_cpu", "true", "--bf16", "false"]
+    script, config, model = parse("grpo", (GRPOArguments, GRPOConfig, ModelArguments), words)
+    assert script.prompt in PROMPTS
+    assert PROMPTS[script.prompt].protocol in PROTOCOLS
+    assert all(reward in REWARDS for reward in script.reward_funcs)
+    assert config.per_device_train_batch_size % config.num_generations == 0, "whole groups per device"
+    assert config.report_to == []
+    assert model.lora_dropout == 0
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (RECIPES / "sft").glob("*.yaml")))
+def test_sft_recipes(name: str, tmp_path: Path) -> None:
+    words = ["--config", name, "--output_dir", str(tmp_path), "--use_cpu", "true", "--bf16", "false"]
+    script, _, _ = parse("sft", (DataArguments, SFTConfig, ModelArguments), words)
+    assert script.prompt in PROMPTS
+
+
+def test_flags_beat_the_recipe(tmp_path: Path) -> None:
+    words = ["--config", "demo", "--output_dir", str(tmp_path), "--learning_rate", "0.5", "--prompt", "think"]
+    script, config, _ = parse("grpo", (GRPOArguments, GRPOConfig, ModelArguments), words)
+    assert (config.learning_rate, script.prompt, config.num_generations) == (0.5, "think", 8)
+
+
+def test_the_users_own_recipe(tmp_path: Path) -> None:
+    recipe = tmp_path / "demo.yaml"
+    recipe.write_text("learning_rate: 0.25\n")
+    assert recipe_path("grpo", str(recipe)) == recipe
+    with pytest.raises(ConfigError, match=r"no-such.*demo, med-r1-nothink"):
+        recipe_path("grpo", "no-such")
