@@ -11,9 +11,7 @@ from typing import Literal, get_args
 LETTERS = "ABCDEFGHIJ"
 """Option letters, in order. No published source of the field has more than ten options."""
 
-Modality = Literal[
-    "CT", "MRI", "X-Ray", "Ultrasound", "Dermoscopy", "Fundus", "OCT", "Microscopy", "other", "unknown"
-]
+Modality = Literal["CT", "MRI", "X-Ray", "Ultrasound", "Dermoscopy", "Fundus", "OCT", "Microscopy", "other", "unknown"]
 Task = Literal[
     "Anatomy Identification",
     "Disease Diagnosis",

@@ -100,7 +100,7 @@ def test_sft_and_lora(run: Run, phantoms: Path, tmp_path: Path) -> None:
 def test_real_radiology_goes_the_whole_way(run: Run, real_data: Path, tmp_path: Path) -> None:
     """The twelve real images: PNG and JPEG, 224 x 224 to 1462 x 1010, grey and RGB."""
     data = tmp_path / "data"
-    code, out, err = run("data", "convert", real_data / "medvlm_r1" / "cases.json", "--out", data, "--json")
+    code, _out, err = run("data", "convert", real_data / "medvlm_r1" / "cases.json", "--out", data, "--json")
     assert code == 0, err
     samples = list(read_samples(data))
     assert len(samples) == 12

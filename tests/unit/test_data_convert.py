@@ -61,6 +61,7 @@ def test_a_converted_folder_has_everything(folder: Path):
         "by_task": {"unknown": 6},
         "by_num_options": {"2": 6},
         "by_source": {"MIAS": 6},
+        "by_answer_type": {"choice": 6},
         "data_hash": data_hash(samples),
         "missing_images": 0,
     }

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from medr1.data import SOURCES, find_source, read_source
-from medr1.data.source import choice_sample, data_files, gold_index, load_records, merged, option_index
+from medr1.data.record_files import data_files, read_records
+from medr1.data.source import choice_sample, gold_index, merged, option_index
 from medr1.errors import ConfigError, DataError
 
 RECORD = {"image": "Images/MIAS/mdb146.png", "problem": "Which? A)CT, B)X-ray", "solution": "<answer> B </answer>"}
@@ -23,11 +24,18 @@ def write(path: Path, value: Any) -> Path:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("a.json", {"image": "x"}, "dict, not a list"),
+        ("a.json", {"image": "x"}, "one JSON object, not a list"),
         ("a.json", [RECORD, 3], "record 2: is not a JSON object"),
         ("a.json", b"[{", "not JSON"),
         ("a.json", b"\xff", "not JSON"),
-        ("a.json", b"[" * 200_000, "not JSON"),
+        ("a.json", b"[[1]]", "record 1: is not a JSON object"),
+        ("a.json", b'[{"a": 1}, {"a": ' + b"[" * 200_000, "record 2: is not JSON"),
+        ("a.json", b'[{"a": ' + b"1" * 5000 + b"}]", "record 1: is not JSON"),
+        ("a.json", b'[{"a": 1} {"a": 2}]', "record 1: is not JSON"),
+        ("a.json", b'[{"a": 1}] x', "is not JSON"),
+        ("a.jsonl", b'{"a": 1}\n' + b"[" * 200_000, "line 2"),
+        ("a.csv", b"a,a\n1,2\n", "'a' twice"),
+        ("a.tsv", b"a\tb\n1\n", "record 1: has more or fewer cells"),
         ("a.json", [], "no records"),
         ("a.jsonl", b'{"a": 1}\n{"b"\n', "line 2"),
         ("a.csv", b'a,b\n"x,1\n', "not CSV"),
@@ -38,7 +46,7 @@ def write(path: Path, value: Any) -> Path:
 def test_files_without_records_are_refused(tmp_path: Path, name: str, value: Any, message: str):
     for path in (tmp_path / name, tmp_path / f"{name}.gz"):
         with pytest.raises(DataError, match=message):
-            load_records(write(path, value))
+            list(read_records(write(path, value)))
 
 
 def test_damaged_archives_are_named(tmp_path: Path):
@@ -46,12 +54,12 @@ def test_damaged_archives_are_named(tmp_path: Path):
     for damaged in (b"", whole[:40], b"plain", whole[:30] + b"\xff\xff\xff" + whole[33:]):
         (tmp_path / "a.json.gz").write_bytes(damaged)
         with pytest.raises(DataError, match=r"a\.json\.gz"):
-            load_records(tmp_path / "a.json.gz")
+            list(read_records(tmp_path / "a.json.gz"))
 
 
 def test_the_last_line_of_a_hand_made_file_needs_no_newline(tmp_path: Path):
     path = write(tmp_path / "a.jsonl", b'\xef\xbb\xbf{"a": 1}\r\n\r\n{"a": 2}')
-    assert load_records(path) == [{"a": 1}, {"a": 2}]
+    assert list(read_records(path)) == [{"a": 1}, {"a": 2}]
 
 
 def test_a_folder_is_read_in_order_without_hidden_files(tmp_path: Path):

@@ -91,3 +91,27 @@ def test_lists_in_cells(tmp_path: Path):
     assert [ref.path for ref in several.images] == ["a.png", "b.png"]
     assert several.options == ("x, y", "z")
     assert [ref.path for ref in single.images] == ["[1].png"]
+
+
+def test_open_questions_are_typed(tmp_path: Path):
+    def typed(**change: Any) -> Sample:
+        return read_json(tmp_path, **({"options": None} | change))
+
+    assert (typed(answer="no").answer_type, typed(answer="no").gold) == ("yes_no", "B")
+    assert (typed(answer=2).answer_type, typed(answer=2).answers) == ("number", ("2",))
+    assert (typed(answer="a mass").answer_type, typed(answer="a mass").answers) == ("text", ("a mass",))
+    both = typed(answer=["mass", "effusion"], answer_type="multi")
+    assert (both.answer_type, both.answers) == ("multi", ("mass", "effusion"))
+    for change in (
+        {"answer": "B"},
+        {"answer": ["mass", "effusion"]},
+        {"answer": "x", "answer_type": "essay"},
+        {"answer": True},
+    ):
+        with pytest.raises(DataError, match="record 1"):
+            typed(**change)
+
+
+def test_options_by_letter(tmp_path: Path):
+    sample = read_json(tmp_path, options={"A": "CT", "B": "MRI"}, answer="MRI")
+    assert (sample.options, sample.gold) == (("CT", "MRI"), "B")

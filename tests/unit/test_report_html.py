@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from medr1.eval.controls import png_bytes
-from medr1.report.html import Fact, FigureItem, GalleryItem, Report, data_uri, render_report, write_report
+from medr1.report.html import Fact, FigureItem, Finding, GalleryItem, Report, data_uri, render_report, write_report
 from medr1.report.tables import Table
 
 PNG = png_bytes(Image.new("RGB", (3, 2), (10, 20, 30)))
@@ -45,6 +45,7 @@ def report_with(text: str) -> Report:
     return Report(
         title=text,
         intro=text,
+        findings=[Finding(level=text, text=text)],
         headline=[Fact(label=text, value=text, note=text)],
         figures=[FigureItem(title=text, caption=text, image=b"<svg xmlns='http://www.w3.org/2000/svg'/>")],
         tables=[Table(title=text, columns=[text, text], rows=[[text, text]], note=text)],
@@ -95,6 +96,7 @@ def test_everything_in_the_report_is_on_the_page() -> None:
     marked = Report(
         title="title-1",
         intro="intro-1\n\nintro-2",
+        findings=[Finding(level="warn", text="finding-1")],
         headline=[Fact(label="label-1", value="value-1", note="note-1")],
         figures=[FigureItem(title="figure-1", caption="caption-1", image=PNG)],
         tables=[Table(title="table-1", columns=["column-1", "column-2"], rows=[["cell-1", "cell-2"]], note="note-2")],
@@ -113,12 +115,23 @@ def test_everything_in_the_report_is_on_the_page() -> None:
         manifest={"seed": "seed-1", "sampling": {"top_k": "top-1"}},
     )
     text = Page(render_report(marked)).text
-    facts = ["title-1", "intro-1", "intro-2", "label-1", "value-1", "note-1", "seed-1", "top-1", "sampling.top_k"]
+    facts = [
+        "title-1",
+        "intro-1",
+        "intro-2",
+        "finding-1",
+        "label-1",
+        "value-1",
+        "note-1",
+        "seed-1",
+        "top-1",
+        "sampling.top_k",
+    ]
     items = ["figure-1", "caption-1", "table-1", "column-1", "column-2", "cell-1", "cell-2", "note-2"]
     examples = ["question-1", "option-1", "option-2", "thinking-1", "note-3"]
     for word in facts + items + examples:
         assert word in text, word
-    assert len(fields(Report)) == 7, "a new field belongs into this test"
+    assert len(fields(Report)) == 8, "a new field belongs into this test"
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_heat_map_greys_small_cells() -> None:
     large, small = (patch.get_facecolor() for patch in ax.patches)
     assert len({round(channel, 2) for channel in small[:3]}) <= 2, "grey"
     assert large != small
-    assert [text.get_text() for text in ax.texts] == ["50 %", "n = 30", "50 %", "n = 29"]
+    assert [text.get_text() for text in ax.texts] == ["50 %", f"n = {SMALL_N}", "50 %", f"n = {SMALL_N - 1}"]
 
 
 def test_decomposition_shows_stages_and_parts() -> None:

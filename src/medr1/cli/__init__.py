@@ -11,6 +11,7 @@ import typer
 from medr1 import __version__
 from medr1.cli.data import app as data_app
 from medr1.cli.demo import demo_command
+from medr1.cli.doctor import doctor_command
 from medr1.cli.evaluate import evaluate_command
 from medr1.cli.models import app as models_app
 from medr1.cli.train import app as train_app
@@ -28,6 +29,7 @@ app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")
 app.command("eval")(evaluate_command)
 app.command("demo")(demo_command)
+app.command("doctor")(doctor_command)
 
 
 def _version(value: bool) -> None:

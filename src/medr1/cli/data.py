@@ -10,10 +10,20 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from medr1.cli.data_audit import audit, check_table, stats
 from medr1.cli.data_phantom import phantom
+from medr1.cli.data_sources import choice_of, download, resize
+from medr1.cli.data_split import harden, split
 
 app = typer.Typer(help="Convert and describe data sets.", no_args_is_help=True)
 app.command()(phantom)
+app.command()(download)
+app.command()(resize)
+app.command()(audit)
+app.command()(stats)
+app.command()(check_table)
+app.command()(split)
+app.command()(harden)
 
 
 @app.command()
@@ -21,9 +31,11 @@ def sources() -> None:
     """List the formats that `convert` reads."""
     from medr1.data import SOURCES
 
-    table = Table("source", "what it reads", "files")
+    table = Table("source", "what it reads", "files", "where from")
     for source in SOURCES.values():
-        table.add_row(source.name, source.description, " ".join(source.suffixes))
+        hub = f"`download {source.name}` ({source.download.repo})" if source.download else ""
+        files = " ".join(source.suffixes) or "a folder"
+        table.add_row(source.name, source.description, files, "; ".join(filter(None, (hub, source.note))))
     Console().print(table)
 
 
@@ -32,6 +44,12 @@ def convert(
     path: Annotated[Path, typer.Argument(help="File or folder in one of the formats of `medr1 data sources`.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
     source: Annotated[str | None, typer.Option(help="Format; detected from the first record by default.")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(help="FIELD=VALUE: only records with it; again for more values or fields.")
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="OURS=THEIRS: what the data call a field of the format, e.g. answer=label.")
+    ] = None,
     image_root: Annotated[
         Path | None, typer.Option(help="Folder that image paths are relative to; the data's own by default.")
     ] = None,
@@ -51,6 +69,7 @@ def convert(
         path=path,
         out=out,
         source=source,
+        choice=choice_of(where or (), column or ()),
         image_root=image_root,
         limit=limit,
         seed=seed,
@@ -60,19 +79,7 @@ def convert(
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Converting", total=None)
         summary = run(job, lambda done, total: bar.update(task, completed=done, total=total))
-    _print_summary(summary, title=str(out), as_json=as_json)
-
-
-@app.command()
-def stats(
-    path: Annotated[Path, typer.Argument(help="Folder that `convert` wrote, or any other parquet folder of samples.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
-) -> None:
-    """Count a converted data set by modality, task, number of options and source."""
-    from medr1.data.convert import summarise
-    from medr1.records import read_samples
-
-    _print_summary(summarise(read_samples(path)), title=str(path), as_json=as_json)
+    _print_summary(summary, title=out.name, as_json=as_json)
 
 
 def _print_summary(summary: dict[str, Any], *, title: str, as_json: bool) -> None:
@@ -89,4 +96,6 @@ def _print_summary(summary: dict[str, Any], *, title: str, as_json: bool) -> Non
         table.add_section()
     if summary.get("missing_images"):
         table.add_row("images missing", "", str(summary["missing_images"]))
+    if summary.get("burned_in_text"):
+        table.add_row("text burned in", "look for names before you share it", str(summary["burned_in_text"]))
     Console().print(table)

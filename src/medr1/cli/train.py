@@ -1,8 +1,14 @@
 """`medr1 train`: reinforcement learning and supervised fine-tuning, with TRL's own flags and recipes."""
 
 import sys
+from typing import TYPE_CHECKING
 
 import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from medr1.train.plan import Plan
 
 app = typer.Typer(help="Train a checkpoint: GRPO or SFT, on TRL.", no_args_is_help=True)
 
@@ -21,6 +27,13 @@ def grpo(context: typer.Context) -> None:
 
     sys.argv[0] = "medr1 train grpo"
     script, config, model = parse("grpo", (GRPOArguments, GRPOConfig, ModelArguments), context.args)
+    if script.plan:
+        from medr1.train.plan import plan_grpo
+
+        plan = plan_grpo(script, config, model)
+        if config.process_index == 0:
+            show(plan)
+        return
     typer.echo(f"Finished: {train_grpo(script, config, model)}")
 
 
@@ -36,3 +49,26 @@ def sft(context: typer.Context) -> None:
     sys.argv[0] = "medr1 train sft"
     script, config, model = parse("sft", (DataArguments, SFTConfig, ModelArguments), context.args)
     typer.echo(f"Finished: {train_sft(script, config, model)}")
+
+
+def show(plan: "Plan") -> None:
+    """Print what a run will take: its memory, and its steps."""
+    console = Console()
+    memory = Table("MiB on " + plan.device, "sampling", "update", title="Memory of each process")
+    for part in plan.components:
+        memory.add_row(part.name, f"{part.sampling / 2**20:,.1f}", f"{part.update / 2**20:,.1f}")
+    memory.add_section()
+    memory.add_row("peak", "", f"{plan.peak_bytes / 2**20:,.1f}")
+    if plan.available_bytes is not None:
+        memory.add_row("free before", "", f"{plan.available_bytes / 2**20:,.1f}")
+    console.print(memory)
+    run = Table("run", "", title="Two dry steps, and what follows from them")
+    run.add_row("questions", f"{plan.num_questions:,} ({plan.prompts_too_long:,} more have prompts that are too long)")
+    run.add_row("per step", f"{plan.prompts_per_step:,} prompts, {plan.completions_per_step:,} completions")
+    run.add_row("prompt", f"{plan.prompt_tokens:,.0f} tokens, {plan.image_tokens:,.0f} of them image tokens")
+    run.add_row("completion", f"{plan.completion_tokens:,.0f} tokens now, at most {plan.completion_limit}")
+    run.add_row("tokens per step", f"{plan.tokens_per_step:,.0f}")
+    run.add_row("steps", f"{plan.num_steps:,}")
+    run.add_row("a step", f"{plan.sampling_seconds:.2f} s sampling, {plan.update_seconds:.2f} s update")
+    run.add_row("the run", f"{plan.seconds / 60:,.1f} minutes")
+    console.print(run)

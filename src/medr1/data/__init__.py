@@ -3,18 +3,40 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from medr1.data import huatuo, med_r1, medvlm_r1, table
-from medr1.data.source import Source, data_files, load_records
+from medr1.data import (
+    class_folders,
+    huatuo,
+    med_r1,
+    medvlm_r1,
+    medvlthinker,
+    medxpertqa,
+    omnimedvqa,
+    path_vqa,
+    pmc_vqa,
+    pubmedvision,
+    slake,
+    table,
+    trl,
+    vlmevalkit,
+    vqa_rad,
+)
+from medr1.data.record_files import data_files, is_data
+from medr1.data.source import EVERYTHING, Choice, Source, located
 from medr1.errors import ConfigError, DataError
 from medr1.types import Sample
 
 SOURCES: dict[str, Source] = {
-    source.name: source for source in (med_r1.SOURCE, medvlm_r1.SOURCE, huatuo.SOURCE, table.JSONL, table.CSV)
+    source.name: source
+    for source in (
+        *(omnimedvqa.SOURCE, med_r1.SOURCE, medvlm_r1.SOURCE, huatuo.SOURCE, pubmedvision.SOURCE),
+        *(vqa_rad.SOURCE, slake.SOURCE, path_vqa.SOURCE, pmc_vqa.SOURCE, medxpertqa.SOURCE, medvlthinker.SOURCE),
+        *(trl.SOURCE, vlmevalkit.SOURCE, table.JSONL, table.CSV, table.ROWS, class_folders.SOURCE),
+    )
 }
 """Source formats by name, the most particular first: detection takes the first that fits."""
 
 
-def find_source(path: Path, name: str | None = None) -> Source:
+def find_source(path: Path, name: str | None = None, choice: Choice = EVERYTHING) -> Source:
     """The source of that name, or else the one whose fields the first record under `path` has.
 
     `ConfigError` for a name that is not in `SOURCES`, `DataError` when no source fits.
@@ -23,18 +45,30 @@ def find_source(path: Path, name: str | None = None) -> Source:
         if name not in SOURCES:
             raise ConfigError(f"there is no source {name!r}; use one of {', '.join(SOURCES)}")
         return SOURCES[name]
-    suffixes = {suffix for source in SOURCES.values() for suffix in source.suffixes}
-    file = data_files(path, sorted(suffixes))[0]
-    record = load_records(file)[0]
-    for source in SOURCES.values():
-        if file.name.lower().endswith(source.suffixes) and source.sniff(record):
+    suffixes = sorted({suffix for source in SOURCES.values() for suffix in source.suffixes})
+    try:
+        file = data_files(path, suffixes)[0]
+    except DataError:
+        if path.is_dir() and any(path.iterdir()):
+            return SOURCES["class-folders"]
+        raise
+    fitting = [source for source in SOURCES.values() if is_data(file, source.suffixes)]
+    if not fitting:
+        raise DataError(f"{file} is no data file that a source reads; give one of {', '.join(suffixes)}")
+    record = next(fitting[0].records(file))
+    with located(file, 1):
+        record = choice.rename(record)
+    for source in fitting:
+        if source.sniff(record):
             return source
     raise DataError(
-        f"{file} has the fields {', '.join(record)}, which no source has; rename them to those of a source "
-        f"({', '.join(SOURCES)}; `medr1 data sources` describes them)"
+        f"{file} has the fields {', '.join(map(str, record))}, which no source has; rename them to those of a source "
+        f"({', '.join(SOURCES)}; `medr1 data sources` describes them), or map them with --column"
     )
 
 
-def read_source(path: Path, name: str | None = None, image_root: Path | None = None) -> Iterator[Sample]:
+def read_source(
+    path: Path, name: str | None = None, image_root: Path | None = None, choice: Choice = EVERYTHING
+) -> Iterator[Sample]:
     """Samples under `path` in the format `name`, or in the one that fits; see `Source.read`."""
-    return find_source(path, name).read(path, image_root)
+    return find_source(path, name, choice).read(path, image_root, choice)

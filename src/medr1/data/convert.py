@@ -3,14 +3,15 @@
 import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medr1.data import find_source
-from medr1.data.images import embed_images
+from medr1.data.images import BURNED_IN, embed_images
+from medr1.data.source import EVERYTHING, Choice
 from medr1.errors import ConfigError
-from medr1.records import data_hash, manifest, staged_folder, write_json, write_shards
+from medr1.records import manifest, sample_hash, short_hash, staged_folder, write_json, write_shards
 from medr1.types import Sample
 
 Progress = Callable[[int, int], None]
@@ -27,8 +28,10 @@ class Conversion:
     """Folder to write."""
     source: str | None = None
     """Name in `SOURCES`; None detects it."""
+    choice: Choice = EVERYTHING
+    """Which records, and what their fields are called."""
     image_root: Path | None = None
-    """Folder that the image names are relative to; None is the folder of the data."""
+    """Folder that the image names are relative to; None takes the source's own (see `Source.image_folders`)."""
     limit: int | None = None
     """Take this many at random: published files are ordered by data set, so the first ones would be biased."""
     seed: int = 0
@@ -40,47 +43,96 @@ class Conversion:
 def convert(job: Conversion, progress: Progress = lambda done, total: None) -> dict[str, Any]:
     """Write `job.out` with shards and `manifest.json`, whole or not at all, and return the counts of `summarise`.
 
-    Every image is decoded once before its bytes are embedded; see `embed_images` for what is stored.
+    The records are read twice: once to count and check them all, before any image is opened, and once to write them as
+    they stream by. Every image is decoded once before its bytes are embedded; see `embed_images` for what is stored.
     """
     if job.limit is not None and job.limit < 1:
         raise ConfigError(f"the limit is {job.limit}; take at least one sample")
-    source = find_source(job.path, job.source)
+    source = find_source(job.path, job.source, job.choice)
     with staged_folder(job.out, overwrite=job.overwrite) as staged:
-        samples = choose(list(source.read(job.path)), job.limit, job.seed)
-        root = job.image_root or (job.path if job.path.is_dir() else job.path.parent)
-        missing = Counter[str]()
-        write_shards(staged, _embedded(samples, root, job.allow_missing_images, missing, progress), embed_images=False)
-        summary = {"source": source.name, **summarise(samples), "missing_images": missing.total()}
-        arguments = {name: getattr(job, name) for name in job.__slots__}
+        total = sum(1 for _ in source.read(job.path, choice=job.choice))
+        chosen = _drawn(total, job.limit, job.seed)
+        samples = (s for n, s in enumerate(source.read(job.path, choice=job.choice)) if chosen is None or n in chosen)
+        written = _Embedding(
+            root=job.image_root or source.image_root(job.path, job.choice),
+            allow_missing=job.allow_missing_images,
+            total=total if chosen is None else len(chosen),
+            progress=progress,
+        )
+        counts = _Counts()
+        write_shards(staged, counts.watch(written.embedded(samples)), embed_images=False)
+        summary = {"source": source.name, **counts.summary(), "missing_images": written.missing}
+        if written.burned_in:
+            summary["burned_in_text"] = written.burned_in
+        arguments = {name: getattr(job, name) for name in job.__slots__ if name != "choice"}
+        arguments |= {"where": {name: sorted(v) for name, v in job.choice.where.items()}, "columns": job.choice.columns}
         write_json(staged / "manifest.json", {**manifest(arguments, job.seed), **summary})
     return summary
 
 
 def choose(samples: list[Sample], limit: int | None, seed: int) -> list[Sample]:
     """At most `limit` samples, drawn without replacement under the seed and left in their order."""
-    if limit is None or limit >= len(samples):
-        return samples
-    return [samples[index] for index in sorted(random.Random(seed).sample(range(len(samples)), limit))]
+    chosen = _drawn(len(samples), limit, seed)
+    return samples if chosen is None else [samples[index] for index in sorted(chosen)]
+
+
+def _drawn(total: int, limit: int | None, seed: int) -> frozenset[int] | None:
+    """Positions of `limit` of `total`; None for all."""
+    if limit is None or limit >= total:
+        return None
+    return frozenset(random.Random(seed).sample(range(total), limit))
 
 
 def summarise(samples: Iterable[Sample]) -> dict[str, Any]:
     """Counts that describe a set of samples, and its hash."""
-    samples = list(samples)
-    values = {
-        "by_modality": (s.modality for s in samples),
-        "by_task": (s.task for s in samples),
-        "by_num_options": (str(len(s.options)) for s in samples),
-        "by_source": (s.source for s in samples),
-    }
-    counts = {name: dict(sorted(Counter(column).items())) for name, column in values.items()}
-    return {"n": len(samples), "num_groups": len({s.group for s in samples}), **counts, "data_hash": data_hash(samples)}
+    counts = _Counts()
+    for _ in counts.watch(samples):
+        pass
+    return counts.summary()
 
 
-def _embedded(
-    samples: list[Sample], root: Path, allow_missing: bool, missing: Counter[str], progress: Progress
-) -> Iterator[Sample]:
-    for done, sample in enumerate(samples, start=1):
-        embedded = embed_images(sample, root, allow_missing=allow_missing)
-        missing[sample.id] += sum(ref.data is None for ref in embedded.images)
-        yield embedded
-        progress(done, len(samples))
+class _Counts:
+    """Counts of samples that stream by: none of them is kept, only group names and 16 characters for the hash."""
+
+    def __init__(self) -> None:
+        self.columns = {name: Counter[str]() for name in ("modality", "task", "num_options", "source", "answer_type")}
+        self.groups: set[str] = set()
+        self.hashes: list[str] = []
+
+    def watch(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        """The samples, counted as they pass."""
+        for sample in samples:
+            values = (sample.modality, sample.task, str(len(sample.options)), sample.source, sample.answer_type)
+            for column, value in zip(self.columns.values(), values, strict=True):
+                column[value] += 1
+            self.groups.add(sample.group)
+            self.hashes.append(sample_hash(sample))
+            yield sample
+
+    def summary(self) -> dict[str, Any]:
+        """The counts by value, the number of groups and the hash of the set."""
+        counts = {f"by_{name}": dict(sorted(column.items())) for name, column in self.columns.items()}
+        sizes = {"n": len(self.hashes), "num_groups": len(self.groups)}
+        return {**sizes, **counts, "data_hash": short_hash(sorted(self.hashes))}
+
+
+@dataclass(slots=True, kw_only=True)
+class _Embedding:
+    """Puts the images into samples that stream by, and counts what was noticed."""
+
+    root: Path
+    allow_missing: bool
+    total: int
+    progress: Progress
+    owners: dict[bytes, str] = field(default_factory=dict)
+    missing: int = 0
+    burned_in: int = 0
+
+    def embedded(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        """The samples with their images inside."""
+        for done, sample in enumerate(samples, start=1):
+            embedded = embed_images(sample, self.root, allow_missing=self.allow_missing, owners=self.owners)
+            self.missing += sum(ref.data is None for ref in embedded.images)
+            self.burned_in += BURNED_IN in embedded.extra
+            yield embedded
+            self.progress(done, self.total)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from medr1.data.names import modality_of
+from medr1.data.record_files import JSON_SUFFIXES, Record
 from medr1.data.source import (
-    JSON_SUFFIXES,
-    Record,
+    Download,
     Source,
     choice_sample,
     option_index,
@@ -63,4 +63,9 @@ SOURCE = Source(
     sniff=_sniff,
     parse=_parse,
     write_back=write_back,
+    download=Download(
+        repo="FreedomIntelligence/Medical_Multimodal_Evaluation_Data",
+        files=("*.json", "images.zip", "README.md"),
+        archives={"images.zip": ""},
+    ),
 )

@@ -2,8 +2,8 @@
 
 The rule, whatever the file:
 
-- formats: PNG, JPEG, BMP, TIFF; at most `MAX_PIXELS` pixels; a stack of several frames is refused (of a JPEG with
-  previews behind it, the main picture is taken);
+- formats: PNG, JPEG, BMP, TIFF, and DICOM by the rule of `medr1.data.dicom`; at most `MAX_PIXELS` pixels; a stack of
+  several frames is refused (of a JPEG with previews behind it, the main picture is taken);
 - the EXIF orientation is applied, as `datasets.Image` does;
 - 16-bit, 32-bit and floating-point grey is stretched linearly from its own minimum and maximum to 0 … 255 (a constant
   image becomes black): scanners store 12 bits in 16, so the range of the stored type would come out near black;
@@ -15,13 +15,15 @@ import io
 import os
 import struct
 import zlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from medr1.data.dicom import decode_dicom, is_dicom
 from medr1.errors import DataError
+from medr1.records import short_hash
 from medr1.types import ImageRef, Sample
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
@@ -47,7 +49,10 @@ DECODER_ERRORS = (
 
 def open_image(ref: ImageRef) -> Image.Image:
     """Decode an image to 8-bit RGB by the rule of this module; `DataError` names the file that cannot be used."""
-    image, _ = _decode(_encoded_bytes(ref), _name(ref))
+    data = _encoded_bytes(ref)
+    if is_dicom(data):
+        return decode_dicom(data, _name(ref), max_pixels=MAX_PIXELS).image.convert("RGB")
+    image, _ = _decode(data, _name(ref))
     return _to_rgb(image, _name(ref))
 
 
@@ -68,32 +73,65 @@ def resolve_inside(root: Path, relative: str) -> Path:
     return path
 
 
-def embed_images(sample: Sample, root: Path, *, allow_missing: bool = False) -> Sample:
+BURNED_IN = "burned_in_annotation"
+"""Key of `Sample.extra` that warns of text in the pixels; scrubbing a header does not remove it."""
+
+
+def embed_images(
+    sample: Sample, root: Path, *, allow_missing: bool = False, owners: dict[bytes, str] | None = None
+) -> Sample:
     """The sample with the bytes of its images, read from `root` and checked by decoding them.
 
-    File bytes are kept where Pillow decodes them to 8-bit grey or RGB as they are; other images (16-bit, palette,
-    alpha, rotated by EXIF …) are stored as PNG of what `open_image` returns, so that every reader sees the same pixels.
-    A missing file is a `DataError`, or stays a reference with `allow_missing`.
+    File bytes are kept where Pillow decodes them to 8-bit grey or RGB as they are; other images (DICOM, 16-bit,
+    palette, alpha, rotated by EXIF …) are stored as PNG of what `open_image` returns, so that every reader sees the
+    same pixels. A missing file is a `DataError`, or stays a reference with `allow_missing`.
+
+    A DICOM header that tells of burned-in text puts `BURNED_IN` into `extra`. With `owners`, which the caller keeps
+    through one conversion, samples that show one patient (or series) get the group of the first of them, unless the
+    source named a group itself.
     """
-    return replace(sample, images=tuple(_embedded(ref, root, allow_missing) for ref in sample.images))
+    images = [_embedded(ref, root, allow_missing) for ref in sample.images]
+    group = sample.group
+    own_group = group == short_hash([ref.path for ref in sample.images])
+    if owners is not None and own_group:
+        known = [owners[image.owner] for image in images if image.owner in owners]
+        group = min(known, default=group)
+        owners.update({image.owner: group for image in images if image.owner is not None})
+    warned = {BURNED_IN: "yes"} if any(image.burned_in for image in images) else {}
+    refs = tuple(image.ref for image in images)
+    return replace(sample, images=refs, group=group, extra={**sample.extra, **warned})
 
 
-def _embedded(ref: ImageRef, root: Path, allow_missing: bool) -> ImageRef:
+@dataclass(frozen=True, slots=True)
+class _Embedded:
+    ref: ImageRef
+    burned_in: bool = False
+    owner: bytes | None = None
+
+
+def _embedded(ref: ImageRef, root: Path, allow_missing: bool) -> _Embedded:
     if ref.data is None:
         assert ref.path is not None, "a reference has a path or data"
         path = resolve_inside(root, ref.path)
         if not path.exists():
             if allow_missing:
-                return ref
+                return _Embedded(ref)
             raise DataError(f"image {path} does not exist; check --image-root, or pass --allow-missing-images")
         ref = ImageRef(path=str(path))
     name = Path(_name(ref))
     data = _encoded_bytes(ref)
+    if is_dicom(data):
+        shown = decode_dicom(data, str(name), max_pixels=MAX_PIXELS)
+        return _Embedded(_as_png(shown.image, name), burned_in=shown.burned_in, owner=shown.owner)
     image, is_plain = _decode(data, str(name))
     if is_plain:
-        return ImageRef(path=name.name, data=data)
+        return _Embedded(ImageRef(path=name.name, data=data))
+    return _Embedded(_as_png(_to_rgb(image, str(name)), name))
+
+
+def _as_png(image: Image.Image, name: Path) -> ImageRef:
     buffer = io.BytesIO()
-    _to_rgb(image, str(name)).save(buffer, format="PNG")
+    image.save(buffer, format="PNG")
     return ImageRef(path=name.with_suffix(".png").name, data=buffer.getvalue())
 
 
@@ -129,7 +167,7 @@ def _decode(data: bytes, name: str) -> tuple[Image.Image, bool]:
     except Image.DecompressionBombError as error:
         raise DataError(_too_large(name)) from error
     except UnidentifiedImageError as error:
-        raise DataError(f"image {name} is none of {', '.join(FORMATS)}; convert it to PNG") from error
+        raise DataError(f"image {name} is none of {', '.join(FORMATS)}, DICOM; convert it to PNG") from error
     except DECODER_ERRORS as error:
         raise DataError(f"image {name} is damaged or cut off ({error}); copy it again from its source") from error
 

@@ -14,10 +14,9 @@ from typing import Any
 
 from medr1.data.names import DATASET_MODALITY, modality_of, task_of
 from medr1.data.problems import format_inline_problem, parse_inline_problem
+from medr1.data.record_files import JSON_SUFFIXES, Record
 from medr1.data.source import (
-    JSON_SUFFIXES,
     SPLITS,
-    Record,
     Source,
     choice_sample,
     gold_index,
@@ -86,4 +85,5 @@ SOURCE = Source(
     sniff=_sniff,
     parse=_parse,
     write_back=write_back,
+    note="github.com/Yuxiang-Lai117/Med-R1, Splits/; the images are those of `download omnimedvqa`",
 )

@@ -5,14 +5,15 @@ A record is `{"image": ["images/…"], "problem": "<question>\nA) x\nB) y", "sol
 the same thing twice must agree.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from medr1.data.names import modality_of
 from medr1.data.problems import format_lines_problem, parse_lines_problem
+from medr1.data.record_files import JSON_SUFFIXES, Record
 from medr1.data.source import (
-    JSON_SUFFIXES,
-    Record,
+    SPLITS,
     Source,
     choice_sample,
     gold_index,
@@ -45,7 +46,10 @@ def _parse(record: Record, file: Path) -> Sample:
         answer_index=answer_index,
         modality=modality_of(text(record, "subset")) if "subset" in record else "unknown",
     )
-    return with_record(sample, record, _rebuilt(sample))
+    sample = with_record(sample, record, _rebuilt(sample))
+    # Only the records of the published test file name their data set and subset; it is cut by modality.
+    is_test = "dataset" in record and "subset" in record
+    return replace(sample, extra={**sample.extra, SPLITS: "modality/test"}) if is_test else sample
 
 
 def _rebuilt(sample: Sample) -> dict[str, Any]:
@@ -72,4 +76,5 @@ SOURCE = Source(
     sniff=_sniff,
     parse=_parse,
     write_back=write_back,
+    note="github.com/JZPeterPan/MedVLM-R1; the images are those of `download huatuo`",
 )

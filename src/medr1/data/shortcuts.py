@@ -7,6 +7,7 @@ A rule maps a sample to the positions of the options that it would choose. Sever
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 
 from medr1.types import Sample
 
@@ -21,8 +22,12 @@ def rule_accuracy(rule: Rule, samples: Sequence[Sample]) -> float | None:
     """Expected accuracy (0..1) of a rule whose ties are drawn at random; None for no samples."""
     if not samples:
         return None
-    picks = [rule(sample) for sample in samples]
-    return sum((s.answer_index in p) / len(p) for s, p in zip(samples, picks, strict=True)) / len(samples)
+    return sum(hits(map(rule, samples), samples)) / len(samples)
+
+
+def hits(picks: Iterable[tuple[int, ...]], samples: Sequence[Sample]) -> list[float]:
+    """For each sample, the chance that an option drawn from what a rule picked is the right one."""
+    return [(s.answer_index in p) / len(p) for s, p in zip(samples, picks, strict=True)]
 
 
 def format_rule(sample: Sample) -> tuple[int, ...]:
@@ -89,6 +94,7 @@ class TextPrior:
         return (self.gold_with[question, option] + 2 * prior) / (self.seen_with[question, option] + 2)
 
 
+@lru_cache(maxsize=2**17)
 def normalise(text: str) -> str:
     """Lower-case words and numbers, without punctuation: `The "CT."` and `the ct` are the same text."""
     return " ".join(re.findall(r"[^\W_]+", text.lower()))

@@ -1,27 +1,21 @@
-"""What the readers of all source formats share: finding files, naming the record in an error, building a sample."""
+"""What the readers of all source formats share: reading a source, naming the record in an error, building a sample."""
 
-import csv
-import gzip
-import io
 import json
 import re
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from medr1.data.images import resolve_inside
-from medr1.errors import DataError
-from medr1.records import parse_jsonl, sample_id, short_hash
+from medr1.data.record_files import Record, data_files, read_records
+from medr1.errors import ConfigError, DataError
+from medr1.records import sample_id, short_hash
 from medr1.types import LETTERS, ImageRef, Modality, Sample, Task
 
-Record = Mapping[str, Any]
 Parse = Callable[[Record, Path], Sample]
-
-JSON_SUFFIXES = (".json", ".json.gz", ".jsonl", ".jsonl.gz")
-CSV_SUFFIXES = (".csv", ".csv.gz")
 
 RECORD_FIELDS = "record_fields"
 """Key of `Sample.extra` that lists the fields of the source's record, in order."""
@@ -29,41 +23,141 @@ SPLITS = "splits"
 """Key of `Sample.extra` with the published splits that hold the record, where folder names tell them."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Download:
+    """Where the Hugging Face hub has a data set."""
+
+    repo: str
+    files: tuple[str, ...] = ()
+    """Patterns of the files to fetch; empty for all."""
+    archives: Mapping[str, str] = field(default_factory=dict)
+    """Folder (relative to the download) that the zip files of a pattern are unpacked into."""
+    flat: bool = False
+    """Leave out the folders inside the archives, as the publisher's own instructions do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which records of a source to read, and what its fields are called."""
+
+    where: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Values that a field may have; of several fields, all must fit."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """The source's name of each field, for data whose names are other than the format's."""
+
+    def rename(self, record: Record) -> Record:
+        """The record with the field names of the format; `ConfigError` for a name that it does not have."""
+        for theirs in self.columns.values():
+            if theirs not in record:
+                raise ConfigError(f"there is no field {theirs!r} in the data; it has {', '.join(map(str, record))}")
+        renamed = {theirs: ours for ours, theirs in self.columns.items()}
+        return {renamed.get(name, name): value for name, value in record.items()} if renamed else record
+
+    def fits(self, record: Record) -> bool:
+        """Whether the record is asked for; `DataError` when it lacks a field that is asked about."""
+        for name in self.where:
+            if name not in record:
+                raise DataError(f"has no field {name!r} to choose by; it has {', '.join(map(str, record))}")
+        return all(str(record[name]) in values for name, values in self.where.items())
+
+
+EVERYTHING = Choice()
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One published or generic file format of questions."""
+    """One published or generic format of questions."""
 
     name: str
     description: str
     suffixes: tuple[str, ...]
+    """Ends of the names of its files; empty where the folder itself is the data."""
     sniff: Callable[[Record], bool]
     """Whether a record has this format's fields."""
     parse: Parse
     """One record, and the file it is from, to a sample whose images are the names that the record gives."""
     write_back: Callable[[Sample], dict[str, Any]] | None = None
     """The source's own record of a sample that `read` returned, equal as a JSON value."""
+    records: Callable[[Path], Iterator[Record]] = read_records
+    """The records of one file (or of the folder)."""
+    keeps_repeats: bool = False
+    """The published files ask some questions twice about one image. Each is kept: the repetition gets another id."""
+    image_folders: tuple[str, ...] = ("",)
+    """Where the images may lie, relative to the folder of the data; the first that holds the first image counts."""
+    download: Download | None = None
+    note: str = ""
+    """Where to get the data if `download` cannot, or what else to know."""
 
-    def read(self, path: Path, image_root: Path | None = None) -> Iterator[Sample]:
+    def files(self, path: Path) -> list[Path]:
+        """The files of this format under `path`; `DataError` when there are none."""
+        return data_files(path, self.suffixes) if self.suffixes else [path]
+
+    def read(self, path: Path, image_root: Path | None = None, choice: Choice = EVERYTHING) -> Iterator[Sample]:
         """Samples of a file, or of all files under a folder; `DataError` names file and record.
 
         Images stay the names in the records (enough for work on text); with `image_root` they are paths under it.
         One file must not hold a question twice. A question that several files hold is one sample with what each file
-        knows: this is how Med-R1's modality and question-type files are joined.
+        knows: this is how Med-R1's modality and question-type files are joined. Sources that keep repeats stream
+        instead: nothing is joined and only ids are held in memory.
         """
-        files = data_files(path, self.suffixes)
-        samples = self._read_file(files[0]) if len(files) == 1 else merged(self._read_file(file) for file in files)
+        parsed = [self._parsed(file, choice) for file in self.files(path)]
+        if self.keeps_repeats:
+            samples = _numbered(parsed)
+        else:
+            alone = (_without_repeats(file) for file in parsed)
+            samples = next(alone) if len(parsed) == 1 else merged(alone)
+        empty = True
         for sample in samples:
+            empty = False
             yield sample if image_root is None else _with_paths(sample, image_root)
+        if empty:
+            raise DataError(f"{path} has no record where {_described(choice)}; check the names and values")
 
-    def _read_file(self, file: Path) -> Iterator[Sample]:
-        first_seen: dict[str, int] = {}
-        for number, record in enumerate(load_records(file), start=1):
+    def image_root(self, path: Path, choice: Choice = EVERYTHING) -> Path:
+        """The folder that image names are relative to when no other is named."""
+        folder = path if path.is_dir() else path.parent
+        _, _, first = next(self._parsed(self.files(path)[0], choice), (None, None, None))
+        names = [ref.path for ref in first.images if ref.data is None and ref.path is not None] if first else []
+        candidates = [folder / name for name in self.image_folders]
+        return next((root for root in candidates if all(_exists(root, name) for name in names)), candidates[0])
+
+    def _parsed(self, file: Path, choice: Choice) -> Iterator[tuple[Path, int, Sample]]:
+        for number, record in enumerate(self.records(file), start=1):
             with located(file, number):
-                sample = self.parse(record, file)
-                if sample.id in first_seen:
-                    raise DataError(f"repeats the question of record {first_seen[sample.id]}; remove one of them")
-            first_seen[sample.id] = number
-            yield sample
+                renamed = choice.rename(record)
+                sample = self.parse(renamed, file) if choice.fits(renamed) else None
+            if sample is not None:
+                yield file, number, sample
+
+
+def _without_repeats(parsed: Iterable[tuple[Path, int, Sample]]) -> Iterator[Sample]:
+    first_seen: dict[str, int] = {}
+    for file, number, sample in parsed:
+        if sample.id in first_seen:
+            with located(file, number):
+                raise DataError(f"repeats the question of record {first_seen[sample.id]}; remove one of them")
+        first_seen[sample.id] = number
+        yield sample
+
+
+def _numbered(parsed: Iterable[Iterable[tuple[Path, int, Sample]]]) -> Iterator[Sample]:
+    times = Counter[str]()
+    for file in parsed:
+        for _, _, sample in file:
+            times[sample.id] += 1
+            repeat = times[sample.id]
+            yield sample if repeat == 1 else replace(sample, id=short_hash([sample.id, repeat]))
+
+
+def _described(choice: Choice) -> str:
+    return " and ".join(f"{name} is {' or '.join(values)}" for name, values in choice.where.items())
+
+
+def _exists(root: Path, name: str) -> bool:
+    try:
+        return resolve_inside(root, name).is_file()
+    except DataError:
+        return False
 
 
 @contextmanager
@@ -76,72 +170,13 @@ def located(file: Path, number: int) -> Iterator[None]:
 
 
 def _with_paths(sample: Sample, root: Path) -> Sample:
-    paths = [resolve_inside(root, ref.path) for ref in sample.images if ref.path is not None]
-    return replace(sample, images=tuple(ImageRef(path=str(path)) for path in paths))
+    return replace(sample, images=tuple(_with_path(ref, root) for ref in sample.images))
 
 
-# --- Files --------------------------------------------------------------------------------------------------------
-
-
-def data_files(path: Path, suffixes: Sequence[str]) -> list[Path]:
-    """The file itself, or all files with one of the suffixes under a folder, in order of their names."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise DataError(f"{path} does not exist; check the path")
-    found = (file for file in path.rglob("*") if file.name.lower().endswith(tuple(suffixes)) and file.is_file())
-    files = sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts))
-    if not files:
-        raise DataError(f"{path} holds no {', '.join(suffixes)} file; name the file or folder with the questions")
-    return files
-
-
-def load_records(file: Path) -> list[Record]:
-    """Records of a JSON list, a JSON-lines or a CSV file, gzipped or not; `DataError` for anything else."""
-    data = _file_bytes(file)
-    name = file.name.lower().removesuffix(".gz")
-    if name.endswith(".jsonl"):
-        records: Any = parse_jsonl(data, str(file))
-    elif name.endswith(".csv"):
-        records = _csv_records(data, file)
-    else:
-        records = _json_list(data, file)
-    if not records:
-        raise DataError(f"{file} holds no records; check that it is the right file")
-    return records
-
-
-def _file_bytes(file: Path) -> bytes:
-    try:
-        data = file.read_bytes()
-        return gzip.decompress(data) if file.name.lower().endswith(".gz") else data
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{file} cannot be read ({error}); check or copy it again") from error
-
-
-def _json_list(data: bytes, file: Path) -> list[Record]:
-    try:
-        value = json.loads(data.decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-        raise DataError(f"{file} is not JSON ({error}); mend or replace the file") from error
-    if not isinstance(value, list):
-        raise DataError(f"{file} is a JSON {type(value).__name__}, not a list of records; give a file with a list")
-    for number, record in enumerate(value, start=1):
-        if not isinstance(record, dict):
-            raise DataError(f"{file} record {number}: is not a JSON object; write one object for each question")
-    return value
-
-
-def _csv_records(data: bytes, file: Path) -> list[Record]:
-    try:
-        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
-        records: list[Record] = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{file} is not CSV in UTF-8 ({error}); export it again") from error
-    for number, record in enumerate(records, start=1):
-        if None in record or None in record.values():
-            raise DataError(f"{file} record {number}: has more or fewer cells than the header; quote texts with commas")
-    return records
+def _with_path(ref: ImageRef, root: Path) -> ImageRef:
+    if ref.data is not None or ref.path is None:
+        return ref
+    return ImageRef(path=str(resolve_inside(root, ref.path)))
 
 
 # --- From a record to a sample --------------------------------------------------------------------------------------
@@ -152,7 +187,7 @@ def text(record: Record, name: str) -> str:
     value = record.get(name)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{name} is missing, empty or not a text; fill it in or remove the record")
-    return _storable(value, name)
+    return storable(value, name)
 
 
 def texts(record: Record, name: str) -> tuple[str, ...]:
@@ -160,10 +195,11 @@ def texts(record: Record, name: str) -> tuple[str, ...]:
     value = record.get(name)
     if not isinstance(value, list) or not value or not all(isinstance(item, str) and item.strip() for item in value):
         raise DataError(f"{name} is missing, empty or not a list of texts; fill it in or remove the record")
-    return tuple(_storable(item, name) for item in value)
+    return tuple(storable(item, name) for item in value)
 
 
-def _storable(value: str, name: str) -> str:
+def storable(value: str, name: str) -> str:
+    """The text itself; `DataError` when it cannot be written as UTF-8."""
     try:
         value.encode()
     except UnicodeEncodeError as error:

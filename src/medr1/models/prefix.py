@@ -204,16 +204,13 @@ def pack_groups(
             ends.append(ends[-1] + lengths[n])
         parts = [completion_ids_NC[n, : lengths[n]] for n in members]
         last = prompt.input_ids_L[-1:]
-        asked = [torch.cat([last, part[:-1]])[: len(part)] for part in parts]
-        steps = [torch.arange(len(part), device=device) for part in parts]
-        filler = ends[-1] - shared
-        ids.append(torch.cat([prompt.input_ids_L[:-1], *asked]))
+        ids.append(torch.cat([prompt.input_ids_L[:-1], *(torch.cat([last, part[:-1]])[: len(part)] for part in parts)]))
         labels.append(torch.cat([last.new_full((shared,), -100), *parts]))
-        numbers = torch.tensor([0, *range(1, len(members) + 1)], device=device)
-        segments.append(numbers.repeat_interleave(torch.tensor([shared, *map(len, parts)], device=device)))
-        after = prompt.position_ids_AL[:, -1:]
-        positions.append(torch.cat([prompt.position_ids_AL[:, :-1], *(after + step for step in steps)], dim=1))
-        types.append(torch.cat([prompt.mm_token_type_ids_L[:-1], prompt.mm_token_type_ids_L.new_zeros(filler)]))
+        sizes = torch.tensor([shared, *map(len, parts)], device=device)
+        segments.append(torch.arange(len(sizes), device=device).repeat_interleave(sizes))
+        after = [prompt.position_ids_AL[:, -1:] + torch.arange(len(part), device=device) for part in parts]
+        positions.append(torch.cat([prompt.position_ids_AL[:, :-1], *after], dim=1))
+        types.append(torch.cat([prompt.mm_token_type_ids_L[:-1], sizes.new_zeros(ends[-1] - shared)]))
 
     def pad(tensors: list[Tensor], value: int) -> Tensor:
         return pad_sequence(tensors, batch_first=True, padding_value=value)

@@ -49,9 +49,15 @@ def sample_id(source: str, image_names: Sequence[str], question: str, options: S
     return short_hash([source, list(image_names), question, list(options)])
 
 
+def sample_hash(sample: Sample) -> str:
+    """What `data_hash` knows of one sample: its id, variant, options and answers."""
+    gold = sample.gold or ""
+    return short_hash([sample.id, sample.variant, list(sample.options), gold, list(sample.answers)])
+
+
 def data_hash(samples: Iterable[Sample]) -> str:
-    """Identity of a set of samples whatever their order: 16 hex characters over ids, options and answers."""
-    return short_hash(sorted([s.id, s.variant, list(s.options), s.gold or "", list(s.answers)] for s in samples))
+    """Identity of a set of samples whatever their order: 16 hex characters over their `sample_hash`."""
+    return short_hash(sorted(map(sample_hash, samples)))
 
 
 def manifest(arguments: Mapping[str, Any], seed: int | None) -> dict[str, Any]:

@@ -190,7 +190,8 @@ def _parquet_batches(shard: Path) -> Iterator["pa.RecordBatch"]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(shard) as file:
+        # Buffering ahead would keep every page of the shard in memory until it is closed.
+        with pq.ParquetFile(shard, pre_buffer=False) as file:
             yield from file.iter_batches(batch_size=256)
     except (OSError, pa.ArrowException) as error:
         raise DataError(f"{shard} is not a parquet file that can be read ({error}); convert the data again") from error

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from medr1.report.audit_plots import RULES, answer_bars, blind_bars, curve, part_bars, shown_axes
+from medr1.report.audit_plots import MAX_PARTS, RULES, answer_bars, blind_bars, curve, part_bars, shown_axes
 from medr1.report.html import Fact, FigureItem, Finding, Report
 from medr1.report.plots import to_svg
 from medr1.report.tables import NONE, Table, percent
@@ -122,7 +122,7 @@ def _figures(audit: Audit) -> list[FigureItem]:
     figures += [
         FigureItem(
             title=f"By {AXIS_NAMES[axis]}",
-            caption="Number of test questions in brackets; the dark stroke is chance.",
+            caption=f"Number of test questions in brackets; the dark stroke is chance; the {MAX_PARTS} largest.",
             image=to_svg(part_bars(audit, axis)),
         )
         for axis in shown_axes(audit)

@@ -32,6 +32,9 @@ RULES = {
 }
 """Names of the blind rules as figures and tables say them."""
 
+MAX_PARTS = 15
+"""Bars of a figure by part; the tables have all of them."""
+
 
 @_styled
 def blind_bars(audit: Audit) -> "Figure":
@@ -69,9 +72,10 @@ def curve(audit: Audit) -> "Figure":
 
 @_styled
 def part_bars(audit: Audit, axis: str) -> "Figure":
-    """Text prior and leaked images of every part (`by_modality`, …), with its chance."""
+    """Text prior and leaked images of the `MAX_PARTS` largest parts (`by_modality`, …), with their chance."""
     parts = audit[axis]
-    names = list(reversed(parts))
+    largest = sorted(parts, key=lambda name: -parts[name]["n"])[:MAX_PARTS]
+    names = [name for name in reversed(parts) if name in largest]
     rows = np.arange(len(names))
     figure, axes = _figure(2, width=4.6, height=max(1.6, 0.7 + 0.3 * len(names)))
     values = (

@@ -41,6 +41,9 @@ class GRPOArguments(DataArguments):
     reward_funcs: list[str] = field(
         default_factory=lambda: ["accuracy", "format"], metadata={"help": "Rewards by name, see `medr1 rewards`."}
     )
+    plan: bool = field(
+        default=False, metadata={"help": "Print memory, tokens, steps and time from two dry steps, and train nothing."}
+    )
 
 
 @dataclass

@@ -23,7 +23,9 @@ from medr1.rewards import REWARDS, trl_reward
 from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments
 from medr1.train.callbacks import CompletionLog, TrainLog
 from medr1.train.dataset import EpochOfRows, TrainingRows, check_trainable
+from medr1.train.diagnose import Diagnosis
 from medr1.train.grpo import SharedPrefixGRPOTrainer
+from medr1.train.preflight import check_exploration, check_grpo, check_lora, check_reference
 from medr1.train.resume import RestoresWeights
 from medr1.types import Sample
 
@@ -51,9 +53,24 @@ def train_grpo(
         ConfigError: unknown prompt or reward, nothing to train on, or settings that do not fit together.
         ModelError: the checkpoint cannot be read.
     """
+    run, trainer = prepare_grpo(script, config, model_arguments, samples=samples, callbacks=callbacks)
+    return run.fit(trainer)
+
+
+def prepare_grpo(
+    script: GRPOArguments,
+    config: GRPOConfig,
+    model_arguments: ModelArguments,
+    *,
+    samples: Sequence[Sample] | None = None,
+    callbacks: Sequence[TrainerCallback] = (),
+) -> tuple["_Run", SharedPrefixGRPOTrainer]:
+    """Everything of `train_grpo` up to its first step."""
     template = _named(PROMPTS, script.prompt, "prompt")
     for name in script.reward_funcs:
         _named(REWARDS, name, "reward")
+    check_exploration(config)
+    check_reference(config, lora=model_arguments.use_peft)
     run = _Run(script, config, model_arguments, template, samples)
     trainer = SharedPrefixGRPOTrainer(
         model=run.model,
@@ -66,7 +83,7 @@ def train_grpo(
         callbacks=[*run.callbacks(), *callbacks],
     )
     trainer.add_callback(CompletionLog(run.folder, lambda: trainer._logs))
-    return run.fit(trainer)
+    return run, trainer
 
 
 def train_sft(
@@ -133,6 +150,9 @@ class _Run:
         check_trainable(chosen)
         self.samples, self.too_long = self._short_enough(chosen)
         self.rows = self._rows(self.samples, shuffle_options=script.shuffle_options)
+        check_lora(self.source, model_arguments)
+        if isinstance(config, GRPOConfig):
+            check_grpo(config, template, self.processor.tokenizer, len(self.samples))
         set_seed(config.seed)
         dtype = model_arguments.dtype or "auto"
         self.model: PreTrainedModel = load_model(
@@ -182,8 +202,8 @@ class _Run:
         return self._rows(list(read_samples(Path(self.script.eval_data))), shuffle_options=False).dataset()
 
     def callbacks(self) -> list[TrainerCallback]:
-        """Log and epoch of the rows."""
-        return [TrainLog(self.folder), EpochOfRows(self.rows)]
+        """Log, its diagnosis, and epoch of the rows."""
+        return [TrainLog(self.folder), Diagnosis(self.folder), EpochOfRows(self.rows)]
 
     def fit(self, trainer: Trainer) -> Path:
         """Train from the last checkpoint of the output folder, if there is one, and save the result."""

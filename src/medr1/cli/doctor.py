@@ -1,0 +1,116 @@
+"""`medr1 doctor`: what is installed here, or what is wrong with a training run."""
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from medr1.diagnosis import Finding
+
+
+def doctor_command(
+    run: Annotated[Path | None, typer.Argument(help="Output folder of a training run; none: this machine.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
+) -> None:
+    """Say what a training run suffers from; without RUN, what this machine has."""
+    if run is None:
+        report = environment()
+        if as_json:
+            typer.echo(json.dumps(report, indent=2))
+            return
+        table = Table("this machine", "")
+        for name, value in report.items():
+            table.add_row(name, "not there" if value is None else str(value))
+        Console().print(table)
+        return
+    _examine(run, as_json)
+
+
+def _examine(run: Path, as_json: bool) -> None:
+    from medr1.diagnosis import diagnose
+    from medr1.errors import DataError
+    from medr1.records import read_json, read_jsonl
+
+    log = run / "train_log.jsonl"
+    if not log.is_file():
+        raise DataError(f"{run} is no training run: it has no train_log.jsonl; name the --output_dir of a training")
+    records = read_jsonl(log)
+    manifest = read_json(run / "manifest.json") if (run / "manifest.json").is_file() else {}
+    findings = diagnose(records)
+    facts = _facts(manifest, records)
+    if as_json:
+        typer.echo(json.dumps({"run": facts, "findings": [asdict(finding) for finding in findings]}, indent=2))
+        return
+    _show(run, facts, findings)
+
+
+def _facts(manifest: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a reader of the findings must know of the run."""
+    arguments = manifest.get("arguments", {})
+    rewards = [record["reward"] for record in records if "reward" in record]
+    return {
+        "model": arguments.get("model", {}).get("model_name_or_path"),
+        "prompt": arguments.get("script", {}).get("prompt"),
+        "learning_rate": arguments.get("trainer", {}).get("learning_rate"),
+        "questions": manifest.get("num_samples"),
+        "prompts_too_long": manifest.get("prompts_too_long"),
+        "steps": max((record.get("step", 0) for record in records), default=0),
+        "first_reward": rewards[0] if rewards else None,
+        "last_reward": rewards[-1] if rewards else None,
+    }
+
+
+def _show(run: Path, facts: dict[str, Any], findings: "list[Finding]") -> None:
+    console = Console()
+    shown = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in facts.items()}
+    known = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items() if value is not None)
+    console.print(f"{run}: {known}", highlight=False, markup=False)
+    if not findings:
+        console.print("Nothing is wrong by the rules of medr1.diagnosis.")
+        return
+    table = Table("finding", "since step", "seen", "what is wrong", "what to try")
+    for finding in findings:
+        name = f"{finding.name} ({finding.severity})"
+        table.add_row(name, str(finding.step), finding.figure, finding.problem, finding.remedy)
+    console.print(table)
+
+
+def environment() -> dict[str, Any]:
+    """Versions, devices and room of this machine; None for what is not there. No path and no host name."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from medr1.records import manifest
+
+    facts = manifest({}, None)
+    report: dict[str, Any] = {name: facts[name] for name in ("medr1", "python", "platform", "cpu_count")}
+    for name in ("torch", "transformers", "trl", "peft", "accelerate", "vllm"):
+        try:
+            report[name] = version(name)
+        except PackageNotFoundError:
+            report[name] = None
+    report["gpu"] = _gpu() if report["torch"] else None
+    report["image_backend"] = _image_backend() if report["transformers"] else None
+    report["free_disk_gib"] = round(shutil.disk_usage(Path.cwd()).free / 2**30, 1)
+    return report
+
+
+def _gpu() -> str | None:
+    """Names and memory of the devices."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return ", ".join(f"{device.name} ({device.total_memory / 2**30:.0f} GiB)" for device in devices)
+
+
+def _image_backend() -> str:
+    from medr1.models.loading import image_backend
+
+    return image_backend()

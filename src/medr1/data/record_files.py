@@ -1,0 +1,260 @@
+"""Records out of files, one at a time: JSON lists, JSON lines, CSV, TSV, parquet, `save_to_disk` folders.
+
+A reader holds one record (of parquet: one batch of rows) in memory, whatever the size of the file.
+"""
+
+import csv
+import gzip
+import io
+import json
+import re
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from medr1.data.images import resolve_inside
+from medr1.errors import DataError
+from medr1.records import read_json
+
+Record = Mapping[str, Any]
+
+JSON_SUFFIXES = (".json", ".json.gz", ".jsonl", ".jsonl.gz")
+CSV_SUFFIXES = (".csv", ".csv.gz")
+TSV_SUFFIXES = (".tsv", ".tsv.gz")
+SAVED_STATE = "state.json"
+"""File that marks a folder of `datasets.save_to_disk`; it stands for the folder."""
+ROW_SUFFIXES = (".parquet", SAVED_STATE)
+
+MAX_RECORD_CHARS = 64 * 2**20
+"""A longer record is refused: it is damage (a quote that never closes) or a compressed bomb."""
+_CHUNK_CHARS = 2**18
+_BLANK = re.compile(r"[ \t\r\n]*")
+_ROWS_AT_ONCE = 32
+_BOOKKEEPING = frozenset({SAVED_STATE, "dataset_info.json", "dataset_dict.json"})
+
+
+def data_files(path: Path, suffixes: Sequence[str]) -> list[Path]:
+    """The file itself, or all files with one of the suffixes under a folder, in order of their names."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(f"{path} does not exist; check the path")
+    found = (file for file in path.rglob("*") if is_data(file, suffixes) and file.is_file())
+    files = sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts))
+    if not files:
+        raise DataError(f"{path} holds no {', '.join(suffixes)} file; name the file or folder with the questions")
+    return files
+
+
+def is_data(file: Path, suffixes: Sequence[str]) -> bool:
+    """Whether the name of a file has one of the ends; the JSON files that `save_to_disk` writes are no questions."""
+    if file.name in _BOOKKEEPING:
+        return file.name in suffixes
+    return file.name.lower().endswith(tuple(suffixes))
+
+
+def read_records(file: Path) -> Iterator[Record]:
+    """Records of a file, by the end of its name; `DataError` names file and record of what cannot be read."""
+    name = file.name.lower().removesuffix(".gz")
+    reader = next((read for suffix, read in READERS.items() if name.endswith(suffix)), _json_list)
+    empty = True
+    for record in reader(file):
+        empty = False
+        yield record
+    if empty:
+        raise DataError(f"{file} holds no records; check that it is the right file")
+
+
+# --- Text ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _opened(file: Path, kind: str) -> Iterator[IO[str]]:
+    """The text of a file, unpacked on the way; what goes wrong while it is read becomes a `DataError`."""
+    try:
+        with gzip.open(file, "rb") if file.name.lower().endswith(".gz") else file.open("rb") as binary:
+            yield io.TextIOWrapper(binary, encoding="utf-8-sig", newline="")  # pyright: ignore[reportArgumentType]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is not {kind} in UTF-8 ({error}); export it again") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{file} cannot be read ({error}); check or copy it again") from error
+
+
+def _json_list(file: Path) -> Iterator[Record]:
+    with _opened(file, "JSON") as stream:
+        text = _Buffer(stream)
+        opening = text.take()
+        if opening != "[":
+            what = "one JSON object, not a list of records" if opening == "{" else "not JSON"
+            raise DataError(f"{file} is {what}; give a file with a list of objects (JSON lines are named .jsonl)")
+        number, mark = 0, text.take() if text.peek() == "]" else ","
+        while mark == ",":
+            number += 1
+            yield _json_object(text, file, number)
+            mark = text.take()
+        if mark != "]" or text.take():
+            raise DataError(
+                f"{file} record {number}: is not JSON (',' or the end of the list must follow); mend the file"
+            )
+
+
+class _Buffer:
+    """The text of a file, as much of it as the next JSON value needs."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self._stream = stream
+        self._text = ""
+        self._at = 0
+        self._decoder = json.JSONDecoder()
+
+    def peek(self) -> str:
+        """The next character that is not white space; empty at the end."""
+        while True:
+            self._at = _BLANK.match(self._text, self._at).end()  # pyright: ignore[reportOptionalMemberAccess]
+            if self._at < len(self._text) or not self._grow():
+                return self._text[self._at : self._at + 1]
+
+    def take(self) -> str:
+        """The same, taken out."""
+        found = self.peek()
+        self._at += len(found)
+        return found
+
+    def value(self) -> Any:
+        """The JSON value that comes next; the decoder's error where there is none."""
+        self.peek()
+        while True:
+            try:
+                value, self._at = self._decoder.raw_decode(self._text, self._at)
+            except json.JSONDecodeError:
+                if len(self._text) - self._at > MAX_RECORD_CHARS or not self._grow():
+                    raise
+            else:
+                return value
+
+    def _grow(self) -> bool:
+        rest = self._text[self._at :]
+        # Doubling keeps the time linear when one record is long.
+        more = self._stream.read(max(_CHUNK_CHARS, len(rest)))
+        self._text, self._at = rest + more, 0
+        return bool(more)
+
+
+def _json_object(text: _Buffer, file: Path, number: int) -> Record:
+    if text.peek() not in ("{", ""):
+        raise DataError(f"{file} record {number}: is not a JSON object; write one object for each question")
+    try:
+        return text.value()
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{file} record {number}: is not JSON ({_reason(error)}); mend or replace the file") from error
+
+
+def _reason(error: Exception) -> str:
+    return error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+
+
+def _json_lines(file: Path) -> Iterator[Record]:
+    # Lines end at \n alone: JSON texts may hold other line ends unescaped.
+    with _opened(file, "JSON lines") as stream:
+        number = 0
+        while line := stream.readline(MAX_RECORD_CHARS):
+            number += 1
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{file} line {number} is not JSON ({_reason(error)}); mend the line") from error
+            if not isinstance(record, dict):
+                raise DataError(f"{file} line {number} is not a JSON object; write one object a line")
+            yield record
+
+
+def _csv(file: Path) -> Iterator[Record]:
+    return _table(file, "CSV", ",")
+
+
+def _tsv(file: Path) -> Iterator[Record]:
+    return _table(file, "TSV", "\t")
+
+
+def _table(file: Path, kind: str, delimiter: str) -> Iterator[Record]:
+    csv.field_size_limit(MAX_RECORD_CHARS)  # the default of 128 KiB is less than one embedded picture
+    number = 0
+    with _opened(file, kind) as stream:
+        try:
+            rows = csv.DictReader(stream, delimiter=delimiter, strict=True)
+            repeated = [name for name, times in Counter(rows.fieldnames or ()).items() if times > 1]
+            if repeated:
+                raise DataError(f"{file} has the column {repeated[0]!r} twice; rename one of them")
+            for number, record in enumerate(rows, start=1):
+                if None in record or None in record.values():
+                    raise DataError(
+                        f"{file} record {number}: has more or fewer cells than the header; put texts with "
+                        f"{'commas' if delimiter == ',' else 'tabs'} in quotes"
+                    )
+                yield record
+        except csv.Error as error:
+            raise DataError(f"{file} record {number + 1}: is not {kind} ({error}); export the file again") from error
+
+
+# --- Arrow --------------------------------------------------------------------------------------------------------
+
+
+def _parquet(file: Path) -> Iterator[Record]:
+    import pyarrow.parquet as pq
+
+    # Buffering ahead would keep every page of the file until it is closed.
+    with _arrow_errors(file), pq.ParquetFile(file, pre_buffer=False) as table:
+        for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE):
+            yield from batch.to_pylist()
+
+
+def _saved(state: Path) -> Iterator[Record]:
+    """Rows of a `save_to_disk` folder, read from the Arrow streams that its `state.json` lists."""
+    import pyarrow as pa
+
+    for file in _saved_files(state):
+        with _arrow_errors(file), pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
+            for batch in stream:
+                for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
+                    yield from batch.slice(start, _ROWS_AT_ONCE).to_pylist()
+
+
+def _saved_files(state: Path) -> list[Path]:
+    value = read_json(state)
+    listed = value.get("_data_files") if isinstance(value, dict) else None
+    entries = listed if isinstance(listed, list) else []
+    names = [
+        entry["filename"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("filename"), str)
+    ]
+    if not names or len(names) < len(entries):
+        raise DataError(f"{state} lists no data files; save the data set again with `save_to_disk`")
+    return [resolve_inside(state.parent, name) for name in names]
+
+
+@contextmanager
+def _arrow_errors(file: Path) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except DataError:
+        raise
+    except (OSError, pa.ArrowException, ValueError, OverflowError) as error:
+        reason = str(error).split("\n")[0][:200]
+        raise DataError(f"{file} cannot be read as Arrow rows ({reason}); copy or export it again") from error
+
+
+READERS: dict[str, Callable[[Path], Iterator[Record]]] = {
+    SAVED_STATE: _saved,
+    ".parquet": _parquet,
+    ".jsonl": _json_lines,
+    ".csv": _csv,
+    ".tsv": _tsv,
+    ".json": _json_list,
+}
+"""Readers by the end of the file's name, `.gz` aside."""

@@ -1,0 +1,235 @@
+"""New train/test splits that do not leak, and the published ones as they are.
+
+A split is one assignment of whole groups (image, series, patient; see `medr1.data.groups`) to train or test. The axis,
+modality, task or source, only says how the two halves are cut into folders, so a question that is tested on one axis
+is never trained on another.
+"""
+
+import hashlib
+import math
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from medr1.data.derived import samples_with_images
+from medr1.data.groups import SERIES_GAP, SERIES_MAX, Grouping, group_questions, image_names, series_slice, source_of
+from medr1.data.questions import QuestionSet, read_questions
+from medr1.data.shortcuts import normalise
+from medr1.data.source import SPLITS
+from medr1.errors import ConfigError, DataError
+from medr1.records import data_hash, manifest, staged_folder, write_json, write_shards
+from medr1.types import Sample
+
+Axis = Literal["modality", "task", "source", "none"]
+Part = Literal["train", "test"]
+SPLIT = "split"
+"""Key of `Sample.extra` with the published split of a source that has only one axis."""
+Key = tuple[str, str]
+"""Id and variant of a sample."""
+Progress = Callable[[str, int], None]
+"""Called with the name of the step and the number of samples done in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """What to split, and how."""
+
+    data: Path
+    out: Path
+    by: Axis = "none"
+    test_share: float = 0.2
+    seed: int = 0
+    gap: int = SERIES_GAP
+    """Largest step between the numbers of two slices of one series."""
+    largest: int = SERIES_MAX
+    """Most images of one series."""
+    published: bool = False
+    """Write the published split that the samples carry instead of a new one."""
+    overwrite: bool = False
+
+
+def split(job: Split, progress: Progress = lambda step, done: None) -> dict[str, Any]:
+    """Write one parquet folder a part under `job.out`, with `manifest.json`, whole or not at all; return the summary.
+
+    `DataError` when there is nothing to split, and with `published` when no sample carries a published split.
+    """
+    if not 0 < job.test_share < 1:
+        raise ConfigError(f"the test share is {job.test_share}; give a share between 0 and 1")
+    questions = read_questions(job.data, progress=lambda done: progress("reading", done))
+    samples = questions.samples
+    if job.published:
+        grouping, parts = None, published_parts(samples)
+        axes = sorted({name.split("/")[0] for name in parts if "/" in name})
+        by_axis = {axis: overlaps(questions, _of_axis(parts, axis), None) for axis in axes}
+        summary: dict[str, Any] = {"kind": "published", "overlaps_by_axis": by_axis}
+    else:
+        grouping = group_questions(questions, gap=job.gap, largest=job.largest)
+        assigned = assign(samples, grouping.group_of, job.test_share, job.seed)
+        parts = axis_parts(samples, assigned, job.by)
+        summary = {"kind": "grouped", "by": job.by, **_describe(samples, grouping, assigned, job)}
+    summary |= {"n": len(samples), "data_hash": data_hash(samples)}
+    summary["overlaps"] = overlaps(questions, parts, grouping)
+    summary["parts"] = {name: len(members) for name, members in parts.items()}
+    with staged_folder(job.out, overwrite=job.overwrite) as staged:
+        for name, members in parts.items():
+            progress(name, len(members))
+            folder = staged / name
+            folder.mkdir(parents=True)
+            write_shards(folder, _members(job.data, questions, members, grouping), embed_images=False)
+        arguments = {name: getattr(job, name) for name in job.__slots__}
+        write_json(staged / "manifest.json", {**manifest(arguments, job.seed), **summary})
+    return summary
+
+
+def assign(
+    samples: Sequence[Sample], group_of: Mapping[Key, str], test_share: float = 0.2, seed: int = 0
+) -> dict[Key, Part]:
+    """Train or test for every sample: whole groups in a random order, each to the side that keeps all strata closest.
+
+    A stratum is a data set × modality × task, and each of its answers. After each group the number of test questions of
+    a stratum is compared with `test_share` of those seen, and the side with the smaller sum of squared differences,
+    each divided by the size of its stratum, is taken. The order of the samples does not matter.
+    """
+    strata_of: dict[str, Counter[str]] = defaultdict(Counter)
+    members: dict[str, list[Key]] = defaultdict(list)
+    for sample in samples:
+        group = group_of[sample.id, sample.variant]
+        members[group].append((sample.id, sample.variant))
+        strata_of[group].update(strata(sample))
+    sizes = sum(strata_of.values(), Counter[str]())
+    order = sorted(members)
+    random.Random(seed).shuffle(order)
+    seen, tested = Counter[str](), Counter[str]()
+    part_of: dict[Key, Part] = {}
+    for group in order:
+        counts = strata_of[group]
+        seen.update(counts)
+        # (t + n - e)² - (t - e)² = n (n + 2 (t - e)): what putting the n questions into test adds to the difference
+        added = math.fsum(n * (n + 2 * (tested[s] - test_share * seen[s])) / sizes[s] for s, n in counts.items())
+        part: Part = "test" if added < 0 else "train"
+        if part == "test":
+            tested.update(counts)
+        part_of.update(dict.fromkeys(members[group], part))
+    return part_of
+
+
+def strata(sample: Sample) -> tuple[str, str]:
+    """What a split keeps in proportion: the kind of question, and its answer."""
+    kind = f"{sample.source} / {sample.modality} / {sample.task}"
+    answer = sample.options[sample.answer_index] if sample.answer_index is not None else " ".join(sample.answers)
+    return kind, f"{kind} / {normalise(answer)}"
+
+
+def axis_parts(samples: Sequence[Sample], assigned: Mapping[Key, Part], by: Axis) -> dict[str, set[Key]]:
+    """Members of each folder, `train` and `test` or `CT/train` and so on, in order of the names."""
+    parts: dict[str, set[Key]] = defaultdict(set)
+    for sample in samples:
+        key = (sample.id, sample.variant)
+        value = "" if by == "none" else folder_name(getattr(sample, by)) + "/"
+        parts[value + assigned[key]].add(key)
+    return dict(sorted(parts.items()))
+
+
+def published_parts(samples: Sequence[Sample]) -> dict[str, set[Key]]:
+    """Members of the published splits that samples carry: `modality/CT/train`, or `test` where there is one axis."""
+    parts: dict[str, set[Key]] = defaultdict(set)
+    for sample in samples:
+        key = (sample.id, sample.variant)
+        if SPLIT in sample.extra:
+            parts[folder_name(sample.extra[SPLIT])].add(key)
+        for published in sample.extra.get(SPLITS, "").split():
+            axis, part = published.rsplit("/", 1)
+            value = sample.modality if axis == "modality" else sample.task
+            parts[f"{axis}/{folder_name(value)}/{part}"].add(key)
+    if not parts:
+        raise DataError("no sample carries a published split; convert the folder that holds the published split files")
+    return dict(sorted(parts.items()))
+
+
+def _of_axis(parts: Mapping[str, set[Key]], axis: str) -> dict[str, set[Key]]:
+    return {name: members for name, members in parts.items() if name.startswith(f"{axis}/")}
+
+
+def folder_name(value: str) -> str:
+    """The value as a name that every file system takes.
+
+    >>> folder_name("OCT & X-Ray 2017")
+    'OCT_X-Ray_2017'
+    """
+    kept = "".join(c if c.isalnum() or c in "-." else " " for c in value)
+    return "_".join(kept.split()).strip(".") or "unnamed"
+
+
+def overlaps(questions: QuestionSet, parts: Mapping[str, set[Key]], grouping: Grouping | None) -> dict[str, int | None]:
+    """Test questions whose image name, file, pixels or group are in any train part; None where it cannot be known."""
+    identities = {
+        "path": [[f"{s.source}\n{name}" for name in image_names(s)] for s in questions.samples],
+        "file": [[image.file_hash for image in images if image.file_hash] for images in questions.images],
+        "pixels": [[image.pixel_hash for image in images if image.pixel_hash] for images in questions.images],
+        "group": [[grouping.group_of[s.id, s.variant]] if grouping else [] for s in questions.samples],
+    }
+    sides: dict[str, set[Key]] = defaultdict(set)
+    for name, members in parts.items():
+        sides[name.rsplit("/", 1)[-1]] |= members
+    counts: dict[str, int | None] = {}
+    for name, values in identities.items():
+        rows = [((s.id, s.variant), found) for s, found in zip(questions.samples, values, strict=True)]
+        train = {value for key, found in rows if key in sides["train"] for value in found}
+        shared = sum(not train.isdisjoint(found) for key, found in rows if key in sides["test"])
+        counts[name] = shared if any(values) else None
+    return counts
+
+
+def stratification(samples: Sequence[Sample], assigned: Mapping[Key, Part]) -> dict[str, Any]:
+    """Share of test questions overall, and of the kinds of questions with at least 50 the smallest and the largest."""
+    seen, tested = Counter[str](), Counter[str]()
+    for sample in samples:
+        kind, _ = strata(sample)
+        seen[kind] += 1
+        tested[kind] += assigned[sample.id, sample.variant] == "test"
+    shares = {kind: tested[kind] / n for kind, n in seen.items() if n >= 50}
+    return {
+        "test_share": sum(tested.values()) / len(samples),
+        "test_share_by_stratum": {"min": min(shares.values(), default=None), "max": max(shares.values(), default=None)},
+    }
+
+
+def _describe(
+    samples: Sequence[Sample], grouping: Grouping, assigned: Mapping[Key, Part], job: Split
+) -> dict[str, Any]:
+    sizes = Counter(grouping.group_of.values())
+    assignment = "\n".join(f"{id_} {variant} {part}" for (id_, variant), part in sorted(assigned.items()))
+    return {
+        "assignment": hashlib.sha256(assignment.encode()).hexdigest()[:16],
+        "num_groups": len(sizes),
+        "largest_group": max(sizes.values()),
+        "group_rules": dict(grouping.rules),
+        "series_rule": f"numbers at most {job.gap} apart, at most {job.largest} images, cut at the widest gap",
+        "series_neighbours": _neighbours(samples, assigned, job.gap),
+        **stratification(samples, assigned),
+    }
+
+
+def _neighbours(samples: Sequence[Sample], assigned: Mapping[Key, Part], gap: int) -> int:
+    """Test slices with a train slice within the gap: those at the cuts that the bound on a series makes."""
+    numbers: dict[Part, dict[str, set[int]]] = {"train": defaultdict(set), "test": defaultdict(set)}
+    for sample in samples:
+        for name in image_names(sample):
+            slice_ = series_slice(source_of(sample, name), name)
+            if slice_ is not None:
+                numbers[assigned[sample.id, sample.variant]][slice_[0]].add(slice_[1])
+    return sum(
+        any(near in numbers["train"][prefix] for near in range(number - gap, number + gap + 1))
+        for prefix, test in numbers["test"].items()
+        for number in test
+    )
+
+
+def _members(data: Path, questions: QuestionSet, members: set[Key], grouping: Grouping | None) -> Iterator[Sample]:
+    for sample in samples_with_images(data, questions):
+        key = (sample.id, sample.variant)
+        if key in members:
+            yield sample if grouping is None else replace(sample, group=grouping.group_of[key])

@@ -1,0 +1,225 @@
+"""Samples of the sources whose questions may be open and whose images may lie inside the records.
+
+A question with options is a choice. One without is `yes_no` when its answer is yes or no (then it has these two
+options), `number` when the answer is one, and `text` otherwise. It never becomes a choice with made-up options.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from medr1.data.record_files import SAVED_STATE, Record
+from medr1.data.source import RECORD_FIELDS, SPLITS, choice_sample, option_index, storable, texts
+from medr1.errors import DataError
+from medr1.records import sample_id, short_hash
+from medr1.types import ANSWER_TYPES, LETTERS, AnswerType, ImageRef, Modality, Sample, Task
+
+YES_NO = ("Yes", "No")
+
+NAMES = "images"
+"""Key of `Sample.extra` with image names that have folders: embedding keeps only their last part."""
+SPLIT_NAMES = {"train": "train", "valid": "validation", "validate": "validation", "validation": "validation"}
+SPLIT_NAMES |= {"val": "validation", "dev": "dev", "test": "test"}
+
+
+def image_refs(record: Record, name: str) -> tuple[ImageRef, ...]:
+    """The images in a field: a name, bytes, a `{"bytes", "path"}` of a Hugging Face image, or a list of these."""
+    value = record.get(name)
+    values = value if isinstance(value, list) else [value]
+    if not values or value is None:
+        raise DataError(f"{name} is missing or empty; name an image or remove the record")
+    return tuple(_image_ref(item, name) for item in values)
+
+
+def _image_ref(value: Any, name: str) -> ImageRef:
+    path = value.get("path") if isinstance(value, dict) else value
+    data = value.get("bytes") if isinstance(value, dict) else value
+    if isinstance(data, bytes) and data:
+        return embedded_image(data, path if isinstance(path, str) else "")
+    if isinstance(path, str) and path.strip():
+        return ImageRef(path=storable(path, name))
+    raise DataError(f"{name} is neither the name of an image nor an embedded one; fill it in or remove the record")
+
+
+def embedded_image(data: bytes, path: str = "") -> ImageRef:
+    """An image inside the record. Its name is never a path of the publisher's machine."""
+    return ImageRef(path=PurePosixPath(storable(path, "path")).name or _content_hash(data), data=data)
+
+
+def _content_hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def _identity(ref: ImageRef) -> str:
+    """What names an image in ids and groups: base names repeat, the content of an embedded image does not."""
+    return ref.path or "" if ref.data is None else _content_hash(ref.data)
+
+
+def kind_of_answer(answer: str) -> AnswerType:
+    """Type of an answer without options.
+
+    >>> kind_of_answer("yes"), kind_of_answer("12.5"), kind_of_answer("2 cm")
+    ('yes_no', 'number', 'text')
+    """
+    if _yes_or_no(answer) is not None:
+        return "yes_no"
+    return "number" if re.fullmatch(r"[-+]?\d+([.,]\d+)?", answer.strip(), re.ASCII) else "text"
+
+
+def _yes_or_no(answer: str) -> int | None:
+    words = [word.casefold() for word in YES_NO]
+    answer = answer.strip().rstrip(".").casefold()
+    return words.index(answer) if answer in words else None
+
+
+def typed_sample(
+    *,
+    source: str,
+    images: Sequence[ImageRef],
+    question: str,
+    answers: Sequence[str],
+    options: Sequence[str] = (),
+    answer_index: int | None = None,
+    answer_type: AnswerType | None = None,
+    modality: Modality = "unknown",
+    task: Task = "unknown",
+    group: str | None = None,
+    rationale: str | None = None,
+    extra: Mapping[str, str] | None = None,
+) -> Sample:
+    """A sample of any answer type; `DataError` when answer and options do not fit.
+
+    With options the gold is `answer_index`, or the option that equals the only answer. Without, the type follows from
+    the only answer unless `answer_type` says it; several answers need it.
+    """
+    names = [_identity(ref) for ref in images]
+    has_folders = any(ref.data is None and "/" in (ref.path or "") for ref in images)
+    named = {NAMES: json.dumps([ref.path for ref in images])} if has_folders else {}
+    facts: dict[str, Any] = {"modality": modality, "task": task, "rationale": rationale, "group": group}
+    if not options:
+        kind = answer_type or _kind(answers)
+        if kind == "choice":
+            raise DataError("the question has no options to choose from; give them or another answer_type")
+        if kind != "yes_no":
+            sample = _open_sample(source, names, question, answers, kind, facts)
+            return replace(sample, images=tuple(images), extra={**named, **(extra or {})})
+        options, answer_index = YES_NO, _yes_or_no(answers[0])
+        if len(answers) != 1 or answer_index is None:
+            raise DataError(f"the answer {answers[0][:80]!r} is not yes or no; correct it or its answer_type")
+    if answer_index is None:
+        answer_index = option_index(answers[0].strip(), [option.strip() for option in options])
+    sample = choice_sample(
+        source=source, image_names=names, question=question, options=options, answer_index=answer_index, **facts
+    )
+    kind = "yes_no" if {option.casefold().rstrip(".") for option in options} == {"yes", "no"} else "choice"
+    return replace(sample, images=tuple(images), answer_type=kind, extra={**named, **(extra or {})})
+
+
+def _kind(answers: Sequence[str]) -> AnswerType:
+    if len(answers) != 1:
+        raise DataError(
+            f"the question has {len(answers)} answers and no options; say in answer_type whether each is right (text) "
+            "or all together (multi)"
+        )
+    if answers[0].strip() in LETTERS and answers[0].strip():
+        raise DataError(f"the answer {answers[0]!r} is a letter, but there are no options; add the options")
+    return kind_of_answer(answers[0])
+
+
+def _open_sample(
+    source: str, names: Sequence[str], question: str, answers: Sequence[str], kind: AnswerType, facts: dict[str, Any]
+) -> Sample:
+    question, answers = question.strip(), tuple(answer.strip() for answer in answers)
+    if not question or not answers or not all(answers):
+        raise DataError("the question or an answer is empty; fill it in or remove the record")
+    if kind == "number" and any(kind_of_answer(answer) != "number" for answer in answers):
+        raise DataError(f"the answer {answers[0][:80]!r} is not a number; correct it or its answer_type")
+    group = facts.pop("group")
+    return Sample(
+        id=sample_id(source, names, question, ()),
+        images=(),
+        question=question,
+        answer_type=kind,
+        answers=answers,
+        source=source,
+        group=short_hash(group if group is not None else list(names)),
+        **facts,
+    )
+
+
+def lettered_options(record: Record, name: str) -> tuple[str, ...]:
+    r"""Options that are an object from letters to texts, that object as JSON text, or lines of `A. text`.
+
+    `DataError` unless the letters are A, B, … without a gap.
+    """
+    value = record.get(name)
+    if isinstance(value, str):
+        value = _lettered(value)
+    if isinstance(value, dict):
+        # Arrow gives every row the letters of all rows; those that this one lacks are empty.
+        filled = {letter: option for letter, option in value.items() if option is not None}
+        if filled and sorted(filled) == list(LETTERS[: len(filled)]):
+            return texts({name: [filled[letter] for letter in sorted(filled)]}, name)
+    raise DataError(f"{name} are not texts under the letters A, B, …; write them as an object without a gap")
+
+
+def _lettered(value: str) -> Any:
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        lines = [re.fullmatch(r"\s*([A-J])\s*[.:)]\s*(.+)", line) for line in value.strip().splitlines()]
+        return {found[1]: found[2] for found in lines if found} if all(lines) else None
+
+
+def answer_type_of(value: str | None) -> AnswerType | None:
+    """The answer type that a field names; `DataError` for another word."""
+    if value is None or value in ANSWER_TYPES:
+        return value  # pyright: ignore[reportReturnType]
+    raise DataError(f"answer_type {value[:40]!r} is unknown; use one of {', '.join(ANSWER_TYPES)}")
+
+
+def other_fields(record: Record, used: Collection[str]) -> dict[str, str]:
+    """The fields that a sample has no place for, as texts; bytes and empty ones are left out."""
+    kept: dict[str, str] = {}
+    for name, value in record.items():
+        if name in used or value in (None, "") or isinstance(value, bytes):
+            continue
+        if name in (RECORD_FIELDS, SPLITS):
+            raise DataError(f"the field name {name} is reserved; rename the field")
+        kept[storable(name, "a field name")] = as_text(value, name)
+    return kept
+
+
+def as_text(value: Any, name: str) -> str:
+    """A text as it is, anything else as JSON (dates as texts)."""
+    return storable(value, name) if isinstance(value, str) else json.dumps(value, default=_without_bytes)
+
+
+def _without_bytes(value: Any) -> Any:
+    return None if isinstance(value, bytes) else str(value)
+
+
+def split_of(file_name: str) -> dict[str, str]:
+    """The published split that a file's name starts with, as an entry of `Sample.extra`.
+
+    >>> split_of("validation-00000-of-00001.parquet"), split_of("questions.json")
+    ({'split': 'validation'}, {})
+    """
+    split = SPLIT_NAMES.get(re.split(r"[^a-z]", file_name.lower(), maxsplit=1)[0])
+    return {"split": split} if split else {}
+
+
+def split_of_file(file: Path) -> dict[str, str]:
+    """The same of a file of questions; of a `save_to_disk` folder, by the folder's name."""
+    return split_of(file.parent.name if file.name == SAVED_STATE else file.name)
+
+
+def data_name(file: Path) -> str:
+    """Name for a data set that does not tell its own: of its file, or of the folder around `train-00000.parquet`."""
+    if not (split_of_file(file) or file.name == SAVED_STATE):
+        return file.name.split(".")[0]
+    return next((part.name for part in file.parents if part.name not in (*SPLIT_NAMES, "data", "")), "unknown")

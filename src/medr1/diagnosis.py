@@ -1,0 +1,393 @@
+"""What is wrong with a training run, read from its log: pure rules from log records to findings.
+
+A record is what TRL logs at a step (`train_log.jsonl`). The callback of a running training and `medr1 doctor RUN`
+share these rules; each looks only back, so both say the same at the same step. A value that a run does not log (`kl`
+without a reference model, `reward` in supervised fine-tuning) silences the rules that need it.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median, variance
+from typing import Any, Literal
+
+Severity = Literal["warning", "error"]
+"""`error`: the run learns nothing or the wrong thing; `warning`: it goes on, but likely not where it should."""
+
+WINDOW = 10
+"""Records averaged before a rule speaks: a single step of a few dozen completions is noise."""
+STREAK = 5
+"""Records in a row of a value that is no noise: one zero gradient or the zero rate of the first step is ordinary."""
+LATEST = 100
+"""Records of the past that a running median looks at."""
+
+MAX_ZERO_VARIANCE = 0.8
+"""Share of groups without gradient: above it, five times the sampling is paid for each useful group."""
+HIGH_REWARD = 0.5
+"""Mean reward, as a share of the maximum, that tells groups all right from groups all wrong."""
+SATURATED_REWARD = 0.97
+"""Share of the maximum: what is left to gain is about the noise of one batch."""
+SATURATED_STD = 0.1
+"""Standard deviation of rewards below which almost no completion differs from the others."""
+COLLAPSED_LENGTH = 1 / 3
+"""Share of the first length: a terser style explains some shortening, only a lost chain of thought explains this."""
+SHORT_COMPLETION = 5
+"""Tokens: fewer hold no tagged answer, so a fall below them (to less than half) is a collapse whatever the start."""
+MAX_CLIPPED_LENGTH = 0.3
+"""Share of completions cut at the limit: they end without an answer and teach brevity, not seeing."""
+CLIPPED_GROWTH = 1.5
+"""Multiple of the first share of cut completions that is an explosion."""
+CLIPPED_PATIENCE = 50
+"""Records after which a share that was high from the start should have fallen; the demo's needs 35."""
+KL_FACTOR = 10
+"""Multiple of the running median: the k3 estimator has heavy tails, but not this heavy."""
+KL_FLOOR = 0.5
+"""Nats per token: below it a spike is far from leaving the reference model."""
+MAX_CLIP_RATIO = 0.3
+"""Share of tokens outside the trust region, whose gradient is cut; published runs stay below a tenth."""
+COLLAPSED_ENTROPY = 0.05
+"""Share of the first entropy. A run that learns loses most of it too (the demo keeps 15 %)."""
+ENTROPY_FLOOR = 0.01
+"""Nats per token: sampled completions of a group are then equal."""
+EXPLODED_ENTROPY = 3.0
+"""Multiple of the first entropy, with at least `ENTROPY_CEILING`."""
+ENTROPY_CEILING = 1.0
+"""Nats per token: text of a language model in good order is below."""
+READABLE = 0.8
+"""Mean format reward after which the format counts as learnt."""
+UNREADABLE = 0.5
+"""Mean format reward below which it counts as lost."""
+MAX_LOGP_GAP = 0.1
+"""Nats per token: bfloat16 in two engines differs by some hundredths; wrong prompts or stale weights by tenths."""
+LONG_RUN = 200
+"""Steps after which a recipe that works has moved: MedVLM-R1 trains for 300."""
+FLAT_WINDOW = 50
+"""Most records at the start and at the end whose mean rewards are compared."""
+FLAT_REWARD = 0.01
+"""Rise of the mean reward that counts as moving, however small its standard error."""
+FLAT_ERRORS = 2.0
+"""Standard errors that a rise must exceed."""
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong with a run."""
+
+    name: str
+    severity: Severity
+    step: int
+    """Step at which it first showed."""
+    figure: str
+    """What was seen."""
+    problem: str
+    remedy: str
+
+    def line(self) -> str:
+        """All of it in one line."""
+        return f"{self.severity} at step {self.step}, {self.name}: {self.problem} ({self.figure}). {self.remedy}"
+
+
+@dataclass(frozen=True, slots=True)
+class Symptom:
+    """What a rule saw and says."""
+
+    figure: str
+    problem: str
+    remedy: str
+
+
+class History:
+    """The records so far, as one list of numbers per logged value."""
+
+    def __init__(self) -> None:
+        self.step = 0
+        self._values: dict[str, list[float]] = {}
+        self._steps: dict[str, list[int]] = {}
+        self._best: dict[str, float] = {}
+
+    def add(self, record: Record) -> None:
+        """Append a record; what is not a number is left out."""
+        self.step = int(record.get("step", self.step))
+        for key, value in record.items():
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                self._values.setdefault(key, []).append(float(value))
+                self._steps.setdefault(key, []).append(self.step)
+                self._best[key] = max(self._best.get(key, -math.inf), self.mean(key) or -math.inf)
+
+    def values(self, key: str) -> list[float]:
+        """All values under a key."""
+        return self._values.get(key, [])
+
+    def keys(self, pattern: str) -> list[str]:
+        """The keys that match a regular expression."""
+        return [key for key in self._values if re.fullmatch(pattern, key)]
+
+    def best(self, key: str) -> float:
+        """Highest mean of a window so far; minus infinity while there are too few values."""
+        return self._best[key]
+
+    def mean(self, key: str, *, before: int = 0) -> float | None:
+        """Mean of the last window, or of the one `before` records earlier; None while there are too few."""
+        values = self.values(key)
+        end = len(values) - before
+        return fmean(values[end - WINDOW : end]) if end >= WINDOW else None
+
+    def first(self, key: str) -> float | None:
+        """Mean of the first window, once a second one has followed it."""
+        values = self.values(key)
+        return fmean(values[:WINDOW]) if len(values) >= 2 * WINDOW else None
+
+    def steps_covered(self, key: str) -> int:
+        """Steps between the first and the last value."""
+        steps = self._steps.get(key, [])
+        return steps[-1] - steps[0] + 1 if steps else 0
+
+    def share_of_maximum(self) -> float | None:
+        """Mean of the rewards in the last window; every reward has the maximum 1."""
+        means = [self.mean(key) for key in self.keys(r"rewards/.*/mean")]
+        known = [mean for mean in means if mean is not None]
+        return fmean(known) if known and len(known) == len(means) else None
+
+
+Rule = Callable[[History], Symptom | None]
+
+
+def zero_variance(history: History) -> Symptom | None:
+    """Groups whose completions all earn the same."""
+    share, reward = history.mean("frac_reward_zero_std"), history.share_of_maximum()
+    if share is None or share <= MAX_ZERO_VARIANCE:
+        return None
+    figure = f"frac_reward_zero_std {share:.2f} over {WINDOW} records"
+    problem = "Most groups earn the same reward in all completions and give no gradient"
+    if reward is not None and reward >= HIGH_REWARD:
+        remedy = "The questions are too easy or already learnt: train on harder ones, or stop here."
+    else:
+        remedy = "The questions are too hard or unreadable: raise num_generations, warm up by SFT, or start easier."
+    return Symptom(figure, problem, remedy)
+
+
+def reward_saturation(history: History) -> Symptom | None:
+    """Nothing left to gain."""
+    reward, std = history.share_of_maximum(), history.mean("reward_std")
+    if reward is None or std is None or reward < SATURATED_REWARD or std > SATURATED_STD:
+        return None
+    return Symptom(
+        f"rewards at {reward:.1%} of their maximum, reward_std {std:.3f}",
+        "The reward is at its maximum and no completion differs",
+        "Stop here and evaluate against the blind twin, or go on with harder questions.",
+    )
+
+
+def length_collapse(history: History) -> Symptom | None:
+    """Completions become much shorter."""
+    first, now = history.first("completions/mean_length"), history.mean("completions/mean_length")
+    if first is None or now is None:
+        return None
+    if now >= COLLAPSED_LENGTH * first and not (now < SHORT_COMPLETION and now < first / 2):
+        return None
+    return Symptom(
+        f"{now:.1f} tokens, {first:.1f} at the start",
+        "Completions have become much shorter, so the policy answers without reasoning",
+        "Where the prompt asks for thinking, reward the format strictly, lower learning_rate, or raise beta.",
+    )
+
+
+def length_explosion(history: History) -> Symptom | None:
+    """Completions run into the limit: more and more of them, or as many as ever."""
+    key = "completions/clipped_ratio"
+    first, now = history.first(key), history.mean(key)
+    if first is None or now is None or now <= MAX_CLIPPED_LENGTH:
+        return None
+    if now <= CLIPPED_GROWTH * first and len(history.values(key)) < CLIPPED_PATIENCE:
+        return None
+    return Symptom(
+        f"{key} {now:.2f}, {first:.2f} at the start",
+        "Many completions are cut at max_completion_length before they answer",
+        "Raise max_completion_length, or set mask_truncated_completions, and ask for a shorter answer.",
+    )
+
+
+def kl_spike(history: History) -> Symptom | None:
+    """The policy jumps away from the reference model."""
+    values = history.values("kl")
+    if len(values) <= WINDOW:
+        return None
+    usual = median(values[-LATEST - 1 : -1])
+    if values[-1] <= KL_FLOOR or values[-1] <= KL_FACTOR * usual:
+        return None
+    return Symptom(
+        f"kl {values[-1]:.3g}, median {usual:.3g}",
+        "The policy has jumped away from the reference model",
+        "Lower learning_rate or max_grad_norm, or raise beta, and go on from the checkpoint before.",
+    )
+
+
+def clip_fraction(history: History) -> Symptom | None:
+    """Updates leave the trust region."""
+    share = history.mean("clip_ratio/region_mean")
+    if share is None or share <= MAX_CLIP_RATIO:
+        return None
+    return Symptom(
+        f"clip_ratio/region_mean {share:.2f} over {WINDOW} records",
+        "A large share of tokens is clipped: updates are larger than the trust region",
+        "Lower learning_rate or num_iterations, or generate more often (smaller steps_per_generation).",
+    )
+
+
+def entropy_collapse(history: History) -> Symptom | None:
+    """The policy no longer explores."""
+    first, now = _policy_entropy(history)
+    if first is None or now is None or (now >= COLLAPSED_ENTROPY * first and now >= ENTROPY_FLOOR):
+        return None
+    return Symptom(
+        f"entropy {now:.3g} nats, {first:.3g} at the start",
+        "The policy writes nearly the same completion every time and no longer explores",
+        "Raise temperature or epsilon_high, lower learning_rate, or add an entropy bonus.",
+    )
+
+
+def entropy_explosion(history: History) -> Symptom | None:
+    """The policy dissolves into noise."""
+    first, now = _policy_entropy(history)
+    if first is None or now is None or now <= EXPLODED_ENTROPY * first or now <= ENTROPY_CEILING:
+        return None
+    return Symptom(
+        f"entropy {now:.3g} nats, {first:.3g} at the start",
+        "The policy is dissolving into noise",
+        "Lower learning_rate or temperature, take away an entropy bonus, or raise beta.",
+    )
+
+
+def unreadable(history: History) -> Symptom | None:
+    """The answer format was learnt and is lost again."""
+    for key in history.keys(r"rewards/.*format.*/mean"):
+        now, best = history.mean(key), history.best(key)
+        if now is not None and now < UNREADABLE and best > READABLE:
+            return Symptom(
+                f"{key} {now:.2f}, was {best:.2f}",
+                "Completions that were readable no longer are",
+                "Read completions.parquet for what they have become, lower learning_rate, and keep a format reward.",
+            )
+    return None
+
+
+def sampling_gap(history: History) -> Symptom | None:
+    """Sampling engine and trainer disagree about the same tokens."""
+    gap = history.mean("sampling/sampling_logp_difference/mean")
+    if gap is None or gap <= MAX_LOGP_GAP:
+        return None
+    return Symptom(
+        f"sampling/sampling_logp_difference/mean {gap:.3g} nats",
+        "The sampling engine and the trainer give the same tokens different probabilities",
+        "Check that both see the same prompt tokens, weights after each update, dtype and sampling filters.",
+    )
+
+
+def broken_gradient(history: History) -> Symptom | None:
+    """The gradient is not a number, or nothing."""
+    values = history.values("grad_norm")
+    if values and not math.isfinite(values[-1]):
+        return Symptom(
+            f"grad_norm {values[-1]}",
+            "The gradient is not a number",
+            "Go on from the checkpoint before, with a lower learning_rate, and bf16 or float32 in place of fp16.",
+        )
+    if len(values) >= STREAK and not any(values[-STREAK:]):
+        return Symptom(
+            f"grad_norm 0 in {STREAK} records",
+            "There is no gradient, so the weights stay as they are",
+            "Check frac_reward_zero_std, the rewards, and that some weights are trainable.",
+        )
+    return None
+
+
+def reward_flat(history: History) -> Symptom | None:
+    """A long run that has not moved."""
+    values = history.values("reward")
+    size = min(FLAT_WINDOW, len(values) // 4)
+    share = history.share_of_maximum()
+    if history.steps_covered("reward") < LONG_RUN or size < 2 or (share is not None and share >= SATURATED_REWARD):
+        return None
+    early, late = values[:size], values[-size:]
+    rise = fmean(late) - fmean(early)
+    error = math.sqrt((variance(early) + variance(late)) / size)
+    if not rise <= max(FLAT_ERRORS * error, FLAT_REWARD):
+        return None
+    return Symptom(
+        f"reward {fmean(early):.3f} at the start, {fmean(late):.3f} now",
+        f"The reward has not risen in {history.steps_covered('reward')} steps",
+        "Raise learning_rate, temperature or num_generations, and check rewards on some completions by hand.",
+    )
+
+
+def zero_learning_rate(history: History) -> Symptom | None:
+    """The optimizer does nothing."""
+    values = history.values("learning_rate")
+    if len(values) < STREAK or any(values[-STREAK:]):
+        return None
+    return Symptom(
+        f"learning_rate 0 in {STREAK} records",
+        "The learning rate is zero, so the weights stay as they are",
+        "Set learning_rate, and check that the schedule's max_steps and warmup_steps are those of this run.",
+    )
+
+
+def _policy_entropy(history: History) -> tuple[float | None, float | None]:
+    """First and present entropy of a policy; in supervised fine-tuning a low entropy is the aim."""
+    if not history.values("reward"):
+        return None, None
+    return history.first("entropy"), history.mean("entropy")
+
+
+RULES: dict[str, tuple[Severity, Rule]] = {
+    "zero variance": ("warning", zero_variance),
+    "reward saturation": ("warning", reward_saturation),
+    "length collapse": ("warning", length_collapse),
+    "length explosion": ("warning", length_explosion),
+    "KL spike": ("error", kl_spike),
+    "clip fraction": ("warning", clip_fraction),
+    "entropy collapse": ("warning", entropy_collapse),
+    "entropy explosion": ("error", entropy_explosion),
+    "unreadable answers": ("error", unreadable),
+    "sampling gap": ("error", sampling_gap),
+    "broken gradient": ("error", broken_gradient),
+    "reward flat": ("warning", reward_flat),
+    "zero learning rate": ("error", zero_learning_rate),
+}
+"""Every rule by name."""
+
+
+class Watch:
+    """Reads a log record by record and tells each finding once, when it first shows."""
+
+    def __init__(self) -> None:
+        self.history = History()
+        self.findings: list[Finding] = []
+
+    def add(self, record: Record) -> list[Finding]:
+        """What this record brings to light."""
+        self.history.add(record)
+        known = {finding.name for finding in self.findings}
+        found = []
+        for name, (severity, rule) in RULES.items():
+            symptom = None if name in known else rule(self.history)
+            if symptom is not None:
+                seen = (symptom.figure, symptom.problem, symptom.remedy)
+                found.append(Finding(name, severity, self.history.step, *seen))
+        self.findings += found
+        return found
+
+
+def diagnose(records: Sequence[Record]) -> list[Finding]:
+    """Findings of a whole log, in the order in which they showed; one for each rule at most.
+
+    >>> [finding.name for finding in diagnose([{"step": 1, "grad_norm": float("nan")}])]
+    ['broken gradient']
+    """
+    watch = Watch()
+    for record in records:
+        watch.add(record)
+    return watch.findings

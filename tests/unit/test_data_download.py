@@ -1,0 +1,137 @@
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from medr1.data import SOURCES
+from medr1.data.download import download, download_of, unpack
+from medr1.errors import ConfigError, DataError
+
+
+class Hub:
+    """Stands for `snapshot_download`: remembers its arguments and writes files."""
+
+    def __init__(self, files: dict[str, dict[str, bytes]] | None = None) -> None:
+        self.calls: list[dict[str, Any]] = []
+        self.files = files or {}
+
+    def __call__(self, **arguments: Any) -> None:
+        self.calls.append(arguments)
+        for name, members in self.files.items():
+            make_zip(arguments["local_dir"] / name, members)
+
+
+def make_zip(path: Path, members: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
+    stub = Hub()
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", stub)
+    return stub
+
+
+@pytest.mark.parametrize("name", [name for name, source in SOURCES.items() if source.download])
+def test_every_download_asks_for_data_files_of_one_repository(hub: Hub, tmp_path: Path, name: str):
+    download(name, tmp_path, revision="abc")
+    [asked] = hub.calls
+    wanted = SOURCES[name].download
+    assert wanted is not None
+    assert asked == {
+        "repo_id": wanted.repo,
+        "repo_type": "dataset",
+        "revision": "abc",
+        "local_dir": tmp_path,
+        "allow_patterns": list(wanted.files),
+    }
+    assert wanted.repo.count("/") == 1
+    assert wanted.files
+    assert not any(pattern.endswith((".py", "*")) for pattern in wanted.files)
+
+
+def test_any_data_set_of_the_hub_can_be_named(hub: Hub, tmp_path: Path):
+    assert download("owner/name", tmp_path) == []
+    assert (hub.calls[0]["repo_id"], hub.calls[0]["allow_patterns"]) == ("owner/name", None)
+
+
+@pytest.mark.parametrize(("name", "message"), [("csv", "write it yourself"), ("slak", "owner/name"), ("a/b/c", "hub")])
+def test_what_cannot_be_fetched_says_where_to_get_it(name: str, message: str):
+    with pytest.raises(ConfigError, match=message):
+        download_of(name)
+
+
+def test_archives_are_unpacked_once(hub: Hub, tmp_path: Path):
+    hub.files = {"imgs.zip": {"imgs/xmlab0/source.jpg": b"1", "__MACOSX/x": b"2", "imgs/.DS_Store": b"3"}}
+    steps: list[tuple[int, int]] = []
+    assert download("slake", tmp_path, progress=lambda *step: steps.append(step)) == [tmp_path / "imgs.zip"]
+    assert (tmp_path / "imgs/xmlab0/source.jpg").read_bytes() == b"1"
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
+        "imgs.zip",
+        "imgs.zip.unpacked",
+        "source.jpg",
+    ]
+    assert steps == [(1, 1)]
+    (tmp_path / "imgs/xmlab0/source.jpg").unlink()
+    download("slake", tmp_path)
+    assert not (tmp_path / "imgs/xmlab0/source.jpg").exists(), (
+        "an archive that was unpacked whole is not looked at again"
+    )
+
+
+def test_folders_inside_are_left_out_where_the_publisher_does(hub: Hub, tmp_path: Path):
+    hub.files = {"images_3.zip": {"pmc/images_3/pmc_1_0.jpg": b"1"}}
+    download("pubmedvision", tmp_path)
+    assert (tmp_path / "images/pmc_1_0.jpg").read_bytes() == b"1"
+
+
+def test_unpacking_goes_on_where_it_stopped(tmp_path: Path):
+    archive = make_zip(tmp_path / "a.zip", {"x/1.png": b"one", "x/2.png": b"two"})
+    (tmp_path / "out/x").mkdir(parents=True)
+    (tmp_path / "out/x/1.png").write_bytes(b"ONE")
+    (tmp_path / "out/x/2.png").write_bytes(b"t")
+    assert len(list(unpack(archive, tmp_path / "out"))) == 2
+    assert (tmp_path / "out/x/1.png").read_bytes() == b"ONE", "of the right length, so it is not written again"
+    assert (tmp_path / "out/x/2.png").read_bytes() == b"two", "cut off, so it is"
+
+
+@pytest.mark.parametrize("name", ["../x.png", "/etc/x.png", "a/../../x.png"])
+def test_names_that_lead_out_are_refused(tmp_path: Path, name: str):
+    archive = make_zip(tmp_path / "a.zip", {name: b"1"})
+    with pytest.raises(DataError, match="relative to the image folder"):
+        list(unpack(archive, tmp_path / "out"))
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_links_in_archives_are_refused(tmp_path: Path):
+    link = zipfile.ZipInfo("link.png")
+    link.external_attr = 0o120777 << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(link, "/etc/passwd")
+    with pytest.raises(DataError, match="link or device"):
+        list(unpack(tmp_path / "a.zip", tmp_path / "out"))
+
+
+def test_damaged_archives_are_named(tmp_path: Path):
+    whole = make_zip(tmp_path / "a.zip", {"x.png": b"0123456789"}).read_bytes()
+    for damaged in (b"", b"PK", whole[:20], whole.replace(b"0123456789", b"0123456780")):
+        (tmp_path / "a.zip").write_bytes(damaged)
+        with pytest.raises(DataError, match=r"a\.zip"):
+            list(unpack(tmp_path / "a.zip", tmp_path / "out"))
+        assert not [path for path in (tmp_path / "out").iterdir() if path.is_file()]
+
+
+def test_a_hub_that_does_not_answer_is_one_clear_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    def refuse(**arguments: Any) -> None:
+        raise LocalEntryNotFoundError("no connection\nsecond line")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(DataError, match=r"BoKelvin/SLAKE could not be fetched .*\(no connection\)"):
+        download("slake", tmp_path)
