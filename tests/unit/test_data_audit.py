@@ -67,6 +67,7 @@ def test_audit_by_hand(result: dict[str, Any]) -> None:
     assert result["chance"] == 0.25
     assert result["blind"] == {
         "majority_letter": 0.25,
+        "majority_letter_of_train": 0.25,
         "format_rule": 0.25,
         "longest_option": 0.0,
         "text_prior": 1.0,
@@ -322,7 +323,7 @@ def test_published_baselines(real_data: Path, axis: str, name: str, expected: tu
     blind, formats = found["blind"], found["options"]["test"]["format_giveaways"]
     assert (
         printed(found["chance"]),
-        printed(found["majority_letter_of_test"]),
+        printed(blind["majority_letter"]),
         printed(blind["format_rule"]),
         f"{100 * formats['coverage']:.1f}",
         f"{100 * formats['hit_rate']:.1f}",

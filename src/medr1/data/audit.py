@@ -16,7 +16,6 @@ from medr1.data.leakage import leakage, same_sample, shared_images, slice_neighb
 from medr1.data.near_duplicates import near_duplicates
 from medr1.data.option_checks import option_checks
 from medr1.data.questions import QuestionSet
-from medr1.data.shortcuts import MajorityLetter, rule_accuracy
 from medr1.data.verdicts import verdicts
 from medr1.errors import DataError
 from medr1.stats import chance
@@ -33,8 +32,6 @@ def audit(train: QuestionSet, test: QuestionSet, *, seed: int = 0) -> dict[str, 
     """Everything that `audit.json` holds, as JSON values; shares and accuracies are 0..1.
 
     Blind rules answer the test questions that have one right option (`n_choice`); a set without any is a `DataError`.
-    `majority_letter_of_test` is the share of the commonest letter of test itself, which the published audit prints; a
-    rule fitted on train may choose another letter.
     """
     position = [i for i, sample in enumerate(test.samples) if sample.answer_index is not None]
     if not position:
@@ -58,7 +55,6 @@ def audit(train: QuestionSet, test: QuestionSet, *, seed: int = 0) -> dict[str, 
         "slice_neighbours": slices and {str(gap): {"images": n, "share": share} for gap, (n, share) in slices.items()},
         "chance": chance(asked),
         "blind": _blind(scores),
-        "majority_letter_of_test": rule_accuracy(MajorityLetter(asked), asked),
         "learning_curve": learning_curve(fitted, asked, seed),
         **{key: by_part(test.samples, asked, field, flags, scores) for key, field in AXES.items()},
         "options": {"train": option_checks(train), "test": option_checks(test)},

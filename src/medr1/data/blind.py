@@ -20,10 +20,12 @@ CURVE_TEST = 2000
 def blind_hits(train: Sequence[Sample], test: Sequence[Sample], seed: int = 0) -> dict[str, NDArray[np.float64]]:
     """By rule, the chance `[len(test)]` that it answers each test question right (ties are drawn).
 
-    Every test sample must have one right option.
+    Every test sample must have one right option. `majority_letter` is the commonest letter of test itself, as the
+    published audit prints it; `majority_letter_of_train` is the rule that could have been known beforehand.
     """
     rules = {
-        "majority_letter": MajorityLetter(train),
+        "majority_letter": MajorityLetter(test),
+        "majority_letter_of_train": MajorityLetter(train),
         "format_rule": format_rule,
         "longest_option": longest_option,
         "text_prior": TextPrior(train),

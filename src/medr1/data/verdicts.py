@@ -20,6 +20,7 @@ GAP = "5"
 
 RULE_NAMES = {
     "majority_letter": "always answering the commonest letter",
+    "majority_letter_of_train": "always answering the commonest letter of the training questions",
     "format_rule": "picking the option that is written differently (lower case, full stop)",
     "longest_option": "picking the longest option",
     "text_prior": "a counter of past answers",
@@ -30,6 +31,7 @@ _CHANGE_DISTRACTORS = (
 )
 MENDS = {
     "majority_letter": "shuffle the options of every question",
+    "majority_letter_of_train": "shuffle the options of every question",
     "format_rule": "write all options alike (`medr1 data harden` does)",
     "longest_option": "choose distractors as long as the answers (`medr1 data harden`)",
     "text_prior": _CHANGE_DISTRACTORS,

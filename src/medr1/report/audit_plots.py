@@ -25,6 +25,7 @@ Audit = Mapping[str, Any]
 
 RULES = {
     "majority_letter": "majority letter",
+    "majority_letter_of_train": "majority letter of train",
     "format_rule": "format rule",
     "longest_option": "longest option",
     "text_prior": "text prior",
