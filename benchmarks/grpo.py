@@ -82,7 +82,8 @@ def make_trainer(kind: str, folder: Path, options: argparse.Namespace) -> GRPOTr
         disable_tqdm=True,
         save_strategy="no",
         use_cpu=options.device == "cpu",
-        generation_kwargs={"suppress_tokens": [never, image], "eos_token_id": never},
+        # Ours never samples image tokens anyway.
+        generation_kwargs={"suppress_tokens": [never, image], "eos_token_id": never} if kind == "trl" else None,
         seed=0,
     )
     trainer_class = {"trl": GRPOTrainer, "shared": SharedPrefixGRPOTrainer}[kind]

@@ -120,6 +120,19 @@ def test_real_radiology_goes_the_whole_way(run: Run, real_data: Path, tmp_path: 
     assert log[0]["completions/mean_length"] > 0
 
 
+def test_flash_attention_falls_back_with_one_line(
+    run: Run, phantoms: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    code, _, err = run(
+        "train", "grpo", "--config", "demo", "--model_name_or_path", WARM_START, "--train_data", phantoms,
+        "--output_dir", tmp_path / "run", *TINY_STEPS, "--max_steps", 1, "--attn_implementation", "flash_attention_2",
+    )  # fmt: skip
+    assert code == 0, err
+    assert [record.getMessage() for record in caplog.records if "packed rows" in record.getMessage()] == [
+        "flash_attention_2 takes no mask of packed rows; sdpa is used in its place."
+    ]
+
+
 def one_line(code: int, err: str, *words: str) -> None:
     """Exit code 1 and one clear line that names the fault."""
     assert code == 1, err

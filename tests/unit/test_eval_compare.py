@@ -1,5 +1,7 @@
 """Comparing two runs, and where the gain came from."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +47,12 @@ def test_comparison_by_hand() -> None:
     lo, hi = compared["difference"]["ci95"]
     assert lo < compared["difference"]["value"] == pytest.approx(2 / 6)
     assert hi > 2 / 6
+
+
+def test_controls_of_a_run_are_not_compared_with_originals() -> None:
+    blank = [replace(prediction, variant="blank", answer="C") for prediction in run_of("AABB")]
+    assert compare(run_of("ABAB"), run_of("AABB") + blank) == compare(run_of("ABAB"), run_of("AABB"))
+    assert decompose(run_of("ABAB"), run_of("AABB") + blank) == decompose(run_of("ABAB"), run_of("AABB"))
 
 
 def test_only_what_both_answered_is_compared() -> None:

@@ -22,6 +22,8 @@ class SamplingParams:
     top_p: float = 1.0
     top_k: int = 0
     """0 switches the filter off."""
+    min_p: float = 0.0
+    """Least probability as a share of the largest; 0 switches the filter off."""
     repetition_penalty: float = 1.0
     num_draws: int = 1
     """Completions per prompt."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import LogitsProcessorList
 from transformers.generation.logits_process import (
+    MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
     SuppressTokensLogitsProcessor,
     TemperatureLogitsWarper,
@@ -66,6 +67,8 @@ def logits_processors(
             chain.append(TopKLogitsWarper(params.top_k))
         if params.top_p < 1.0:
             chain.append(TopPLogitsWarper(params.top_p))
+        if params.min_p > 0:
+            chain.append(MinPLogitsWarper(params.min_p))
     return chain
 
 

@@ -30,6 +30,18 @@ logger = logging.getLogger(__name__)
 REGROUPABLE_LOSSES = {"grpo", "dapo", "dr_grpo", "cispo", "sapo", "vespo", "luspo"}
 
 
+PACKABLE_ATTENTION = ("sdpa", "eager")
+"""Attention implementations that take the mask of a packed row."""
+
+
+def packable_attention(name: str | None) -> str:
+    """The attention to load a model with for packed rows; says in one line when it is not the one asked for."""
+    if name is None or name in PACKABLE_ATTENTION:
+        return name or PACKABLE_ATTENTION[0]
+    logger.warning("%s takes no mask of packed rows; sdpa is used in its place.", name)
+    return PACKABLE_ATTENTION[0]
+
+
 @dataclass(slots=True)
 class GroupBatch:
     """The prompts of a generation batch and which completion belongs to which of them."""
@@ -77,11 +89,9 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
         self.shares_prefix = self._can_share()
         model = self.accelerator.unwrap_model(self.model)
         self._forbidden = image_token_ids(self._tokenizer)
-        self._additive_mask = None
-        if model.config._attn_implementation == "eager":
-            self._additive_mask = model.dtype
-        elif model.config._attn_implementation != "sdpa":
-            raise ValueError("packed rows need attn_implementation sdpa or eager")
+        attention = model.config._attn_implementation
+        assert attention in PACKABLE_ATTENTION, f"load the model with packable_attention, not {attention}"
+        self._additive_mask = model.dtype if attention == "eager" else None
 
     def _can_share(self) -> bool:
         """Whether this run can share prompts; says so once where it cannot."""
@@ -90,6 +100,7 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
             "tools are used": bool(self.tools),
             "environments are used": self.environment_factories is not None,
             "a rollout function is set": self.rollout_func is not None,
+            "generation_kwargs are set": bool(self.args.generation_kwargs),
             "continuous batching is on": self.use_transformers_continuous_batching,
             "an auxiliary router loss is on": self.aux_loss_enabled,
             "the model is text-only": not self._is_vlm,
@@ -179,6 +190,7 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
             temperature=self.temperature,
             top_p=self.top_p,
             top_k=self.top_k or 0,
+            min_p=self.min_p or 0.0,
             repetition_penalty=self.repetition_penalty,
             seed=self.args.seed,
         )

@@ -24,7 +24,7 @@ from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments
 from medr1.train.callbacks import CompletionLog, TrainLog
 from medr1.train.dataset import EpochOfRows, TrainingRows, check_trainable
 from medr1.train.diagnose import Diagnosis
-from medr1.train.grpo import SharedPrefixGRPOTrainer
+from medr1.train.grpo import SharedPrefixGRPOTrainer, packable_attention
 from medr1.train.preflight import check_exploration, check_grpo, check_lora, check_reference
 from medr1.train.resume import RestoresWeights
 from medr1.types import Sample
@@ -71,6 +71,7 @@ def prepare_grpo(
         _named(REWARDS, name, "reward")
     check_exploration(config)
     check_reference(config, lora=model_arguments.use_peft)
+    model_arguments.attn_implementation = packable_attention(model_arguments.attn_implementation)
     run = _Run(script, config, model_arguments, template, samples)
     trainer = SharedPrefixGRPOTrainer(
         model=run.model,
