@@ -54,7 +54,7 @@ class Curriculum:
     caption_learning_rate: float = 1.2e-3
     caption_lookups: int = 24
     caption_lookup_weight: float = 0.7
-    choice_steps: int = 46
+    choice_steps: int = 48
     choice_batch: int = 32
     choice_learning_rate: float = 4e-4
     choice_caption_weight: float = 0.3
