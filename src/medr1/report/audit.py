@@ -72,8 +72,8 @@ def overview(audit: Audit) -> Table:
         *((f"{name}, no image", percent(audit["blind"][rule])) for rule, name in RULES.items()),
     ]
     note = (
-        f"{audit['n_test']:,} test questions, {audit['n_train']:,} in train; rules are fitted on train only, but for the "
-        "majority letter."
+        f"{audit['n_test']:,} test questions, {audit['n_train']:,} in train; rules are fitted on train only, "
+        "but for the majority letter."
     )
     return Table(title=f"Audit of {audit['test']}", columns=("", "% of test"), rows=rows, note=note)
 
