@@ -10,7 +10,6 @@ import argparse
 import copy
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -228,6 +227,12 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return {"medians": medians, "ratios": ratios}
 
 
+def peak_resident() -> int:
+    """Peak resident bytes of this process; not `ru_maxrss`, which a child takes over from the process that forked it."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
+
+
 def peak_memory(kind: str, folder: Path, options: argparse.Namespace) -> int:
     """Peak resident bytes beyond the start of one step in a process of its own."""
     arguments = [*sys.argv[1:], "--kinds", kind, "--repeats", "1", "--checkpoint", str(folder), "--memory-of", kind]
@@ -258,9 +263,9 @@ def main() -> None:
         if options.checkpoint is None:
             save_random(replace(SHAPE, image_side=options.side), folder)
         if options.memory_of:
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            before = peak_resident()
             measure(options, folder)
-            print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+            print(peak_resident() - before)
             return
         result = measure(options, folder)
         sample = TrainingRows(questions(1, options.side, options.words), PROMPTS["bare"], seed=0).row(0)
