@@ -228,7 +228,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def peak_resident() -> int:
-    """Peak resident bytes of this process; not `ru_maxrss`, which a child takes over from the process that forked it."""
+    """Peak resident bytes of this process; not `ru_maxrss`, which starts at the peak of the process that forked it."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
 
