@@ -54,10 +54,13 @@ def tiny(
 
 
 def _train(shape: object, out: Path, seed: int, processes: int) -> None:
+    import torch
+
     from medr1.models.tiny.build import TinyShape
     from medr1.train.warm_start import Curriculum, WarmStart
 
     assert isinstance(shape, TinyShape)
+    torch.set_num_threads(1)  # sums in another order give other weights
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task("Drawing phantoms", total=None)
         warm_start = WarmStart(shape, Curriculum(seed=seed), processes=processes)
