@@ -52,7 +52,10 @@ class Plan:
     """Memory of the device; None where it is not known."""
     components: tuple[Component, ...]
     peak_bytes: int
-    """Growth of the memory in use, from before the weights are loaded to the peak."""
+    """Growth of the memory in use, from before the weights are loaded to the peak; never less than its known parts.
+
+    A process that has freed memory before reuses it and grows by less.
+    """
     num_questions: int
     prompts_too_long: int
     prompts_per_step: int
@@ -108,11 +111,12 @@ def plan_grpo(
     generations = config.gradient_accumulation_steps / (config.steps_per_generation * config.num_iterations)
     completions = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
     prompt, completion = fmean(step.prompt_lengths), fmean(step.completion_lengths)
+    parts = components(trainer, step, loaded - before, peaks)
     return Plan(
         device=str(device),
         available_bytes=available,
-        components=components(trainer, step, loaded - before, peaks),
-        peak_bytes=max(peaks.values()),
+        components=parts,
+        peak_bytes=max(*peaks.values(), sum(part.sampling for part in parts), sum(part.update for part in parts)),
         num_questions=len(run.samples),
         prompts_too_long=run.too_long,
         prompts_per_step=completions // config.num_generations,
