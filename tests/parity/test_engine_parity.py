@@ -99,9 +99,9 @@ def test_logprobs_are_those_of_the_model(checkpoints: dict[str, Path], questions
 
 
 def test_pick_follows_the_distribution() -> None:
-    logits = torch.tensor([0.0, 1.0, 2.0, -torch.inf]).repeat(20_000, 1)
+    probabilities = torch.tensor([0.0, 1.0, 2.0, -torch.inf]).softmax(-1).repeat(20_000, 1)
     uniform = torch.from_numpy(uniform_numbers(0, "distribution", 20_000))
-    counts = torch.bincount(pick(logits, uniform), minlength=4) / 20_000
-    torch.testing.assert_close(counts, logits[0].softmax(-1), rtol=0, atol=0.012)
-    assert pick(logits[:1], torch.tensor([0.0])) == 0
-    assert pick(logits[:1], torch.tensor([1.0 - 1e-16])) == 2, "a token without probability is never drawn"
+    counts = torch.bincount(pick(probabilities, uniform), minlength=4) / 20_000
+    torch.testing.assert_close(counts, probabilities[0], rtol=0, atol=0.012)
+    assert pick(probabilities[:1], torch.tensor([0.0])) == 0
+    assert pick(probabilities[:1], torch.tensor([1.0 - 1e-16])) == 2, "a token without probability is never drawn"

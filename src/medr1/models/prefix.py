@@ -5,8 +5,8 @@ model, a *packed row* per prompt:
 
     prompt[:-1] | last prompt token, completion_1[:-1] | last prompt token, completion_2[:-1] | …
 
-Every completion sees the prompt and itself, never its neighbours (4-D mask), and counts its positions from the end of
-the prompt (explicit M-RoPE positions). The logits at a completion's places are those of an ordinary forward over prompt
+Every completion sees the prompt and itself, never its neighbours, and counts its positions from the end of the prompt
+(explicit M-RoPE positions). The logits at a completion's places are those of an ordinary forward over prompt
 and completion; gradients of the prompt are summed by backpropagation. There is no cache in the graph, so gradient
 checkpointing and TRL's fused head work as they are.
 
@@ -22,6 +22,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
+
+from medr1.models.shared_attention import NO_MASK, SHARED_PREFIX, PackedAttention
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,18 @@ class PromptTensors:
     def next_position(self) -> int:
         """M-RoPE position of the first completion token."""
         return int(self.position_ids_AL.max()) + 1
+
+    def followed_by(self, token_ids: Sequence[int]) -> "PromptTensors":
+        """The prompt with text tokens behind it, as if the completion had begun with them."""
+        added_T = self.input_ids_L.new_tensor(list(token_ids))
+        after_T = self.next_position + torch.arange(len(added_T), device=added_T.device)
+        return PromptTensors(
+            torch.cat([self.input_ids_L, added_T]),
+            torch.cat([self.position_ids_AL, after_T.expand(3, -1)], dim=1),
+            torch.cat([self.mm_token_type_ids_L, torch.zeros_like(added_T)]),
+            self.pixel_values,
+            self.image_grid_thw,
+        )
 
     def to(self, device: torch.device | str) -> "PromptTensors":
         """The same prompt on another device."""
@@ -132,7 +146,7 @@ def left_padded(prompts: Sequence[PromptTensors], pad_token_id: int) -> dict[str
 class PackedGroups:
     """Model inputs of packed rows, and where the scores of each completion are in the output."""
 
-    inputs: dict[str, Tensor]
+    inputs: dict[str, Any]
     column_NC: Tensor
     """Column in its row of every completion token; 0 where a completion is shorter than C."""
     row_N: Tensor
@@ -186,7 +200,8 @@ def pack_groups(
         completion_ids_NC: completions padded on the right.
         completion_mask_NC: 1 at the tokens of a completion.
         max_row_tokens: bound on S; None: no bound.
-        additive_mask: None for a boolean mask (SDPA); for eager attention the dtype of the mask that is added.
+        additive_mask: None for a model whose text layers have the attention `shared_prefix`; for eager attention the
+            dtype of the mask that is added.
     """
     device = completion_ids_NC.device
     lengths = completion_mask_NC.sum(1).tolist()
@@ -215,13 +230,21 @@ def pack_groups(
     def pad(tensors: list[Tensor], value: int) -> Tensor:
         return pad_sequence(tensors, batch_first=True, padding_value=value)
 
-    mask = visible_pairs(pad(segments, -1))
-    if additive_mask is not None:
+    input_ids_RS = pad(ids, pad_token_id)
+    if additive_mask is None:
+        shared_R = torch.tensor([len(prompts[group].input_ids_L) - 1 for group, _ in rows], device=device)
+        width = input_ids_RS.shape[1]
+        packed = PackedAttention.of_rows(shared_R, width, row_N, column_NC, completion_mask_NC.bool())
+        attention = {"attention_mask": NO_MASK, SHARED_PREFIX: packed}
+    else:
+        mask = visible_pairs(pad(segments, -1))
         lowest = torch.finfo(additive_mask).min
-        mask = torch.zeros(mask.shape, dtype=additive_mask, device=device).masked_fill(~mask, lowest)
+        attention = {
+            "attention_mask": torch.zeros(mask.shape, dtype=additive_mask, device=device).masked_fill(~mask, lowest)
+        }
     inputs = {
-        "input_ids": pad(ids, pad_token_id),
-        "attention_mask": mask,
+        "input_ids": input_ids_RS,
+        **attention,
         "position_ids": torch.stack([pad([row[axis] for row in positions], 0) for axis in range(3)]),
         "mm_token_type_ids": pad(types, 0),
         "shift_labels": pad(labels, -100),

@@ -1,15 +1,14 @@
-"""Draws completions: every prompt is prefilled once, its cache expanded per draw, and rows that ended leave the batch.
+"""Draws completions: every prompt is prefilled once and its cache held once, and draws that ended leave the batch.
 
-The random numbers of a row come from the seed and the row's own key alone, so a sample does not depend on what else is
+The random numbers of a draw come from the seed and its own key alone, so a sample does not depend on what else is
 in the batch, on the batch size or on the process.
 
-Axes: P prompts, N rows (the draws of all prompts), V vocabulary, T new tokens, A axes of M-RoPE.
+Axes: P prompts, G draws of a prompt, N batch rows (the grid P × G), V vocabulary, T new tokens, A axes of M-RoPE.
 """
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,17 +17,18 @@ from transformers import LogitsProcessorList
 from transformers.generation.logits_process import (
     MinPLogitsWarper,
     RepetitionPenaltyLogitsProcessor,
-    SuppressTokensLogitsProcessor,
     TemperatureLogitsWarper,
     TopKLogitsWarper,
     TopPLogitsWarper,
 )
 
-from medr1.models.prefix import PromptTensors, left_padded
+from medr1.models.prefix import PromptTensors, backbone, left_padded
+from medr1.models.shared_attention import NO_MASK, SHARED_PREFIX, attention_of
+from medr1.rollout.decode import SharedPrefixCache
 from medr1.rollout.engine import SamplingParams
 
-# Compacting the cache copies it; below this share of finished rows carrying them along is cheaper.
 COMPACT_AT = 0.25
+"""Share of the grid that has to be free before it shrinks: shrinking copies the cache of what was drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +51,11 @@ def uniform_numbers(seed: int, key: str, count: int) -> np.ndarray:
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little"))).random(count)
 
 
-def logits_processors(
-    params: SamplingParams, forbidden_token_ids: Sequence[int], device: torch.device
-) -> LogitsProcessorList:
+def logits_processors(params: SamplingParams) -> LogitsProcessorList:
     """The filters of transformers' own `generate`, in its order."""
     chain = LogitsProcessorList()
     if params.repetition_penalty != 1.0:
         chain.append(RepetitionPenaltyLogitsProcessor(params.repetition_penalty))
-    if forbidden_token_ids:
-        chain.append(SuppressTokensLogitsProcessor(list(forbidden_token_ids), device=device.type))
     if params.temperature > 0:
         if params.temperature != 1.0:
             chain.append(TemperatureLogitsWarper(params.temperature))
@@ -72,11 +68,11 @@ def logits_processors(
     return chain
 
 
-def pick(logits_NV: Tensor, uniform_N: Tensor | None) -> Tensor:
+def pick(probabilities_NV: Tensor, uniform_N: Tensor | None) -> Tensor:
     """Tokens by inverse transform sampling; the most probable ones when there are no random numbers."""
     if uniform_N is None:
-        return logits_NV.argmax(-1)
-    cumulative_NV = logits_NV.double().softmax(-1).cumsum(-1)
+        return probabilities_NV.argmax(-1)
+    cumulative_NV = probabilities_NV.cumsum(-1, dtype=torch.float64)
     total_N = cumulative_NV[:, -1]
     # Rounded up to the total, a number would point behind the last token that has any probability.
     target_N = torch.minimum(uniform_N * total_N, torch.nextafter(total_N, torch.zeros_like(total_N)))
@@ -84,51 +80,66 @@ def pick(logits_NV: Tensor, uniform_N: Tensor | None) -> Tensor:
 
 
 class _Drawn:
-    """The tokens of every row as they are drawn, with what was probable when they were.
+    """The tokens of every draw, with what was probable when they were drawn.
 
-    Rows keep their number here while finished ones leave the batch: `alive_N` says whose turn each batch row is.
+    `draw_N` says whose turn each batch row is. Rows without a draw, or whose draw has ended, write into a last line
+    that nobody reads.
     """
 
-    def __init__(self, rows: int, limit: int, pad_token_id: int, eos_token_ids: Sequence[int], device: Any) -> None:
-        self.tokens_NT = torch.full((rows, limit), pad_token_id, device=device)
-        self.logprobs_NT = torch.zeros(rows, limit, device=device)
-        self.entropies_NT = torch.zeros(rows, limit, device=device)
-        self.lengths_N = torch.zeros(rows, dtype=torch.long, device=device)
-        self.finished_N = torch.zeros(rows, dtype=torch.bool, device=device)
-        self.alive_N = torch.arange(rows, device=device)
+    def __init__(self, sizes: Sequence[int], limit: int, eos_token_ids: Sequence[int], device: torch.device) -> None:
+        self.sizes, self.count = list(sizes), sum(sizes)
+        grid_PG = torch.full((len(sizes), max(sizes)), self.count, device=device)
+        grid_PG[torch.arange(max(sizes), device=device) < torch.tensor(self.sizes, device=device)[:, None]] = (
+            torch.arange(self.count, device=device)
+        )
+        self.draw_N = grid_PG.flatten()
+        self.done_N = self.draw_N == self.count
+        lines = self.count + 1
+        self.tokens = torch.zeros(lines, limit, dtype=torch.long, device=device)
+        self.logprobs, self.entropies = (torch.zeros(lines, limit, device=device) for _ in range(2))
+        self.lengths = torch.zeros(lines, dtype=torch.long, device=device)
+        self.finished = torch.zeros(lines, dtype=torch.bool, device=device)
         self.eos = torch.tensor(list(eos_token_ids), device=device)
 
-    def note(self, step: int, token_N: Tensor, logits_NV: Tensor) -> Tensor:
-        """Take up one token per batch row; returns which batch rows have finished."""
-        running = ~self.finished_N[self.alive_N]
-        live, tokens = self.alive_N[running], token_N[running]
-        log_NV = logits_NV[running].log_softmax(-1)
-        self.tokens_NT[live, step] = tokens
-        self.logprobs_NT[live, step] = log_NV.gather(1, tokens[:, None])[:, 0]
-        finite_NV = log_NV.clamp(min=torch.finfo(log_NV.dtype).min)  # 0 log 0 is 0
-        self.entropies_NT[live, step] = -(log_NV.exp() * finite_NV).sum(-1)
-        self.lengths_N[live] += 1
-        self.finished_N[live] |= torch.isin(tokens, self.eos)
-        return self.finished_N[self.alive_N]
+    def note(self, step: int, token_N: Tensor, log_NV: Tensor, probabilities_NV: Tensor) -> None:
+        """Take up one token per batch row."""
+        ended_N = torch.isin(token_N, self.eos)
+        line_N = self.draw_N.masked_fill(self.done_N, self.count)
+        self.tokens[line_N, step] = token_N
+        self.logprobs[line_N, step] = log_NV.gather(1, token_N[:, None])[:, 0]
+        self.entropies[line_N, step] = torch.special.entr(probabilities_NV).sum(-1)
+        self.lengths[line_N] = step + 1
+        self.finished[line_N] = ended_N
+        self.done_N = self.done_N | ended_N
 
-    def per_prompt(self, prompt_N: Tensor, num_prompts: int) -> list[list[Draw]]:
+    def smaller_grid(self, draws: int) -> tuple[Tensor, Tensor] | None:
+        """Prompts (P') and columns (P', G') of a grid without most of the ended draws; None where it gains little."""
+        done_PG = self.done_N.view(-1, draws)
+        alive_P = (~done_PG).sum(1)
+        prompts, draws_left = alive_P.nonzero()[:, 0], int(alive_P.max())
+        if len(prompts) * draws_left > (1 - COMPACT_AT) * done_PG.numel():
+            return None
+        first_alive = done_PG[prompts].to(torch.uint8).argsort(dim=1, stable=True)
+        return prompts, first_alive[:, :draws_left]
+
+    def keep(self, rows: Tensor) -> None:
+        """Go on with these batch rows."""
+        self.draw_N, self.done_N = self.draw_N[rows], self.done_N[rows]
+
+    def per_prompt(self) -> list[list[Draw]]:
         """The completions, grouped by prompt."""
-        results: list[list[Draw]] = [[] for _ in range(num_prompts)]
-        tokens, logprobs = self.tokens_NT.tolist(), self.logprobs_NT.tolist()
-        entropies, lengths, finished = self.entropies_NT.tolist(), self.lengths_N.tolist(), self.finished_N.tolist()
-        for row, prompt in enumerate(prompt_N.tolist()):
-            size = lengths[row]
-            draw = Draw(tokens[row][:size], logprobs[row][:size], entropies[row][:size], finished[row])
-            results[prompt].append(draw)
-        return results
+        parts = (self.tokens, self.logprobs, self.entropies, self.lengths, self.finished)
+        lines = zip(*(part[: self.count].tolist() for part in parts), strict=True)
+        draws = iter([Draw(ids[:size], logs[:size], nats[:size], done) for ids, logs, nats, size, done in lines])
+        return [[next(draws) for _ in range(size)] for size in self.sizes]
 
 
-def _uniform(params: SamplingParams, keys: Sequence[Sequence[str]], device: Any) -> Tensor | None:
-    """Random numbers of every row and step; None for greedy decoding."""
+def _uniform(params: SamplingParams, keys: Sequence[Sequence[str]], device: torch.device) -> Tensor | None:
+    """Random numbers of every draw and step, and a line for rows without a draw; None for greedy decoding."""
     if params.temperature == 0:
         return None
     numbers = [uniform_numbers(params.seed, key, params.max_new_tokens) for draws in keys for key in draws]
-    return torch.from_numpy(np.stack(numbers)).to(device)
+    return torch.from_numpy(np.stack([*numbers, np.zeros(params.max_new_tokens)])).to(device)
 
 
 @torch.no_grad()
@@ -151,37 +162,41 @@ def sample(
         forbidden_token_ids: never sampled (image placeholders: the next forward would miss their pixels).
     """
     device = prompts[0].input_ids_L.device
-    prompt_N = torch.tensor([p for p, draws in enumerate(keys) for _ in draws], device=device)
     batch = left_padded(prompts, pad_token_id)
     output = model(**batch, use_cache=True, logits_to_keep=1)
-    cache, logits_NV = output.past_key_values, output.logits[prompt_N, -1]
-    if len(prompt_N) != len(prompts):
-        cache.batch_select_indices(prompt_N)
-    ids_N, mask_N = batch["input_ids"][prompt_N], batch["attention_mask"][prompt_N]
-    position_N = torch.tensor([prompt.next_position for prompt in prompts], device=device)[prompt_N]
+    drawn = _Drawn([len(draws) for draws in keys], params.max_new_tokens, eos_token_ids, device)
+    draws = max(drawn.sizes)
+    cache = SharedPrefixCache(output.past_key_values, batch["attention_mask"], draws)
+    logits_NV = output.logits[:, -1].repeat_interleave(draws, 0)
+    position_N = torch.tensor([prompt.next_position for prompt in prompts], device=device).repeat_interleave(draws)
+    history_N = batch["input_ids"].repeat_interleave(draws, 0)
+    forbidden = torch.tensor(list(forbidden_token_ids), dtype=torch.long, device=device)
     uniform_NT = _uniform(params, keys, device)
-    filters = logits_processors(params, forbidden_token_ids, device)
-    drawn = _Drawn(len(prompt_N), params.max_new_tokens, pad_token_id, eos_token_ids, device)
+    filters = logits_processors(params)
 
-    for step in range(params.max_new_tokens):
-        logits_NV = filters(ids_N, logits_NV.float())  # type: ignore[arg-type]
-        token_N = pick(logits_NV, None if uniform_NT is None else uniform_NT[drawn.alive_N, step])
-        done_N = drawn.note(step, token_N, logits_NV)
-        if done_N.all() or step == params.max_new_tokens - 1:
-            break
-        if done_N.float().mean() >= COMPACT_AT:
-            keep = (~done_N).nonzero()[:, 0]
-            cache.batch_select_indices(keep)
-            drawn.alive_N, token_N, position_N = drawn.alive_N[keep], token_N[keep], position_N[keep]
-            ids_N, mask_N = ids_N[keep], mask_N[keep]
-        ids_N = torch.cat([ids_N, token_N[:, None]], 1)
-        mask_N = torch.cat([mask_N, mask_N.new_ones(len(mask_N), 1)], 1)
-        output = model(
-            input_ids=token_N[:, None],
-            attention_mask=mask_N,
-            position_ids=(position_N + step)[None, :, None].expand(3, -1, -1),
-            past_key_values=cache,
-            use_cache=True,
-        )
-        logits_NV = output.logits[:, -1]
-    return drawn.per_prompt(prompt_N, len(prompts))
+    with attention_of(backbone(model).language_model.config, SHARED_PREFIX):
+        for step in range(params.max_new_tokens):
+            logits_NV = logits_NV.float().index_fill(1, forbidden, -torch.inf)
+            logits_NV = filters(history_N, logits_NV)  # type: ignore[arg-type]
+            log_NV = logits_NV.log_softmax(-1)
+            probabilities_NV = log_NV.exp()
+            token_N = pick(probabilities_NV, None if uniform_NT is None else uniform_NT[drawn.draw_N, step])
+            drawn.note(step, token_N, log_NV, probabilities_NV)
+            if drawn.done_N.all() or step == params.max_new_tokens - 1:
+                break
+            if (grid := drawn.smaller_grid(cache.num_draws)) is not None:
+                rows = (grid[0][:, None] * cache.num_draws + grid[1]).flatten()
+                cache.keep(*grid)
+                drawn.keep(rows)
+                token_N, position_N, history_N = token_N[rows], position_N[rows], history_N[rows]
+            if params.repetition_penalty != 1.0:
+                history_N = torch.cat([history_N, token_N[:, None]], 1)
+            cache.advance()
+            logits_NV = model(
+                input_ids=token_N[:, None],
+                attention_mask=NO_MASK,
+                position_ids=(position_N + step)[None, :, None].expand(3, -1, -1),
+                use_cache=False,
+                shared_prefix=cache,
+            ).logits[:, -1]
+    return drawn.per_prompt()

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
-from medr1.models.prefix import PromptTensors, encode_prompts, pack_groups
+from medr1.models.prefix import PromptTensors, backbone, encode_prompts, pack_groups
+from medr1.models.shared_attention import SHARED_PREFIX
 from medr1.rollout.engine import SamplingParams
 from medr1.rollout.sampler import Draw, sample
 from medr1.rollout.transformers import image_token_ids
@@ -92,6 +93,11 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
         attention = model.config._attn_implementation
         assert attention in PACKABLE_ATTENTION, f"load the model with packable_attention, not {attention}"
         self._additive_mask = model.dtype if attention == "eager" else None
+        if self._additive_mask is None:
+            for scored in (self.model, self.ref_model):
+                if scored is not None:
+                    text = backbone(self.accelerator.unwrap_model(scored)).language_model.config
+                    text._attn_implementation = SHARED_PREFIX
 
     def _can_share(self) -> bool:
         """Whether this run can share prompts; says so once where it cannot."""

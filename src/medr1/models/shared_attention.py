@@ -1,0 +1,121 @@
+"""Attention in which rows share a prompt, registered with transformers as `shared_prefix`.
+
+A model whose text part has this attention hands `shared_prefix=…`, given to its forward, on to every layer: an object
+that knows the rows (`SharedAttention`). Without it the layer runs SDPA, so the model stays an ordinary one.
+
+Axes: R packed rows, S tokens of a packed row, P columns of the longest prompt, N completions, C completion tokens,
+H query heads, K key-value heads, D head size.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+SHARED_PREFIX = "shared_prefix"
+"""Name of the attention, and of the argument of the model's forward that it waits for."""
+
+NO_MASK: dict[str, None] = {"full_attention": None, "sliding_attention": None}
+"""In place of `attention_mask`: the rows themselves say who sees whom, so transformers need not draw up a mask."""
+
+
+class SharedAttention(Protocol):
+    """Rows that share prompts."""
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """Output (rows, tokens, H, D) of one layer; query (rows, H, tokens, D), key and value (rows, K, tokens, D)."""
+        ...
+
+
+def shared_prefix_attention(
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    shared_prefix: SharedAttention | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """The attention function that transformers calls in every layer."""
+    if shared_prefix is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    return shared_prefix.attend(module.layer_idx, query, key, value, scaling), None
+
+
+AttentionInterface.register(SHARED_PREFIX, shared_prefix_attention)
+AttentionMaskInterface.register(SHARED_PREFIX, sdpa_mask)
+
+
+@contextmanager
+def attention_of(text_config: Any, name: str) -> Iterator[None]:
+    """The text layers use the attention `name` inside the block."""
+    before = text_config._attn_implementation
+    text_config._attn_implementation = name
+    try:
+        yield
+    finally:
+        text_config._attn_implementation = before
+
+
+@dataclass(frozen=True, slots=True)
+class PackedAttention:
+    """Rows `prompt | completion | completion | …`: nothing is computed between two completions.
+
+    The prompts attend causally to themselves; every completion, as a sequence of its own, to its prompt and itself.
+    """
+
+    prompt_width: int
+    """P: columns of the longest prompt; behind a shorter one stand completion tokens already."""
+    slot_NC: Tensor
+    """Place of every completion token among all R * S; 0 where a completion is shorter than C."""
+    row_N: Tensor
+    present_NC: Tensor
+    visible_N1CT: Tensor
+    """What a completion token sees of the P prompt columns and, behind them, of its own completion (T = P + C)."""
+
+    @classmethod
+    def of_rows(
+        cls, shared_R: Tensor, width: int, row_N: Tensor, column_NC: Tensor, present_NC: Tensor
+    ) -> "PackedAttention":
+        """From the prompt columns of every row, the width S of the rows and the places of the completions."""
+        prompt_width, size = int(shared_R.max()), column_NC.shape[1]
+        device = column_NC.device
+        prompt_NP = torch.arange(prompt_width, device=device) < shared_R[row_N, None]
+        own_CC = torch.ones(size, size, dtype=torch.bool, device=device).tril()
+        prompt_NCP, own_NCC = prompt_NP[:, None].expand(-1, size, -1), own_CC.expand(len(row_N), -1, -1)
+        visible_N1CT = torch.cat([prompt_NCP, own_NCC], 2)[:, None]
+        return cls(prompt_width, row_N[:, None] * width + column_NC, row_N, present_NC, visible_N1CT)
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """See `SharedAttention`."""
+        rows, heads, width, size = query.shape
+        repeats = heads // key.shape[1]
+        key, value = repeat_kv(key, repeats), repeat_kv(value, repeats)
+        query_RHPD, key_RHPD, value_RHPD = (x[:, :, : self.prompt_width] for x in (query, key, value))
+        prompt_RHPD = scaled_dot_product_attention(query_RHPD, key_RHPD, value_RHPD, is_causal=True, scale=scaling)
+        own_NHCD = scaled_dot_product_attention(
+            self._completions(query),
+            torch.cat([key_RHPD[self.row_N], self._completions(key)], 2),
+            torch.cat([value_RHPD[self.row_N], self._completions(value)], 2),
+            attn_mask=self.visible_N1CT,
+            scale=scaling,
+        )
+        output_RSHD = query.new_zeros(rows, width, heads, size)
+        output_RSHD[:, : self.prompt_width] = prompt_RHPD.transpose(1, 2)
+        output_RSHD.view(rows * width, heads, size)[self.slot_NC[self.present_NC]] = own_NHCD.transpose(1, 2)[
+            self.present_NC
+        ]
+        return output_RSHD
+
+    def _completions(self, states_RHSD: Tensor) -> Tensor:
+        """The completions' part of the states, a row each: (N, H, C, D)."""
+        rows, heads, width, size = states_RHSD.shape
+        return states_RHSD.transpose(1, 2).reshape(rows * width, heads, size)[self.slot_NC].transpose(1, 2)
