@@ -161,7 +161,8 @@ def _decode(data: bytes, name: str) -> tuple[Image.Image, bool]:
         image.load()
         is_plain = image.mode in PLAIN_MODES and "transparency" not in image.info
         is_upright = image.getexif().get(ORIENTATION_TAG, 1) == 1
-        return ImageOps.exif_transpose(image), is_plain and is_upright
+        ImageOps.exif_transpose(image, in_place=True)
+        return image, is_plain and is_upright
     except DataError:
         raise
     except Image.DecompressionBombError as error:
@@ -188,7 +189,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
     if image.mode in DEEP_GREY_MODES:
         image = _stretched(image, name)
     try:
-        return image.convert("RGB")
+        return image if image.mode == "RGB" else image.convert("RGB")
     except ValueError as error:
         raise DataError(f"image {name} has the colour mode {image.mode}, which has no RGB; save it as RGB") from error
 

@@ -158,8 +158,8 @@ def fingerprint(ref: ImageRef, prefix: str = "") -> Fingerprint:
     bits = imagehash.phash(picture).hash.ravel()
     return replace(
         _named(ref, prefix),
-        file_hash=f"file:{hashlib.blake2b(data, digest_size=16).hexdigest()}",
-        pixel_hash=f"pixels:{picture.size}:{hashlib.blake2b(picture.tobytes(), digest_size=16).hexdigest()}",
+        file_hash=f"file:{hashlib.sha256(data).hexdigest()}",
+        pixel_hash=f"pixels:{picture.size}:{hashlib.sha256(picture.tobytes()).hexdigest()}",
         perceptual_hash=int.from_bytes(np.packbits(bits).tobytes(), "big"),
         size=picture.size,
     )

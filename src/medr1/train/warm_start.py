@@ -34,6 +34,7 @@ from medr1.types import LETTERS, Sample
 FINDINGS, SIZES = QUESTIONS["diagnosis"].pool, QUESTIONS["grading"].pool
 SIDES, COUNTS = QUESTIONS["location"].pool, QUESTIONS["count"].pool
 ANATOMIES = QUESTIONS["anatomy"].pool
+VALUES = sorted({value for question in QUESTIONS.values() for value in question.pool})
 MIRRORED = {"left": "right", "right": "left"}
 IGNORED = -100
 FIRST_IMAGE = 10_000_000
@@ -49,12 +50,14 @@ class Curriculum:
     lookup_steps: int = 120
     lookup_batch: int = 96
     lookup_learning_rate: float = 2e-3
+    absent_share: float = 0.15
+    """Look-ups of a value that is not among the options; any letter that is offered is right."""
     caption_steps: int = 1400
     caption_batch: int = 64
     caption_learning_rate: float = 1.2e-3
     caption_lookups: int = 24
     caption_lookup_weight: float = 0.7
-    choice_steps: int = 48
+    choice_steps: int = 56
     choice_batch: int = 32
     choice_learning_rate: float = 4e-4
     choice_caption_weight: float = 0.3
@@ -65,8 +68,9 @@ class Curriculum:
 class Lesson:
     """Turns phantoms into token rows for one tokenizer and image size."""
 
-    def __init__(self, processor: Any, shape: TinyShape) -> None:
+    def __init__(self, processor: Any, shape: TinyShape, *, absent_share: float) -> None:
         self.tokenizer = processor.tokenizer
+        self.absent_share = absent_share
         self.num_image_tokens = (shape.image_side // 28) ** 2
         image = processor.apply_chat_template(
             [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "\0"}]}],
@@ -84,13 +88,18 @@ class Lesson:
         return self.before + question + self.after, answer
 
     def lookup(self, rng: np.random.Generator) -> tuple[str, str]:
-        """The same without image and system turn; the finding is drawn from the options."""
+        """The same without image and system turn; what was seen is drawn from the options, now and then from all words.
+
+        Without the latter a model that sees nothing, or something else, answers with letters that were not offered.
+        """
         kind = list(QUESTIONS)[rng.integers(len(QUESTIONS))]
         pool, wordings = QUESTIONS[kind].pool, QUESTIONS[kind].wordings
         size = 2 if rng.random() < TWO_OPTIONS_SHARE else 4
         options = tuple(pool[i] for i in rng.permutation(len(pool))[:size])
         asked = Question(wordings[rng.integers(len(wordings))], options, int(rng.integers(size)))
-        question, answer = _question_and_answer(kind, asked)
+        absent = [value for value in VALUES if value not in options]
+        seen = absent[rng.integers(len(absent))] if rng.random() < self.absent_share else None
+        question, answer = _question_and_answer(kind, asked, seen)
         return question + self.after, answer
 
     def caption(self, state: PhantomState, rng: np.random.Generator) -> tuple[str, str]:
@@ -114,10 +123,10 @@ class Lesson:
         }
 
 
-def _question_and_answer(kind: str, asked: Question) -> tuple[str, str]:
-    """User text and answer, exactly as evaluation asks and expects them."""
+def _question_and_answer(kind: str, asked: Question, seen: str | None = None) -> tuple[str, str]:
+    """User text and answer, exactly as evaluation asks and expects them; `seen` is the right option by default."""
     sample = Sample(id="", images=(), question=asked.text, options=asked.options, answer_index=asked.answer_index)
-    rationale = f"{QUESTIONS[kind].key} {asked.options[asked.answer_index]}"
+    rationale = f"{QUESTIONS[kind].key} {seen or asked.options[asked.answer_index]}"
     return render(PROMPTS["bare"], sample), target(PROMPTS["bare"], sample, rationale) + "<|im_end|>"
 
 
@@ -194,7 +203,7 @@ class WarmStart:
         tokenizer = train_tokenizer()
         self.shape, self.processor = shape, build_processor(shape, tokenizer)
         self.model = build_model(shape, tokenizer, seed=curriculum.seed)
-        self.lesson = Lesson(self.processor, shape)
+        self.lesson = Lesson(self.processor, shape, absent_share=curriculum.absent_share)
         self.rng = np.random.default_rng(curriculum.seed + 1)
         self.images, self.states, self.kinds = bulk(
             "train",
