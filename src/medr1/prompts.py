@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from medr1.answers import AnswerFormat
 from medr1.answers.tags import TAG
+from medr1.answers.typed import gold_text
 from medr1.errors import ConfigError, DataError
-from medr1.types import LETTERS, Sample
+from medr1.types import LETTERS, AnswerType, Sample
 
 OptionsStyle = Literal["lines", "inline"]
 """How options follow the question: each on a line as in MedVLM-R1, or in one sentence as in Med-R1."""
@@ -19,7 +20,10 @@ OptionsStyle = Literal["lines", "inline"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptTemplate:
-    """A user text with the place `{Question}` for question and options, and how it goes into a conversation."""
+    """A user text with the place `{Question}` for question and options, and how it goes into a conversation.
+
+    Ours also have the place `{Answer}` for what is asked for, which depends on the type of the answer.
+    """
 
     name: str
     text: str
@@ -32,6 +36,8 @@ class PromptTemplate:
     system: str | None = None
     """System turn; None leaves the chat template's own default."""
     image_first: bool = True
+    any_answer: bool = False
+    """Whether questions of every answer type can be asked with it; the published ones ask for a letter."""
 
 
 _MEDVLM_STEPS = (
@@ -55,29 +61,36 @@ _DEEPSEEK_SYSTEM = (
     "<think> reasoning process here </think><answer> answer here </answer>"
 )
 _OURS = "medr1"
+_LETTER = "the letter of the right option"
+_ASKED_FOR: dict[AnswerType, str] = {
+    "choice": _LETTER,
+    "yes_no": "yes or no",
+    "multi": "everything that applies, separated by semicolons",
+    "number": "the number in digits, without a unit",
+    "text": "the answer in as few words as possible",
+}
 
 _TEMPLATES = (
     PromptTemplate(
         name="think",
         text=(
             "{Question}\n\nLook at the image and think step by step inside <think>...</think>. "
-            "Then write the letter of the right option, and nothing else, inside <answer>...</answer>."
+            "Then write {Answer}, and nothing else, inside <answer>...</answer>."
         ),
         answer_format="think",
         options_style="lines",
         protocol="default",
         source=_OURS,
+        any_answer=True,
     ),
     PromptTemplate(
         name="nothink",
-        text=(
-            "{Question}\n\nLook at the image and write the letter of the right option, and nothing else, "
-            "inside <answer>...</answer>."
-        ),
+        text=("{Question}\n\nLook at the image and write {Answer}, and nothing else, inside <answer>...</answer>."),
         answer_format="nothink",
         options_style="lines",
         protocol="default",
         source=_OURS,
+        any_answer=True,
     ),
     PromptTemplate(
         name="bare",
@@ -86,6 +99,7 @@ _TEMPLATES = (
         options_style="lines",
         protocol="default",
         source=f"{_OURS}, for models trained to the format",
+        any_answer=True,
     ),
     PromptTemplate(
         name="bare-nothink",
@@ -94,6 +108,7 @@ _TEMPLATES = (
         options_style="lines",
         protocol="default",
         source=f"{_OURS}, for models trained to the format",
+        any_answer=True,
     ),
     PromptTemplate(
         name="medvlm-r1/train",
@@ -232,8 +247,10 @@ def question_text(sample: Sample, options_style: OptionsStyle) -> str:
 
 def render(template: PromptTemplate, sample: Sample) -> str:
     """The user text for one sample, without image placeholders."""
+    listed = sample.options and sample.answer_type in ("choice", "yes_no")
+    text = template.text.replace("{Answer}", _LETTER if listed else _ASKED_FOR[sample.answer_type])
     # Not str.format: a template may hold other braces, such as a JSON example.
-    return template.text.replace("{Question}", question_text(sample, template.options_style))
+    return text.replace("{Question}", question_text(sample, template.options_style))
 
 
 def messages(template: PromptTemplate, sample: Sample) -> list[dict[str, Any]]:
@@ -252,14 +269,18 @@ def target(template: PromptTemplate, sample: Sample, rationale: str | None = Non
     The rationale defaults to the sample's own and may already stand in think tags.
 
     Raises:
-        DataError: the sample has no right option, or the rationale has tags in its middle.
+        DataError: the sample has no right answer, or the rationale has tags in its middle.
         ConfigError: the template asks for thinking and there is none to teach.
     """
-    if sample.gold is None:
-        raise DataError(f"sample {sample.id} has no right option to teach: keep only samples with an answer_index")
+    gold = gold_text(sample) if template.any_answer else sample.gold
+    if gold is None:
+        other = "" if template.any_answer else ", or choose a prompt for every type of answer such as 'think'"
+        raise DataError(
+            f"sample {sample.id} has no right option to teach: keep only samples with an answer_index{other}"
+        )
     if template.answer_format == "letter":
-        return sample.gold
-    answer = f"<answer>{sample.gold}</answer>"
+        return gold
+    answer = f"<answer>{gold}</answer>"
     if template.answer_format == "nothink":
         return answer
     return f"<think>{_thinking(template, sample, rationale)}</think>{answer}"

@@ -75,12 +75,15 @@ def test_same_seed_same_weights_other_seed_others(samples: list[Sample], tmp_pat
     assert any(not torch.equal(weights(one)[name], tensor) for name, tensor in weights(other).items())
 
 
-def test_resumed_equals_uninterrupted(samples: list[Sample], tmp_path: Path) -> None:
-    whole = grpo(tmp_path / "whole", samples)
+@pytest.mark.parametrize(
+    "settings", [{}, {"use_peft": True, "lora_r": 4, "lora_target_modules": ["q_proj", "v_proj"]}], ids=["full", "lora"]
+)
+def test_resumed_equals_uninterrupted(samples: list[Sample], tmp_path: Path, settings: dict[str, Any]) -> None:
+    whole = grpo(tmp_path / "whole", samples, **settings)
     killed = tmp_path / "killed"
     shutil.copytree(tmp_path / "whole" / "checkpoint-2", killed / "checkpoint-2")
     shutil.copy(tmp_path / "whole" / "train_log.jsonl", killed)  # the log of a killed run has steps too many
-    resumed = grpo(killed, samples)
+    resumed = grpo(killed, samples, **settings)
     assert_same_weights(whole, resumed)
     steps = [record["step"] for record in log_of(killed)]
     assert steps == [record["step"] for record in log_of(tmp_path / "whole")]
@@ -89,7 +92,19 @@ def test_resumed_equals_uninterrupted(samples: list[Sample], tmp_path: Path) -> 
         assert first == [record[key] for record in log_of(killed) if key in record]
 
 
-@pytest.mark.parametrize("loss_type", ["grpo", "dapo", "dr_grpo"])
+def test_resumed_supervised_training_equals_uninterrupted(samples: list[Sample], tmp_path: Path) -> None:
+    def sft(folder: Path) -> Path:
+        settings = SHARED | dict(max_steps=4, save_steps=2, per_device_train_batch_size=4, learning_rate=1e-3)
+        config = SFTConfig(output_dir=str(folder), **settings)
+        model = ModelArguments(model_name_or_path=str(WARM_START))
+        return train_sft(DataArguments(prompt="bare"), config, model, samples=samples)
+
+    whole = sft(tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole" / "checkpoint-2", tmp_path / "killed" / "checkpoint-2")
+    assert_same_weights(whole, sft(tmp_path / "killed"))
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "dapo", "dr_grpo", "cispo", "sapo", "vespo", "luspo"])
 def test_accumulation_equals_one_large_batch(samples: list[Sample], tmp_path: Path, loss_type: str) -> None:
     # Two steps: Adam divides by the gradient's size, which turns rounding differences of tiny gradients into steps.
     common = dict(loss_type=loss_type, max_steps=2, optim="sgd", learning_rate=1e-2)

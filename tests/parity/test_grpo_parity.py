@@ -6,54 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from peft import LoraConfig
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOTrainer
 
-from medr1.models.loading import load_model, load_processor
-from medr1.prompts import PROMPTS
-from medr1.train.dataset import TrainingRows
-from medr1.train.grpo import SharedPrefixGRPOTrainer
+from medr1.train.grpo import Scoring, SharedPrefixGRPOTrainer
 from medr1.types import Sample
+from tiny_trainer import GENERATIONS, generation_batch, make_trainer
 
 RELATIVE = 1e-5
-GENERATIONS = 4
-
-
-def make_trainer(folder: Path, samples: list[Sample], output: Path, **changes: Any) -> SharedPrefixGRPOTrainer:
-    """A trainer in float32 without dropout whose rewards differ between completions."""
-    lora = (
-        LoraConfig(r=4, lora_dropout=0.0, target_modules=["q_proj", "v_proj"]) if changes.pop("lora", False) else None
-    )
-    attention = changes.pop("attn_implementation", "sdpa")
-    settings = dict(
-        output_dir=str(output),
-        per_device_train_batch_size=8,
-        num_generations=GENERATIONS,
-        max_completion_length=12,
-        max_steps=1,
-        use_cpu=True,
-        bf16=False,
-        gradient_checkpointing=False,
-        report_to=[],
-        disable_tqdm=True,
-        save_strategy="no",
-        seed=3,
-    )
-    rows = TrainingRows(samples, PROMPTS["bare"], seed=0)
-    return SharedPrefixGRPOTrainer(
-        model=load_model(folder, dtype="float32", attn_implementation=attention),
-        reward_funcs=lambda completions, **_: [float(len(c[0]["content"]) % 7) for c in completions],
-        args=GRPOConfig(**(settings | changes)),
-        train_dataset=rows.dataset(),
-        processing_class=load_processor(folder),
-        peft_config=lora,
-    )
-
-
-def generation_batch(trainer: SharedPrefixGRPOTrainer) -> list[dict[str, Any]]:
-    trainer.current_gradient_accumulation_steps = trainer.args.gradient_accumulation_steps
-    trainer.model.train()
-    return next(iter(trainer.get_train_dataloader()))
 
 
 def parent_inputs(trainer: SharedPrefixGRPOTrainer, rows: list[dict], output: dict[str, Any]) -> dict[str, Any]:
@@ -79,10 +38,20 @@ def loss_and_gradient(trainer: GRPOTrainer, compute: Any, inputs: dict[str, Any]
     return loss.item(), torch.cat(gradients)
 
 
+def move(model: torch.nn.Module) -> None:
+    """Take the weights away from where completions were drawn: ratios, clips and the reference model matter then."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.003 * torch.randn(parameter.shape, generator=generator))
+
+
 def compare(trainer: SharedPrefixGRPOTrainer) -> None:
     rows = generation_batch(trainer)
     output = trainer._generate_and_score_completions(rows)
-    assert output["advantages"].abs().max() > 0.1, "the batch has nothing to learn"
+    assert output["advantages"].abs().min() > 0.1, "a completion has nothing to teach"
+    move(trainer.model)
     reference = parent_inputs(trainer, rows, output)
     ours, our_gradient = loss_and_gradient(trainer, SharedPrefixGRPOTrainer._compute_loss, output)
     theirs, their_gradient = loss_and_gradient(trainer, GRPOTrainer._compute_loss, reference)
@@ -126,7 +95,9 @@ def test_every_loss_type(
 @pytest.mark.parametrize(
     "changes",
     [
-        {"max_row_tokens": 90},
+        {"max_row_tokens": 20},
+        {"num_iterations": 2},
+        {"num_iterations": 2, "beta": 0.04, "epsilon": 0.001},
         {"importance_sampling_level": "sequence"},
         {"mask_truncated_completions": True},
         {"top_entropy_quantile": 0.5},
@@ -134,7 +105,7 @@ def test_every_loss_type(
         {"scale_rewards": "none"},
         {"temperature": 0.7},
     ],
-    ids=lambda changes: next(iter(changes)),
+    ids=lambda changes: "-".join(changes),
 )
 def test_other_settings(
     checkpoints: dict[str, Path], questions: list[Sample], tmp_path: Path, changes: dict[str, Any]
@@ -150,7 +121,7 @@ def test_other_settings(
 def test_log_probabilities_and_entropies_equal_the_parent(
     checkpoints: dict[str, Path], questions: list[Sample], tmp_path: Path
 ) -> None:
-    trainer = make_trainer(checkpoints["qwen2_5_vl"], questions, tmp_path)
+    trainer = make_trainer(checkpoints["qwen2_5_vl"], questions, tmp_path, beta=0.04)
     rows = generation_batch(trainer)
     output = trainer._generate_and_score_completions(rows)
     reference = parent_inputs(trainer, rows, output)
@@ -161,8 +132,6 @@ def test_log_probabilities_and_entropies_equal_the_parent(
     theirs, their_entropy, _ = GRPOTrainer._get_per_token_logps_and_entropies(
         trainer, trainer.model, ids, mask, width, compute_entropy=True, **{key: reference[key] for key in keys}
     )
-    from medr1.train.grpo import Scoring
-
     with trainer._about(Scoring(trainer._batches["train"].prompts, output["group_index"])):
         ours, our_entropy, _ = trainer._get_per_token_logps_and_entropies(
             trainer.model, ids, mask, width, batch_size=3, compute_entropy=True
@@ -170,14 +139,32 @@ def test_log_probabilities_and_entropies_equal_the_parent(
     real = output["completion_mask"].bool()
     torch.testing.assert_close(ours[real], theirs[real], rtol=RELATIVE, atol=2e-6)
     torch.testing.assert_close(our_entropy[real], their_entropy[real], rtol=RELATIVE, atol=2e-6)
+    # the reference model is the model itself before its first step
+    torch.testing.assert_close(output["ref_per_token_logps"][real], theirs[real], rtol=RELATIVE, atol=2e-6)
     # and what was noted at sampling time is the same distribution, but for the image tokens that may not be drawn
     torch.testing.assert_close(output["sampled_logps"][real], theirs[real], rtol=0.02, atol=0.02)
 
 
-def test_completions_without_advantage_cost_no_forward(
-    checkpoints: dict[str, Path], questions: list[Sample], tmp_path: Path
+@pytest.mark.parametrize(
+    ("changes", "rows_scored"),
+    [
+        ({}, [1]),  # one of the two groups has nothing to learn and is left out
+        # Here it does have something to learn, from the reference model or its entropy, or is needed by a quantile.
+        ({"beta": 0.04}, [2]),
+        ({"entropy_coef": 0.01}, [2]),
+        ({"top_entropy_quantile": 0.5}, [2]),
+        ({"off_policy_mask_threshold": 0.5}, [2]),
+    ],
+    ids=lambda value: next(iter(value), "plain") if isinstance(value, dict) else "",
+)
+def test_completions_without_advantage_cost_no_forward_where_that_is_exact(
+    checkpoints: dict[str, Path],
+    questions: list[Sample],
+    tmp_path: Path,
+    changes: dict[str, Any],
+    rows_scored: list[int],
 ) -> None:
-    trainer = make_trainer(checkpoints["qwen2_5_vl"], questions, tmp_path)
+    trainer = make_trainer(checkpoints["qwen2_5_vl"], questions, tmp_path, **changes)
     rows = generation_batch(trainer)
     output = trainer._generate_and_score_completions(rows)
     output["advantages"][:GENERATIONS] = 0
@@ -189,6 +176,21 @@ def test_completions_without_advantage_cost_no_forward(
     ours, our_gradient = loss_and_gradient(trainer, SharedPrefixGRPOTrainer._compute_loss, output)
     hook.remove()
     theirs, their_gradient = loss_and_gradient(trainer, GRPOTrainer._compute_loss, reference)
-    assert seen == [1], "one of the two groups has nothing to learn and is left out"
+    assert seen == rows_scored
+    assert their_gradient.norm() > 0
     assert ours == pytest.approx(theirs, rel=RELATIVE, abs=1e-7)
     assert (our_gradient - their_gradient).norm() <= RELATIVE * their_gradient.norm()
+    # The entropy that is logged counts what was left out too, as it was noted when it was drawn.
+    our_entropy, their_entropy = trainer._metrics["train"]["entropy"][-2:]
+    assert our_entropy == pytest.approx(their_entropy, rel=0.01)
+
+
+def test_a_batch_without_any_advantage_has_a_gradient_of_zero(
+    checkpoints: dict[str, Path], questions: list[Sample], tmp_path: Path
+) -> None:
+    trainer = make_trainer(checkpoints["qwen2_5_vl"], questions, tmp_path)
+    output = trainer._generate_and_score_completions(generation_batch(trainer))
+    output["advantages"][:] = 0
+    loss, gradient = loss_and_gradient(trainer, SharedPrefixGRPOTrainer._compute_loss, output)
+    assert loss == 0
+    assert gradient.norm() == 0

@@ -109,6 +109,14 @@ def test_prompts_of_a_batch_equal_prompts_alone(checkpoints: dict[str, Path]) ->
         together = model(**left_padded(prompts, processor.tokenizer.pad_token_id)).logits[:, -1]
         for row, (text, own) in enumerate(zip(texts, images, strict=True)):
             stock = processor(text=[text], images=own or None, return_tensors="pt")
+            assert torch.equal(prompts[row].input_ids_L, stock["input_ids"][0])
+            assert torch.equal(prompts[row].mm_token_type_ids_L, stock["mm_token_type_ids"][0])
+            positions, _ = model.model.get_rope_index(
+                stock["input_ids"],
+                mm_token_type_ids=stock["mm_token_type_ids"],
+                image_grid_thw=stock.get("image_grid_thw"),
+            )
+            assert torch.equal(prompts[row].position_ids_AL, positions[:, 0])
             torch.testing.assert_close(together[row], model(**stock).logits[0, -1], rtol=1e-4, atol=1e-4)
 
 

@@ -19,7 +19,7 @@ from medr1.types import ImageRef, Sample
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     engine = ScriptedEngine(lambda request, draw: "<think>x</think><answer>A</answer>")
-    monkeypatch.setattr(evaluate, "_start", lambda *arguments: engine)
+    monkeypatch.setattr(evaluate, "start_engine", lambda context: engine)
     app = typer.Typer()
     app.command()(evaluate.evaluate_command)
     return app

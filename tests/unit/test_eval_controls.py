@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from medr1.data.images import open_image
-from medr1.eval.controls import CONTROLS, GREY, SHOWN_ANSWER, png_bytes
+from medr1.eval.controls import CONTROLS, GREY, ROTATIONS, SHOWN_ANSWER, control_names, png_bytes
 from medr1.types import ImageRef, Modality, Sample, Task
 
 ANATOMY = ("Liver", "Spleen", "Kidney")
@@ -42,14 +42,18 @@ def question(
 
 @pytest.fixture
 def samples() -> list[Sample]:
-    return [question(number, number % 3) for number in range(30)]
+    modalities: tuple[Modality, ...] = ("CT", "MRI")
+    return [question(number, number % 3, modality=modalities[number // 3 % 2]) for number in range(30)]
 
 
 def pixels(sample: Sample) -> list[np.ndarray]:
     return [np.asarray(open_image(ref)) for ref in sample.images]
 
 
-@pytest.mark.parametrize("name", CONTROLS)
+IMAGE_CONTROLS = [name for name in CONTROLS if name not in ROTATIONS]
+
+
+@pytest.mark.parametrize("name", IMAGE_CONTROLS)
 def test_every_control_keeps_question_answer_and_identity(name: str, samples: list[Sample]) -> None:
     prepared = CONTROLS[name].prepare(samples, seed=0)
     assert len(prepared) == len(samples)
@@ -58,17 +62,18 @@ def test_every_control_keeps_question_answer_and_identity(name: str, samples: li
         assert changed.variant == name
         for field in ("id", "question", "options", "answer_index", "modality", "group"):
             assert getattr(changed, field) == getattr(original, field)
-        assert changed.images != original.images
+        if name != "low_resolution":  # of these plain images nothing is lost
+            assert changed.images != original.images
 
 
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("name", IMAGE_CONTROLS)
 def test_every_control_is_fixed_by_its_seed_alone(name: str, samples: list[Sample]) -> None:
     def images(of: list[Sample], seed: int) -> dict[str, tuple[ImageRef, ...]]:
         control = CONTROLS[name]
         return {s.id: control.materialise(s, seed).images for s in control.prepare(of, seed)}
 
     assert images(samples, 1) == images(samples, 1)
-    if name in ("noise", "shuffled", "swapped"):
+    if name in ("noise", "shuffled", "other_modality", "swapped"):
         assert images(samples, 1) != images(samples, 2)
     if name != "shuffled":
         assert images(samples[::-1], 1) == images(samples, 1)
@@ -173,6 +178,54 @@ def test_shuffled_never_shows_the_same_image_again() -> None:
     for sample in CONTROLS["shuffled"].prepare(samples, 0):
         assert groups[sample.images] != sample.group
     assert CONTROLS["shuffled"].prepare(samples[:3], 0) == []
+
+
+def test_low_resolution_keeps_the_size_and_the_means_of_squares_only() -> None:
+    pixels_in = np.zeros((16, 24, 3), dtype=np.uint8)
+    pixels_in[:8, :8] = 255 * (np.indices((8, 8)).sum(0) % 2)[..., None]  # a chessboard: its mean is 127.5
+    pixels_in[8:, 16:] = 200
+    image = Image.fromarray(pixels_in)
+    sample = Sample(id="1", images=(ImageRef(data=png_bytes(image)),), question="?", options=("a", "b"), answer_index=0)
+    (low,) = pixels(CONTROLS["low_resolution"].materialise(CONTROLS["low_resolution"].prepare([sample], 0)[0], 0))
+    squares = np.array([[[128] * 3, [0] * 3, [0] * 3], [[0] * 3, [0] * 3, [200] * 3]], dtype=np.uint8)
+    expected = np.asarray(Image.fromarray(squares).resize((24, 16), Image.Resampling.BICUBIC))
+    assert np.array_equal(low, expected)
+    tiny = Sample(id="1", images=(image_ref(5, (3, 40)),), question="?", options=("a", "b"), answer_index=0)
+    (low,) = pixels(CONTROLS["low_resolution"].materialise(tiny, 0))
+    assert low.shape == (40, 3, 3)
+
+
+def test_other_modality_shows_an_image_of_another_known_modality(samples: list[Sample]) -> None:
+    unknown = [question(100, 0, modality="unknown"), question(101, 0, modality="other")]
+    owner = {sample.images: sample for sample in samples}
+    moved = CONTROLS["other_modality"].prepare([*samples, *unknown], seed=2)
+    assert [sample.id for sample in moved] == [sample.id for sample in samples]
+    for sample in moved:
+        assert owner[sample.images].modality != sample.modality
+    assert len({sample.images for sample in moved}) > 10
+    assert CONTROLS["other_modality"].prepare([s for s in samples if s.modality == "CT"], 0) == []
+
+
+def test_rotations_move_options_and_gold_together() -> None:
+    sample = question(1, 2, options=("a", "b", "c"))
+    (once,) = CONTROLS["rotated1"].prepare([sample], 0)
+    (twice,) = CONTROLS["rotated2"].prepare([sample], 0)
+    assert (once.options, once.gold) == (("b", "c", "a"), "B")
+    assert (twice.options, twice.gold) == (("c", "a", "b"), "A")
+    assert once.images == sample.images
+    assert CONTROLS["rotated3"].prepare([sample], 0) == []
+
+
+def test_rotated_stands_for_the_rotations_that_there_are() -> None:
+    samples = [question(1, 0, options=("a", "b")), question(2, 0, options=("a", "b", "c", "d"))]
+    names = control_names(["blank", "rotated", "rotated1", "blank"], samples)
+    assert names == ["blank", "rotated1", "rotated2", "rotated3"]
+    assert control_names(["rotated"], []) == []
+
+
+def test_only_controls_without_the_evidence_say_so() -> None:
+    kept = {name for name, control in CONTROLS.items() if not control.removes_evidence}
+    assert kept == {"low_resolution", *ROTATIONS}
 
 
 def test_png_is_lossless() -> None:

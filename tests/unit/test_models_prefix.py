@@ -1,10 +1,12 @@
 """Packed rows: who sees whom, where every token stands, and that nothing is lost when groups are split."""
 
+from dataclasses import replace
+
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medr1.models.prefix import PromptTensors, pack_groups, plan_rows, visible_pairs
+from medr1.models.prefix import PromptTensors, left_padded, pack_groups, plan_rows, visible_pairs
 
 PAD = 0
 
@@ -15,16 +17,35 @@ def prompt_of(length: int, first: int = 100) -> PromptTensors:
 
 
 def test_mask_by_hand() -> None:
-    # prompt, prompt, completion 1, completion 1, completion 2, padding
-    seen = visible_pairs(torch.tensor([[0, 0, 1, 1, 2, -1]]))[0, 0].int().tolist()
+    # prompt, prompt, completion 1, completion 1, completion 2, padding, padding
+    seen = visible_pairs(torch.tensor([[0, 0, 1, 1, 2, -1, -1]]))[0, 0].int().tolist()
     assert seen == [
-        [1, 0, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0],
-        [1, 1, 1, 0, 0, 0],
-        [1, 1, 1, 1, 0, 0],
-        [1, 1, 0, 0, 1, 0],
-        [0, 0, 0, 0, 0, 1],
+        [1, 0, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0, 0],
+        [1, 1, 0, 0, 1, 0, 0],
+        [0, 0, 0, 0, 0, 1, 0],
+        [0, 0, 0, 0, 0, 0, 1],
     ]
+
+
+def test_plan_by_hand() -> None:
+    # The prompts take 4 and 2 places; completions 0, 2 and 3 belong to the first one.
+    index, lengths = torch.tensor([0, 1, 0, 0]), [3, 1, 3, 2]
+    assert plan_rows([5, 3], index, lengths, None) == [(0, [0, 2, 3]), (1, [1])]
+    assert plan_rows([5, 3], index, lengths, 10) == [(0, [0, 2]), (0, [3]), (1, [1])], "a row may be as wide as allowed"
+    assert plan_rows([5, 3], index, lengths, 9) == [(0, [0]), (0, [2, 3]), (1, [1])]
+    assert plan_rows([5, 3], index, lengths, 1) == [(0, [0]), (0, [2]), (0, [3]), (1, [1])]
+
+
+def test_image_tokens_keep_their_mark_in_rows_and_prefills() -> None:
+    marks = [torch.tensor([0, 1, 1, 0]), torch.tensor([1, 0])]
+    prompts = [replace(prompt_of(len(mark)), mm_token_type_ids_L=mark) for mark in marks]
+    ids = torch.tensor([[7, 8], [5, 6]])
+    packed = pack_groups(prompts, torch.tensor([0, 1]), ids, torch.ones_like(ids), pad_token_id=PAD)
+    assert packed.inputs["mm_token_type_ids"].tolist() == [[0, 1, 1, 0, 0], [1, 0, 0, 0, 0]]
+    assert left_padded(prompts, PAD)["mm_token_type_ids"].tolist() == [[0, 1, 1, 0], [0, 0, 1, 0]]
 
 
 def test_row_by_hand() -> None:

@@ -184,6 +184,38 @@ def test_a_rationale_with_tags_is_refused(rationale):
         target(PROMPTS["think"], SAMPLE, rationale)
 
 
-def test_a_target_needs_a_right_option():
+def test_a_target_needs_a_right_answer():
+    unanswered = Sample(id="s3", images=(), question="?", answer_type="text")
     with pytest.raises(DataError, match=r"s3.*answer_index"):
-        target(PROMPTS["nothink"], Sample(id="s3", images=(), question="?", answer_type="text", answers=("x",)))
+        target(PROMPTS["nothink"], unanswered)
+    with pytest.raises(DataError, match=r"s4.*'think'"):
+        target(PROMPTS["med-r1/nothink"], replace(unanswered, id="s4", answers=("x",)))
+
+
+@pytest.mark.parametrize(
+    ("answer_type", "answers", "asked", "taught"),
+    [
+        ("yes_no", ("Yes",), "write yes or no, and", "Yes"),
+        ("multi", ("Mass", "Edema"), "write everything that applies, separated by semicolons, and", "Mass; Edema"),
+        ("number", ("12.5",), "write the number in digits, without a unit, and", "12.5"),
+        ("text", ("left lung", "lung"), "write the answer in as few words as possible, and", "left lung"),
+    ],
+)
+def test_ours_ask_for_what_the_question_wants(answer_type, answers, asked, taught):
+    sample = Sample(id="1", images=(), question="{Answer}?", answer_type=answer_type, answers=answers)
+    for name in ("think", "nothink"):
+        assert asked in render(PROMPTS[name], sample)
+        assert render(PROMPTS[name], sample).startswith("{Answer}?\n")
+    assert target(PROMPTS["nothink"], sample) == f"<answer>{taught}</answer>"
+    assert target(PROMPTS["bare"], sample, "r") == f"<think>r</think><answer>{taught}</answer>"
+
+
+def test_ours_ask_for_a_letter_where_options_are_listed():
+    listed = replace(SAMPLE, options=("Yes", "No"), answer_type="yes_no")
+    for sample in (SAMPLE, listed):
+        assert render(PROMPTS["nothink"], sample).endswith(
+            "\n\nLook at the image and write the letter of the right option, and nothing else, inside "
+            "<answer>...</answer>."
+        )
+        assert "Then write the letter of the right option, and nothing else, inside" in render(PROMPTS["think"], sample)
+    assert all(("{Answer}" in template.text) <= template.any_answer for template in PROMPTS.values())

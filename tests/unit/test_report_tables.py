@@ -2,7 +2,18 @@
 
 from rich.console import Console
 
-from medr1.report.tables import Table, all_tables, comparison, controls, overview, parts, rich_table
+from medr1.report.tables import (
+    Table,
+    all_tables,
+    comparison,
+    confidence,
+    controls,
+    overview,
+    parts,
+    rich_table,
+    sampling,
+    subgroups,
+)
 
 PART = {"n": 10, "accuracy": 0.5, "ci95": [0.25, 0.75], "chance": 0.25}
 RESULTS = {
@@ -58,6 +69,7 @@ def test_accuracy_stands_beside_all_it_has_to_beat() -> None:
         "text prior, no image": "99.5",
         "blank image": "60.0",
         "swapped image": "–",
+        "no image": "–",
         "unreadable answers": "10.0",
     }
     assert "1,200 answers, 3 failed generations" in overview(RESULTS).note
@@ -110,6 +122,40 @@ def test_tables_without_rows_are_left_out() -> None:
         "How the answers could be read",
         "The same completions under every published protocol",
     ]
+
+
+def test_small_subgroups_show_their_n_only() -> None:
+    names = {"modality": "CT", "task": "other", "source": "s"}
+    rows = [PART | names | {"num_options": 2}, PART | names | {"num_options": 4, "accuracy": None, "ci95": None}]
+    assert subgroups({"subgroups": rows}).rows == [
+        ("CT · other · s · 2 options", "10", "50.0 [25.0, 75.0]", "25.0"),
+        ("CT · other · s · 4 options", "10", "–", "25.0"),
+    ]
+    assert subgroups({"subgroups": rows[:1]}).rows == []
+
+
+def test_draws_and_confidence() -> None:
+    drawn = {
+        "num_draws": 2,
+        "n_questions": 30,
+        "mean": PART,
+        "spread": {"min": 0.4, "max": 0.6, "sd": 0.1},
+        "majority": PART | {"accuracy": 0.6},
+        "pass_at_k": {"1": {"share": 0.5, "ci95": [0.25, 0.75]}, "2": None},
+    }
+    assert [cell for _, cell in sampling(drawn).rows] == [
+        "50.0 [25.0, 75.0]",
+        "40.0 to 60.0",
+        "60.0 [25.0, 75.0]",
+        "50.0 [25.0, 75.0]",
+        "–",
+    ]
+    measured = {"n": 9, "left_out": 1, "accuracy": 0.7, "accuracy_at_80_percent": 0.8, "mean_confidence": 0.9}
+    measured |= {"ece": 0.2, "brier": 0.1234, "aurc": 0.05}
+    assert len(confidence(measured, "votes").rows) == 6
+    rows = dict(confidence(measured | {"temperature_scaled": {"ece": 0.1}}, "options").rows)
+    assert rows["the same, temperature scaled"] == "10.0"
+    assert rows["Brier score (0 to 2)"] == "0.123"
 
 
 def test_brackets_are_text_not_markup() -> None:

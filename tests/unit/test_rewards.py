@@ -45,6 +45,8 @@ LOOP_HOLES = [
     "<think> \n </think><answer>B</answer>",
     "<think>r</think><answer></answer>",
     "<think>r</think><answer> </answer>",
+    "<think>r</think><answer>\u200b</answer>",
+    "<think>\u200b\u2060</think><answer>B</answer>",
     "<think>a</think><answer>x</answer>junk<answer>B</answer>",
     "<think>r</think><answer>B</answer><answer>B</answer>",
     "<think>maybe <answer>A</answer></think><answer>B</answer>",
@@ -131,6 +133,8 @@ def test_sample_columns_hold_what_a_reward_needs():
         "question": "What is shown?",
         "options": ["CT", "Breast tissue", "MRI", "X-ray"],
         "answer_index": 1,
+        "answer_type": "choice",
+        "answers": [],
     }
 
 

@@ -6,11 +6,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from medr1.data.phantom import phantom
 from medr1.errors import ConfigError
 from medr1.prompts import PROMPTS
-from medr1.train.dataset import BLANK_LEVEL, TrainingRows, check_trainable, reordered
+from medr1.train.dataset import BLANK_LEVEL, EpochOfRows, TrainingRows, check_trainable, reordered
 from medr1.types import Sample
 
 
@@ -52,6 +53,48 @@ def test_option_order_changes_with_the_epoch_and_is_repeatable(samples: list[Sam
     assert [tuple(as_they_are.row(i)["options"]) for i in range(8)] == [sample.options for sample in samples]
 
 
+def test_option_orders_differ_between_questions_and_seeds(samples: list[Sample]) -> None:
+    four = next(sample for sample in samples if len(sample.options) == 4)
+    rows = rows_of([four] * 12)
+    orders = [rows.row(i)["options"] for i in range(12)]
+    assert len({tuple(order) for order in orders}) > 4
+    other = TrainingRows([four] * 12, PROMPTS["bare"], seed=4)
+    assert [other.row(i)["options"] for i in range(12)] != orders
+
+
+def test_every_order_comes_up(samples: list[Sample]) -> None:
+    four = next(sample for sample in samples if len(sample.options) == 4)
+    assert len({reordered(four, np.random.default_rng(draw)).options for draw in range(400)}) == 24
+
+
+def test_without_a_right_option_the_order_stays(samples: list[Sample]) -> None:
+    open_question = replace(samples[0], answer_index=None)
+    assert reordered(open_question, np.random.default_rng(0)) == open_question
+
+
+def test_further_columns_are_those_of_the_question_as_it_is_shown(samples: list[Sample]) -> None:
+    rows = rows_of(samples, extra=lambda sample: {"shown": sample.options})
+    assert all(list(rows.row(i)["shown"]) == list(rows.row(i)["options"]) for i in range(8))
+
+
+def test_the_callback_tells_the_epoch(samples: list[Sample]) -> None:
+    rows = rows_of(samples)
+    for epoch, whole in ((None, 0), (0.0, 0), (1.0, 1), (2.999, 2)):
+        state = TrainerState(epoch=epoch)
+        EpochOfRows(rows).on_epoch_begin(TrainingArguments(use_cpu=True), state, TrainerControl())
+        assert rows.epoch == whole
+
+
+def test_the_oldest_rows_leave_the_cache(samples: list[Sample]) -> None:
+    rows = rows_of(samples, cache_size=2)
+    zero, one, two = (rows.row(i) for i in range(3))
+    assert rows.row(1) is one
+    assert rows.row(2) is two
+    again = rows.row(0)
+    assert again is not zero
+    assert again["options"] == zero["options"]
+
+
 def test_prompt_and_reward_columns_agree(samples: list[Sample]) -> None:
     row = rows_of(samples).row(2)
     text = row["prompt"][0]["content"][-1]["text"]
@@ -65,6 +108,8 @@ def test_copies_of_a_prompt_share_one_picture(samples: list[Sample]) -> None:
     dataset = rows_of(samples).dataset()
     first, second = dataset.__getitems__([4, 4])
     assert first["images"][0] is second["images"][0]
+    first["prompt"] = "changed by a trainer"
+    assert dataset[4]["prompt"] == second["prompt"]
     assert len(dataset) == 8
     assert next(iter(dataset))["id"] == samples[0].id
 
@@ -80,6 +125,17 @@ def test_shuffled_images_are_all_used_and_none_stays(samples: list[Sample]) -> N
     shuffled = [pixels(rows_of(samples, images="shuffled").row(i)["images"][0]) for i in range(8)]
     assert sorted(real) == sorted(shuffled)
     assert all(own != shown for own, shown in zip(real, shuffled, strict=True))
+    other = TrainingRows(samples, PROMPTS["bare"], seed=4, images="shuffled")
+    assert [pixels(other.row(i)["images"][0]) for i in range(8)] != shuffled
+
+
+def test_every_image_of_a_question_is_shown(samples: list[Sample]) -> None:
+    two = replace(samples[0], images=(*samples[0].images, *samples[1].images))
+    row = TrainingRows([two], PROMPTS["bare"], seed=3).row(0)
+    assert [pixels(image) for image in row["images"]] == [
+        pixels(rows_of(samples).row(i)["images"][0]) for i in range(2)
+    ]
+    assert [part["type"] for part in row["prompt"][0]["content"]] == ["image", "image", "text"]
 
 
 def test_nothing_to_train_on(samples: list[Sample]) -> None:

@@ -41,6 +41,14 @@ def test_flags_beat_the_recipe(tmp_path: Path) -> None:
     assert (config.learning_rate, script.prompt, config.num_generations) == (0.5, "think", 8)
 
 
+def test_the_recipe_may_stand_anywhere_and_bf16_is_the_users(tmp_path: Path) -> None:
+    words = ["--use_cpu", "true", "--output_dir", str(tmp_path), "--config", "demo"]
+    _, config, _ = parse("grpo", (GRPOArguments, GRPOConfig, ModelArguments), words)
+    assert config.num_generations == 8
+    _, config, _ = parse("grpo", (GRPOArguments, GRPOConfig, ModelArguments), [*words, "--bf16", "true"])
+    assert config.bf16
+
+
 def test_the_users_own_recipe(tmp_path: Path) -> None:
     recipe = tmp_path / "demo.yaml"
     recipe.write_text("learning_rate: 0.25\n")

@@ -22,14 +22,22 @@ def parse_answer(completion: str, sample: Sample, answer_format: AnswerFormat = 
     >>> parse_answer("<think>A?</think><answer>B. Breast tissue</answer>", sample).letter
     'B'
     """
+    body, status = answer_text(completion, answer_format)
+    return read_answer(body, sample.options) if status is ParseStatus.OK else ParsedAnswer(None, status)
+
+
+def answer_text(completion: str, answer_format: AnswerFormat = "think") -> tuple[str, ParseStatus]:
+    """What a completion gives as its one answer, whatever kind of answer that is, and `OK`; or why there is none.
+
+    >>> answer_text("<think>About 12.</think><answer> 12.5 </answer>")
+    ('12.5', <ParseStatus.OK: 'ok'>)
+    """
     if not completion.strip():
-        return ParsedAnswer(None, ParseStatus.EMPTY)
+        return "", ParseStatus.EMPTY
     rest = outside_thinking(completion)
     if rest is None:
-        return ParsedAnswer(None, ParseStatus.TRUNCATED)
+        return "", ParseStatus.TRUNCATED
     body, status = answer_block(rest)
     if status is ParseStatus.MISSING_TAG and answer_format == "letter":
-        body, status = rest, ParseStatus.OK
-    if status is not ParseStatus.OK:
-        return ParsedAnswer(None, status)
-    return read_answer(body, sample.options)
+        return rest, ParseStatus.OK
+    return body, status

@@ -9,12 +9,19 @@ import sys
 import typer
 
 from medr1 import __version__
+from medr1.cli.attack import attack_command
+from medr1.cli.compare import compare_command
+from medr1.cli.corrupt import corrupt_command, robustness_command
 from medr1.cli.data import app as data_app
 from medr1.cli.demo import demo_command
 from medr1.cli.doctor import doctor_command
 from medr1.cli.evaluate import evaluate_command
 from medr1.cli.models import app as models_app
+from medr1.cli.reasoning import reasoning_command
+from medr1.cli.rescore import rescore_command
+from medr1.cli.rewards import app as rewards_app
 from medr1.cli.train import app as train_app
+from medr1.cli.verify import verify_command
 from medr1.errors import MedR1Error
 
 app = typer.Typer(
@@ -27,7 +34,15 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")
+app.add_typer(rewards_app, name="rewards")
 app.command("eval")(evaluate_command)
+app.command("rescore")(rescore_command)
+app.command("compare")(compare_command)
+app.command("verify")(verify_command)
+app.command("corrupt")(corrupt_command)
+app.command("robustness")(robustness_command)
+app.command("reasoning")(reasoning_command)
+app.command("attack")(attack_command)
 app.command("demo")(demo_command)
 app.command("doctor")(doctor_command)
 

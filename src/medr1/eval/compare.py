@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
+import numpy as np
+
 from medr1.answers.tags import TAG
 from medr1.data.shortcuts import normalise
 from medr1.errors import DataError
-from medr1.eval.scoring import difference, group_of, is_right, paired_hits, share
-from medr1.stats import mcnemar
+from medr1.eval.measures import difference, group_of, is_right, paired_hits, share
+from medr1.stats import bootstrap_interval, detectable_difference, effective_size, mcnemar, sign_flip
 from medr1.types import LETTERS, ParseStatus, Prediction
 
 STAGES = ("format", "finding", "letter")
@@ -18,31 +20,40 @@ STAGES = ("format", "finding", "letter")
 
 
 def compare(base: Sequence[Prediction], other: Sequence[Prediction]) -> dict[str, Any]:
-    """Both accuracies on what both runs answered, their difference with its interval, the flips and McNemar's p.
+    """Both accuracies on what both runs answered, their difference, its test, and the flips behind it.
 
-    `mcnemar_p` takes questions as independent; the interval of the difference is clustered by image where they are not.
-    Raises `DataError` where the runs have no sample in common.
+    The interval and the test (`p`) take questions about one image together; `mcnemar_p` takes all as independent.
+    `agreement` is the share of questions to which both gave the same readable answer, `detectable_difference` what a
+    comparison with so many questions and flips finds with 80 % power. Raises `DataError` where the runs have no sample
+    in common.
     """
-    base, other = _originals(base), _originals(other)
+    base, other = originals(base), originals(other)
     before, after, groups = paired_hits(base, other)
     if not groups:
         raise DataError("the two runs have no sample in common; compare runs on the same data")
+    change = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
+    size, n_groups = effective_size(change, groups)
+    bootstrap = bootstrap_interval(change.tolist(), groups)
+    theirs = {(p.id, p.draw): p.answer for p in other}
+    same = [p.answer is not None and p.answer == theirs[p.id, p.draw] for p in base if (p.id, p.draw) in theirs]
     return {
         "n": len(groups),
+        "n_groups": n_groups,
         "base": share(before, groups, "accuracy"),
         "other": share(after, groups, "accuracy"),
-        "difference": difference(before, after, groups),
+        "difference": difference(before, after, groups) | {"bootstrap_ci95": [bootstrap.lo, bootstrap.hi]},
+        "p": sign_flip(before, after, groups),
+        "test": "exact McNemar" if n_groups == len(groups) else "exact sign flips of groups",
         "mcnemar_p": mcnemar(before, after),
-        "flips": {
-            "wrong_to_right": sum(b and not a for a, b in zip(before, after, strict=True)),
-            "right_to_wrong": sum(a and not b for a, b in zip(before, after, strict=True)),
-        },
+        "flips": {"wrong_to_right": int((change > 0).sum()), "right_to_wrong": int((change < 0).sum())},
+        "agreement": sum(same) / len(same),
+        "detectable_difference": detectable_difference(size, float((change != 0).mean())),
         "only_in_base": len(base) - len(groups),
         "only_in_other": len(other) - len(groups),
     }
 
 
-def _originals(predictions: Sequence[Prediction]) -> list[Prediction]:
+def originals(predictions: Sequence[Prediction]) -> list[Prediction]:
     """Those on the images as they are: a control of one run must not be compared with an original of the other."""
     return [prediction for prediction in predictions if prediction.variant == ""]
 
@@ -70,7 +81,7 @@ def decompose(base: Sequence[Prediction], other: Sequence[Prediction]) -> dict[s
     Each stage gets its Shapley value: the change of accuracy when its shares go from those of `base` to those of
     `other`, averaged over the orders in which the stages can change. The three parts add up to the gain exactly.
     """
-    base, other = _originals(base), _originals(other)
+    base, other = originals(base), originals(other)
     before, after = chain(base), chain(other)
     fields = {"format": ("readable",), "finding": ("named",), "letter": ("right_if_named", "right_if_not")}
     parts = dict.fromkeys(STAGES, 0.0)

@@ -1,8 +1,9 @@
-"""Controls: the same questions with images that cannot, or must not, lead to the same answer.
+"""Controls: the same questions with images that cannot, or must not, lead to the same answer, or with turned options.
 
 A model that sees loses its accuracy on a blank image and answers what a swapped image shows; one that does not see
-keeps it. A control works in two steps, so that a resumed run does not draw what it has already evaluated: `assign`
-chooses the questions and whose images they get, `draw` changes the pixels of one of them when its turn comes.
+keeps it. One that reads its options answers the same text wherever it stands. A control works in two steps, so that a
+resumed run does not draw what it has already evaluated: `assign` chooses the questions and what they get, `draw`
+changes the pixels of one of them when its turn comes.
 """
 
 import io
@@ -10,15 +11,22 @@ import random
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from PIL import Image
 
 from medr1.data.images import open_image
 from medr1.data.shortcuts import normalise
-from medr1.types import ImageRef, Sample
+from medr1.types import LETTERS, ImageRef, Sample
 
 GREY = 127
+LOW_RESOLUTION = 8
+"""Pixels of a side that become one in the low-resolution control."""
+ROTATIONS = {f"rotated{shift}": shift for shift in range(1, len(LETTERS))}
+"""Controls that move every option up by so many places (the first ones to the end), by name."""
+ALL_ROTATIONS = "rotated"
+"""Stands for those of `ROTATIONS` that the samples have options for."""
 SHOWN_ANSWER = "shown_answer"
 """Key of `Sample.extra`: the right answer to this question for the image that the swapped control shows instead."""
 
@@ -32,6 +40,8 @@ class Control:
     """Samples and seed → the samples that the control can be made for, with the images they get."""
     draw: Callable[[Image.Image, random.Random], Image.Image] | None = None
     """The image that is shown instead, where pixels change."""
+    removes_evidence: bool = True
+    """Whether an answer that stays the same was given without the image."""
 
     def prepare(self, samples: Sequence[Sample], seed: int) -> list[Sample]:
         """Variants of the samples in order, without opening an image; what has no variant is left out."""
@@ -44,6 +54,13 @@ class Control:
         chance = random.Random(f"{seed}:{self.name}:{sample.id}")
         drawn = (self.draw(open_image(ref), chance) for ref in sample.images)
         return replace(sample, images=tuple(ImageRef(data=png_bytes(image)) for image in drawn))
+
+
+def control_names(names: Sequence[str], samples: Sequence[Sample]) -> list[str]:
+    """The names, each once, with `rotated` replaced by every rotation that some sample has options for."""
+    most_options = max((len(sample.options) for sample in samples), default=0)
+    rotations = [name for name, shift in ROTATIONS.items() if shift < most_options]
+    return list(dict.fromkeys(n for name in names for n in (rotations if name == ALL_ROTATIONS else [name])))
 
 
 def png_bytes(image: Image.Image) -> bytes:
@@ -69,6 +86,38 @@ def _noise(image: Image.Image, chance: random.Random) -> Image.Image:
     width, height = image.size
     pixels = np.random.default_rng(chance.getrandbits(64)).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
+
+
+def _low_resolution(image: Image.Image, chance: random.Random) -> Image.Image:
+    """Means over squares of pixels, enlarged again: colours and coarse shapes are left."""
+    small = image.resize([max(1, round(side / LOW_RESOLUTION)) for side in image.size], Image.Resampling.BOX)
+    return small.resize(image.size, Image.Resampling.BICUBIC)
+
+
+def _rotated(samples: Sequence[Sample], seed: int, *, shift: int) -> list[Sample]:
+    """Each sample that has more than `shift` options with the options moved up by so many places."""
+    rotated = []
+    for sample in samples:
+        size = len(sample.options)
+        if shift < size:
+            options = sample.options[shift:] + sample.options[:shift]
+            rotated.append(replace(sample, options=options, answer_index=(_gold_index(sample) - shift) % size))
+    return rotated
+
+
+def _other_modality(samples: Sequence[Sample], seed: int) -> list[Sample]:
+    """Each sample with the images of a random one of another modality; without those whose modality is not known."""
+    known = [s for s in sorted(samples, key=lambda s: s.id) if s.modality not in ("unknown", "other")]
+    others = {m: [s for s in known if s.modality != m] for m in {s.modality for s in known}}
+    moved = []
+    for sample in samples:
+        candidates = others.get(sample.modality, [])
+        if candidates:
+            order = _random_order(candidates, random.Random(f"{seed}:other_modality:{sample.id}"))
+            partner = next((other for other in order if len(other.images) == len(sample.images)), None)
+            if partner is not None:
+                moved.append(replace(sample, images=partner.images))
+    return moved
 
 
 def _shuffled(samples: Sequence[Sample], seed: int) -> list[Sample]:
@@ -177,8 +226,14 @@ CONTROLS: dict[str, Control] = {
         Control(name="blank", assign=_same_images, draw=_grey),
         Control(name="noise", assign=_same_images, draw=_noise),
         Control(name="no_image", assign=_without_images),
+        Control(name="low_resolution", assign=_same_images, draw=_low_resolution, removes_evidence=False),
         Control(name="shuffled", assign=_shuffled),
+        Control(name="other_modality", assign=_other_modality),
         Control(name="swapped", assign=_swapped),
+        *(
+            Control(name=name, assign=partial(_rotated, shift=shift), removes_evidence=False)
+            for name, shift in ROTATIONS.items()
+        ),
     )
 }
-"""What `medr1 eval --controls` takes, by name."""
+"""What `medr1 eval --controls` takes, by name, beside `rotated` for all rotations at once."""

@@ -11,20 +11,24 @@ from pathlib import Path
 from typing import Any
 
 from medr1.answers import PROTOCOLS
+from medr1.answers.place import answer_start
 from medr1.data.images import open_image
 from medr1.errors import ConfigError, DataError
-from medr1.eval.controls import CONTROLS
-from medr1.eval.scoring import ControlRun, key_of, protocol_for, score_predictions
+from medr1.eval.controls import ALL_ROTATIONS, CONTROLS, control_names
+from medr1.eval.reliance import reliance_rows
+from medr1.eval.scoring import ControlRun, answers_to, key_of, protocol_for, score_predictions
 from medr1.prompts import PROMPTS, render
 from medr1.records import JsonlAppender, data_hash, manifest, read_json, read_jsonl, write_json
-from medr1.rollout.engine import Engine, Request, SamplingParams
+from medr1.rollout.engine import AnswerPlace, Engine, OptionScorer, Request, SamplingParams
 from medr1.types import Completion, Prediction, Sample
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished samples and their total."""
 
-FILES = ("predictions.jsonl", "failures.jsonl", "results.json", "manifest.json")
+FILES = ("predictions.jsonl", "failures.jsonl", "reliance.jsonl", "results.json", "manifest.json")
 """What a run writes, and what `overwrite` removes."""
+COMPLETION_PREFIX = "completion_prefix"
+"""Key of `Sample.extra`: text that the completion is forced to begin with."""
 
 
 def evaluate(
@@ -38,26 +42,32 @@ def evaluate(
     prompt: str = "think",
     protocol: str = "default",
     controls: Sequence[str] = (),
+    option_scorer: OptionScorer | None = None,
     train_samples: Sequence[Sample] | None = None,
     arguments: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Generate what is missing, score everything, write the three files into `out` and return the results.
+    """Generate what is missing, score everything, write the files into `out` and return the results.
 
-    `seed` draws the controls; sampling follows `params.seed`. `arguments` are those of the caller that decide the
-    predictions (model, data, …), for the manifest. `train_samples` is what the text prior is fitted on. Failed
-    generations go to `failures.jsonl` and are tried again by the next call.
+    `seed` draws the controls; sampling follows `params.seed`. With an `option_scorer`, predictions get the
+    log-probabilities of their options. `arguments` are those of the caller that decide the predictions (model, data,
+    …), for the manifest. `train_samples` is what the text prior is fitted on. Failed generations go to
+    `failures.jsonl` and are tried again by the next call.
 
     Raises `ConfigError` for unknown names and for a folder that holds another run, `DataError` for samples that cannot
     be evaluated, and lets `EngineError` through: what was generated until then is kept.
     """
+    controls = control_names(controls, samples)
     _check(samples, prompt, protocol, controls)
-    generation = _Generation(engine=engine, prompt=prompt, protocol=protocol, params=params, seed=seed)
+    generation = _Generation(
+        engine=engine, option_scorer=option_scorer, prompt=prompt, protocol=protocol, params=params, seed=seed
+    )
     prepared = {"": list(samples)} | {name: CONTROLS[name].prepare(samples, seed) for name in controls}
     identity = {**(arguments or {}), **generation.facts(), "data_hash": data_hash(samples)}
     record = _open_run(out, manifest(identity, seed), overwrite=overwrite)
     record |= {"batch_size": batch_size, "controls": list(controls)}
+    record["train_data_hash"] = None if train_samples is None else data_hash(train_samples)
     write_json(out / "manifest.json", record)
 
     started = time.monotonic()
@@ -103,7 +113,8 @@ def _check(samples: Sequence[Sample], prompt: str, protocol: str, controls: Sequ
         *(("control", control, CONTROLS) for control in controls),
     ):
         if name not in known:
-            raise ConfigError(f"there is no {kind} {name!r}; choose one of {', '.join(known)}")
+            choices = [*known, ALL_ROTATIONS] if kind == "control" else known
+            raise ConfigError(f"there is no {kind} {name!r}; choose one of {', '.join(choices)}")
     if not samples:
         raise DataError("there is no sample to evaluate; check the data and --limit")
     open_questions = [sample.id for sample in samples if sample.answer_index is None or not sample.options]
@@ -157,6 +168,7 @@ class _Generation:
     """All that turns a sample into predictions."""
 
     engine: Engine
+    option_scorer: OptionScorer | None
     prompt: str
     protocol: str
     params: SamplingParams
@@ -169,6 +181,7 @@ class _Generation:
             "protocol": self.protocol,
             "sampling": asdict(self.params),
             "engine": dict(self.engine.describe()),
+            **({"option_logprobs": True} if self.option_scorer is not None else {}),
         }
 
     def request(self, sample: Sample) -> Request:
@@ -181,6 +194,7 @@ class _Generation:
             text=render(template, sample),
             images=tuple(open_image(ref) for ref in sample.images),
             system=template.system,
+            completion_prefix=sample.extra.get(COMPLETION_PREFIX, ""),
         )
 
     def run(self, batch: Sequence[Sample]) -> Iterator[Prediction | _Failure]:
@@ -192,14 +206,37 @@ class _Generation:
             except DataError as error:
                 yield _Failure(id=sample.id, variant=sample.variant, draw=None, reason=str(error))
         answers = self.engine.generate([request for _, request in requests], self.params) if requests else []
-        for (sample, _), completions in zip(requests, answers, strict=True):
-            for draw, completion in enumerate(completions):
-                if completion.finish_reason == "error":
-                    yield _Failure(id=sample.id, variant=sample.variant, draw=draw, reason=completion.text)
-                else:
-                    yield self.prediction(sample, draw, completion)
+        drawn = [
+            (sample, request, draw, completion)
+            for (sample, request), completions in zip(requests, answers, strict=True)
+            for draw, completion in enumerate(completions)
+        ]
+        logprobs = self.option_logprobs([(sample, request, completion) for sample, request, _, completion in drawn])
+        for (sample, _, draw, completion), of_options in zip(drawn, logprobs, strict=True):
+            if completion.finish_reason == "error":
+                yield _Failure(id=sample.id, variant=sample.variant, draw=draw, reason=completion.text)
+            else:
+                yield self.prediction(sample, draw, completion, of_options)
 
-    def prediction(self, sample: Sample, draw: int, completion: Completion) -> Prediction:
+    def option_logprobs(
+        self, drawn: Sequence[tuple[Sample, Request, Completion]]
+    ) -> Sequence[tuple[float, ...] | None]:
+        """Log-probabilities of the option letters; None where they are not asked for or there is no answer."""
+        if self.option_scorer is None:
+            return [None] * len(drawn)
+        form = PROMPTS[self.prompt].answer_format
+        starts = [None if c.finish_reason == "error" else answer_start(c.text, form) for _, _, c in drawn]
+        places = [
+            AnswerPlace(request=request, completion=completion, start=start, num_options=len(sample.options))
+            for (sample, request, completion), start in zip(drawn, starts, strict=True)
+            if start is not None
+        ]
+        scores = iter(self.option_scorer.option_logprobs(places))
+        return [None if start is None else next(scores) for start in starts]
+
+    def prediction(
+        self, sample: Sample, draw: int, completion: Completion, option_logprobs: tuple[float, ...] | None
+    ) -> Prediction:
         """The completion, read by the protocol."""
         parsed = protocol_for(self.protocol, self.prompt)(completion.text, sample)
         return Prediction(
@@ -217,6 +254,7 @@ class _Generation:
             answer=parsed.letter,
             parse_status=str(parsed.status),
             num_tokens=completion.num_tokens,
+            option_logprobs=option_logprobs,
         )
 
 
@@ -246,16 +284,23 @@ def _score(
     num_draws: int,
     train_samples: Sequence[Sample] | None,
 ) -> dict[str, Any]:
-    parts = {}
-    for name, samples in prepared.items():
-        keys = {key_of(sample) for sample in samples}
-        parts[name] = [p for p in predictions if key_of(p) in keys and p.draw < num_draws]
+    parts = answers_to(prepared, predictions, num_draws)
     if not parts[""]:
         reason = read_jsonl(out / "failures.jsonl")[0]["reason"]
         raise DataError(f"none of the {len(prepared[''])} samples could be evaluated (the first: {reason})")
     controls = {
         name: ControlRun(samples=samples, predictions=parts[name]) for name, samples in prepared.items() if name
     }
+    _write_reliance(out, reliance_rows(parts[""], {name: parts[name] for name in controls}))
     return score_predictions(
         parts[""], prepared[""], controls=controls, train_samples=train_samples, num_draws=num_draws
     )
+
+
+def _write_reliance(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """`reliance.jsonl`, one line a question, where a control says anything about it."""
+    (out / "reliance.jsonl").unlink(missing_ok=True)
+    if any(row["controls"] for row in rows):
+        with JsonlAppender(out / "reliance.jsonl") as file:
+            for row in rows:
+                file.append(row)

@@ -4,21 +4,25 @@ Unreadable is not wrong: accuracy counts what is readable and right over everyth
 of how the answers could be read stand beside it. Failed generations are no predictions; they are counted apart.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
-from medr1.answers import PROTOCOLS, Protocol, parse_answer
 from medr1.data.shortcuts import MajorityLetter, TextPrior, format_rule, longest_option, normalise, rule_accuracy
+from medr1.eval.confidence import score_confidence
 from medr1.eval.controls import SHOWN_ANSWER
-from medr1.prompts import PROMPTS
-from medr1.stats import chance, paired_difference_interval, proportion_interval
+from medr1.eval.measures import Key, accuracy, difference, group_of, key_of, paired_hits, parse_counts, share
+from medr1.eval.permutation import score_option_order
+from medr1.eval.protocols import protocol_for as protocol_for
+from medr1.eval.protocols import score_protocols
+from medr1.eval.reliance import reliance_rows, score_reliance
+from medr1.eval.sampling import score_draws
+from medr1.stats import chance
 from medr1.types import LETTERS, Prediction, Sample
 
-Key = tuple[str, str]
-"""Identity of a question as asked: id and variant."""
+MIN_GROUPS = 10
+"""Subgroups of fewer independent questions are counted but not scored: an accuracy of nine says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,7 @@ def score_predictions(
     """
     assert predictions, "nothing to score"
     by_key = {key_of(sample): sample for sample in samples}
+    varied = {name: run.predictions for name, run in (controls or {}).items()}
     scored_controls = {
         name: score_control(run, predictions, n_asked=len(samples), num_draws=num_draws)
         for name, run in (controls or {}).items()
@@ -71,23 +76,26 @@ def score_predictions(
             {"modality": modality, "task": task, **scores}
             for (modality, task), scores in score_by(predictions, by_key, lambda p: (p.modality, p.task)).items()
         ],
+        "by_num_options": score_by(predictions, by_key, lambda p: str(len(p.options))),
+        "subgroups": subgroups(predictions, by_key),
+        "sampling": score_draws(predictions, num_draws) if num_draws > 1 else None,
+        "confidence": score_confidence(predictions),
         "controls": scored_controls,
+        "image_reliance": score_reliance(reliance_rows(predictions, varied)),
+        "option_order": score_option_order(predictions, varied),
     }
 
 
-def key_of(record: Sample | Prediction) -> Key:
-    """Identity of a question as asked, the same for a sample and its predictions."""
-    return record.id, record.variant
-
-
-def is_right(prediction: Prediction) -> bool:
-    """Whether the answer is the gold letter; unreadable answers are not."""
-    return prediction.answer is not None and prediction.answer == prediction.gold
-
-
-def group_of(prediction: Prediction) -> str:
-    """What predictions of one image share; the sample itself where no group is known."""
-    return prediction.group or prediction.id
+def answers_to(
+    prepared: Mapping[str, Sequence[Sample]], predictions: Iterable[Prediction], num_draws: int
+) -> dict[str, list[Prediction]]:
+    """The predictions of every variant that was prepared, by variant, without draws beyond `num_draws`."""
+    variants = {key_of(sample): name for name, samples in prepared.items() for sample in samples}
+    answers: dict[str, list[Prediction]] = {name: [] for name in prepared}
+    for prediction in predictions:
+        if prediction.draw < num_draws and key_of(prediction) in variants:
+            answers[variants[key_of(prediction)]].append(prediction)
+    return answers
 
 
 def score_by(
@@ -103,24 +111,15 @@ def score_by(
     }
 
 
-def score_protocols(predictions: Sequence[Prediction], by_key: Mapping[Key, Sample]) -> dict[str, dict[str, Any]]:
-    """Accuracy of the same completions under every published way to read them; `default` is ours."""
-    groups = [group_of(p) for p in predictions]
-    return {
-        name: share(
-            [protocol_for(name, p.prompt_style)(p.completion, by_key[key_of(p)]).letter == p.gold for p in predictions],
-            groups,
-            "accuracy",
-        )
-        for name in PROTOCOLS
-    }
-
-
-def protocol_for(name: str, prompt_style: str) -> Protocol:
-    """The protocol of that name; the default one reads what the prompt asked for."""
-    if name == "default" and prompt_style in PROMPTS:
-        return partial(parse_answer, answer_format=PROMPTS[prompt_style].answer_format)
-    return PROTOCOLS[name]
+def subgroups(predictions: Iterable[Prediction], by_key: Mapping[Key, Sample]) -> list[dict[str, Any]]:
+    """Accuracy by modality x task x source x number of options; None where a part has fewer than `MIN_GROUPS`."""
+    names = ("modality", "task", "source", "num_options")
+    parts = score_by(predictions, by_key, lambda p: (p.modality, p.task, p.source, len(p.options)))
+    few = {"accuracy": None, "ci95": None}
+    return [
+        dict(zip(names, name, strict=True)) | scores | (few if scores["n_groups"] < MIN_GROUPS else {})
+        for name, scores in parts.items()
+    ]
 
 
 def score_control(
@@ -148,44 +147,6 @@ def score_control(
     if follows:
         scores["follows"] = {"n": len(follows), **share(follows, follow_groups, "share")}
     return scores
-
-
-def paired_hits(first: Sequence[Prediction], second: Sequence[Prediction]) -> tuple[list[bool], list[bool], list[str]]:
-    """Right or not in both runs, for what both answered (same id and draw), and the groups."""
-    theirs = {(p.id, p.draw): p for p in second}
-    pairs = [(p, theirs[p.id, p.draw]) for p in first if (p.id, p.draw) in theirs]
-    return [is_right(a) for a, _ in pairs], [is_right(b) for _, b in pairs], [group_of(a) for a, _ in pairs]
-
-
-def difference(before: Sequence[bool], after: Sequence[bool], groups: Sequence[str]) -> dict[str, Any]:
-    """Change of accuracy on the same samples, with its interval."""
-    interval = paired_difference_interval(before, after, groups)
-    value = (sum(after) - sum(before)) / len(before)
-    return {"n": len(before), "value": value, "ci95": [interval.lo, interval.hi], "ci_method": interval.method}
-
-
-def accuracy(predictions: Sequence[Prediction]) -> dict[str, Any]:
-    """`{n, accuracy, ci95, ci_method, n_groups}`."""
-    hits, groups = [is_right(p) for p in predictions], [group_of(p) for p in predictions]
-    interval = proportion_interval(hits, groups)
-    return {
-        "n": len(hits),
-        "accuracy": sum(hits) / len(hits),
-        "ci95": [interval.lo, interval.hi],
-        "ci_method": interval.method,
-        "n_groups": interval.n_groups,
-    }
-
-
-def share(hits: Sequence[bool], groups: Sequence[str], name: str) -> dict[str, Any]:
-    """`{name: share of hits, ci95}`."""
-    interval = proportion_interval(hits, groups)
-    return {name: sum(hits) / len(hits), "ci95": [interval.lo, interval.hi]}
-
-
-def parse_counts(predictions: Iterable[Prediction]) -> dict[str, int]:
-    """How many completions were read how, by status."""
-    return dict(sorted(Counter(p.parse_status for p in predictions).items()))
 
 
 def _follows(run: ControlRun) -> tuple[list[bool], list[str]]:

@@ -49,8 +49,8 @@ class DemoSettings:
     num_test: int = 960
     num_colour: int = 3000
     """Training images that the colour baseline is fitted on."""
-    data_seed: int = 2
-    """Settings were chosen with seeds 0 and 1; the test images of this one were used once."""
+    data_seed: int = 3
+    """Settings were chosen with seeds 0 to 2; the test images of this one were used once."""
     train_arguments: tuple[str, ...] = ()
     """Further flags for every training."""
 

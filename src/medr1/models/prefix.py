@@ -227,30 +227,31 @@ def pack_groups(
         positions.append(torch.cat([prompt.position_ids_AL[:, :-1], *after], dim=1))
         types.append(torch.cat([prompt.mm_token_type_ids_L[:-1], sizes.new_zeros(ends[-1] - shared)]))
 
-    def pad(tensors: list[Tensor], value: int) -> Tensor:
-        return pad_sequence(tensors, batch_first=True, padding_value=value)
-
-    input_ids_RS = pad(ids, pad_token_id)
+    present_NC, segment_RS = completion_mask_NC.bool(), _right_padded(segments, -1)
     if additive_mask is None:
-        shared_R = torch.tensor([len(prompts[group].input_ids_L) - 1 for group, _ in rows], device=device)
-        width = input_ids_RS.shape[1]
-        packed = PackedAttention.of_rows(shared_R, width, row_N, column_NC, completion_mask_NC.bool())
+        shared_R = (segment_RS == 0).sum(1)
+        packed = PackedAttention.of_rows(shared_R, segment_RS.shape[1], row_N, column_NC, present_NC)
         attention = {"attention_mask": NO_MASK, SHARED_PREFIX: packed}
     else:
-        mask = visible_pairs(pad(segments, -1))
-        lowest = torch.finfo(additive_mask).min
-        attention = {
-            "attention_mask": torch.zeros(mask.shape, dtype=additive_mask, device=device).masked_fill(~mask, lowest)
-        }
+        attention = {"attention_mask": additive(visible_pairs(segment_RS), additive_mask)}
     inputs = {
-        "input_ids": input_ids_RS,
+        "input_ids": _right_padded(ids, pad_token_id),
         **attention,
-        "position_ids": torch.stack([pad([row[axis] for row in positions], 0) for axis in range(3)]),
-        "mm_token_type_ids": pad(types, 0),
-        "shift_labels": pad(labels, -100),
+        "position_ids": torch.stack([_right_padded([row[axis] for row in positions], 0) for axis in range(3)]),
+        "mm_token_type_ids": _right_padded(types, 0),
+        "shift_labels": _right_padded(labels, -100),
         **image_inputs([prompts[group] for group, _ in rows]),
     }
-    return PackedGroups(inputs, column_NC, row_N, completion_mask_NC.bool())
+    return PackedGroups(inputs, column_NC, row_N, present_NC)
+
+
+def _right_padded(rows: list[Tensor], value: int) -> Tensor:
+    return pad_sequence(rows, batch_first=True, padding_value=value)
+
+
+def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """The mask as eager attention adds it to the scores."""
+    return torch.zeros(visible.shape, dtype=dtype, device=visible.device).masked_fill(~visible, torch.finfo(dtype).min)
 
 
 def visible_pairs(segment_RS: Tensor) -> Tensor:

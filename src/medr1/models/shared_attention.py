@@ -98,24 +98,27 @@ class PackedAttention:
         """See `SharedAttention`."""
         rows, heads, width, size = query.shape
         repeats = heads // key.shape[1]
-        key, value = repeat_kv(key, repeats), repeat_kv(value, repeats)
-        query_RHPD, key_RHPD, value_RHPD = (x[:, :, : self.prompt_width] for x in (query, key, value))
-        prompt_RHPD = scaled_dot_product_attention(query_RHPD, key_RHPD, value_RHPD, is_causal=True, scale=scaling)
+        query_RHPD, key_RKPD, value_RKPD = (states[:, :, : self.prompt_width] for states in (query, key, value))
+        prompt_RHPD = scaled_dot_product_attention(
+            query_RHPD, repeat_kv(key_RKPD, repeats), repeat_kv(value_RKPD, repeats), is_causal=True, scale=scaling
+        )
         own_NHCD = scaled_dot_product_attention(
             self._completions(query),
-            torch.cat([key_RHPD[self.row_N], self._completions(key)], 2),
-            torch.cat([value_RHPD[self.row_N], self._completions(value)], 2),
+            repeat_kv(torch.cat([key_RKPD.index_select(0, self.row_N), self._completions(key)], 2), repeats),
+            repeat_kv(torch.cat([value_RKPD.index_select(0, self.row_N), self._completions(value)], 2), repeats),
             attn_mask=self.visible_N1CT,
             scale=scaling,
         )
         output_RSHD = query.new_zeros(rows, width, heads, size)
         output_RSHD[:, : self.prompt_width] = prompt_RHPD.transpose(1, 2)
-        output_RSHD.view(rows * width, heads, size)[self.slot_NC[self.present_NC]] = own_NHCD.transpose(1, 2)[
-            self.present_NC
-        ]
-        return output_RSHD
+        present = self.present_NC.flatten()
+        own = own_NHCD.transpose(1, 2).reshape(-1, heads * size)[present]
+        output = output_RSHD.view(rows * width, heads * size).index_copy(0, self.slot_NC.flatten()[present], own)
+        return output.view(rows, width, heads, size)
 
     def _completions(self, states_RHSD: Tensor) -> Tensor:
         """The completions' part of the states, a row each: (N, H, C, D)."""
         rows, heads, width, size = states_RHSD.shape
-        return states_RHSD.transpose(1, 2).reshape(rows * width, heads, size)[self.slot_NC].transpose(1, 2)
+        # Not by indexing, whose backward is several times slower.
+        taken = states_RHSD.transpose(1, 2).reshape(rows * width, -1).index_select(0, self.slot_NC.flatten())
+        return taken.view(*self.slot_NC.shape, heads, size).transpose(1, 2)

@@ -10,12 +10,12 @@ from medr1.report.plots import (
     BASE,
     INK,
     OTHER,
-    _chance_line,
-    _figure,
-    _legend_above,
-    _percent_axis,
-    _styled,
-    _wrapped,
+    chance_line,
+    legend_above,
+    new_figure,
+    percent_axis,
+    styled,
+    wrapped,
 )
 
 if TYPE_CHECKING:
@@ -37,48 +37,48 @@ MAX_PARTS = 15
 """Bars of a figure by part; the tables have all of them."""
 
 
-@_styled
+@styled
 def blind_bars(audit: Audit) -> "Figure":
     """Accuracy of every blind rule on the test set, with chance."""
-    figure, (ax,) = _figure(1, width=6.0, height=2.9)
+    figure, (ax,) = new_figure(1, width=6.0, height=2.9)
     heights = [100 * audit["blind"][rule] for rule in RULES]
     above = [height - 100 * audit["chance"] > 3 for height in heights]
     bars = ax.bar(range(len(RULES)), heights, color=[ACCENT if high else BASE for high in above], width=0.62)
     ax.bar_label(bars, fmt="%.1f", fontsize=9, padding=2)
-    _chance_line(ax, audit["chance"], -0.5, len(RULES) - 0.5, "chance")
-    ax.set_xticks(range(len(RULES)), [_wrapped(name) for name in RULES.values()], fontsize=9)
-    _percent_axis(ax, "accuracy without images (%)")
-    _legend_above(ax)
+    chance_line(ax, audit["chance"], -0.5, len(RULES) - 0.5, "chance")
+    ax.set_xticks(range(len(RULES)), [wrapped(name) for name in RULES.values()], fontsize=9)
+    percent_axis(ax, "accuracy without images (%)")
+    legend_above(ax)
     return figure
 
 
-@_styled
+@styled
 def curve(audit: Audit) -> "Figure":
     """Accuracy of the text prior against the number of training questions it was fitted on."""
     points = [*audit["learning_curve"], {"n": audit["n_train"], "accuracy": audit["blind"]["text_prior"], "std": 0.0}]
     sizes = np.array([point["n"] for point in points])
     means, deviations = (100 * np.array([point[key] for point in points]) for key in ("accuracy", "std"))
-    figure, (ax,) = _figure(1, width=5.0, height=2.9)
+    figure, (ax,) = new_figure(1, width=5.0, height=2.9)
     ax.fill_between(sizes, means - deviations, means + deviations, color=OTHER, alpha=0.2, linewidth=0)
     ax.plot(sizes, means, color=OTHER, marker="o", markersize=4, label="text prior")
-    _chance_line(ax, audit["chance"], sizes.min(), sizes.max(), "chance")
+    chance_line(ax, audit["chance"], sizes.min(), sizes.max(), "chance")
     ax.set_xscale("log")
     ax.set_xticks(sizes, [f"{size:,}" for size in sizes], fontsize=8, rotation=40)
     ax.minorticks_off()
     ax.set_xlabel("training questions, text only")
-    _percent_axis(ax, "accuracy without images (%)")
-    _legend_above(ax)
+    percent_axis(ax, "accuracy without images (%)")
+    legend_above(ax)
     return figure
 
 
-@_styled
+@styled
 def part_bars(audit: Audit, axis: str) -> "Figure":
     """Text prior and leaked images of the `MAX_PARTS` largest parts (`by_modality`, …), with their chance."""
     parts = audit[axis]
     largest = sorted(parts, key=lambda name: -parts[name]["n"])[:MAX_PARTS]
     names = [name for name in reversed(parts) if name in largest]
     rows = np.arange(len(names))
-    figure, axes = _figure(2, width=4.6, height=max(1.6, 0.7 + 0.3 * len(names)))
+    figure, axes = new_figure(2, width=4.6, height=max(1.6, 0.7 + 0.3 * len(names)))
     values = (
         [100 * (parts[name]["blind"]["text_prior"] or 0) for name in names],
         [100 * parts[name]["image_leakage"]["share"] for name in names],
@@ -100,19 +100,19 @@ def part_bars(audit: Audit, axis: str) -> "Figure":
     return figure
 
 
-@_styled
+@styled
 def answer_bars(audit: Audit) -> "Figure":
     """How often each letter is right, and the texts that are right most often, in train and test."""
     sets = {"train": (BASE, audit["options"]["train"]), "test": (OTHER, audit["options"]["test"])}
     letters = sorted({letter for _, options in sets.values() for letter in options["gold_letters"]})
-    figure, (left, right) = _figure(2, width=4.2, height=3.0)
+    figure, (left, right) = new_figure(2, width=4.2, height=3.0)
     for offset, (name, (colour, options)) in zip((-0.2, 0.2), sets.items(), strict=True):
         counts = options["gold_letters"]
         shares = [100 * counts.get(letter, 0) / max(sum(counts.values()), 1) for letter in letters]
         left.bar(np.arange(len(letters)) + offset, shares, width=0.38, color=colour, label=name)
     left.set_xticks(range(len(letters)), letters)
     left.set_title("Right letter (%)", pad=22)
-    _legend_above(left)
+    legend_above(left)
     top = audit["options"]["test"]["gold_texts"]["top"]
     texts = list(reversed(top))
     total = max(sum(audit["options"]["test"]["gold_letters"].values()), 1)

@@ -47,7 +47,7 @@ SMALL_N = 10
 """Cells of the heat map with fewer samples are greyed: their interval is wider than ±26 points at 50 %."""
 
 
-def _styled(make: Callable[P, "Figure"]) -> Callable[P, "Figure"]:
+def styled(make: Callable[P, "Figure"]) -> Callable[P, "Figure"]:
     """Draw in the style of the report, whatever the process's own matplotlib settings are."""
 
     @wraps(make)
@@ -70,7 +70,7 @@ def to_svg(figure: "Figure") -> bytes:
     return buffer.getvalue()
 
 
-@_styled
+@styled
 def training_curves(log: Sequence[Mapping[str, Any]]) -> "Figure":
     """Reward, its parts, and completion length against the step, from the rows of `train_log.jsonl` (TRL's names).
 
@@ -82,7 +82,7 @@ def training_curves(log: Sequence[Mapping[str, Any]]) -> "Figure":
         "Parts of the reward": {name: name.split("/")[1].replace("_", " ") for name in part_names},
         "Completion length (tokens)": {"completions/mean_length": "length"},
     }
-    figure, axes = _figure(len(panels), width=3.6, height=2.7)
+    figure, axes = new_figure(len(panels), width=3.6, height=2.7)
     for ax, (title, series) in zip(axes, panels.items(), strict=True):
         for colour, (key, label) in zip((OTHER, ACCENT, "#6b8f71", BASE, INK), series.items(), strict=False):
             points = [(row["step"], row[key]) for row in log if key in row and "step" in row]
@@ -97,25 +97,25 @@ def training_curves(log: Sequence[Mapping[str, Any]]) -> "Figure":
     return figure
 
 
-@_styled
+@styled
 def before_after(
     base: Results, other: Results, axis: str = "by_modality", labels: Sequence[str] = ("before", "after")
 ) -> "Figure":
     """Accuracy overall and by part before and after training, with intervals and chance."""
     names = [name for name in other[axis] if name in base[axis]]
     rows = [("all", base, other), *((name, base[axis][name], other[axis][name]) for name in names)]
-    figure, (ax,) = _figure(1, width=max(4.5, 1.1 + 1.0 * len(rows)), height=3.0)
+    figure, (ax,) = new_figure(1, width=max(4.5, 1.1 + 1.0 * len(rows)), height=3.0)
     for offset, colour, label, run in ((-0.2, BASE, labels[0], 1), (0.2, OTHER, labels[1], 2)):
         _bars(ax, np.arange(len(rows)) + offset, [row[run] for row in rows], colour, label, width=0.38)
     for position, row in enumerate(rows):
-        _chance_line(ax, row[2]["chance"], position - 0.45, position + 0.45, "chance" if position == 0 else None)
-    ax.set_xticks(range(len(rows)), [f"{_wrapped(name)}\nn = {scores['n']:,}" for name, _, scores in rows], fontsize=8)
-    _percent_axis(ax, "accuracy (%)")
-    _legend_above(ax)
+        chance_line(ax, row[2]["chance"], position - 0.45, position + 0.45, "chance" if position == 0 else None)
+    ax.set_xticks(range(len(rows)), [f"{wrapped(name)}\nn = {scores['n']:,}" for name, _, scores in rows], fontsize=8)
+    percent_axis(ax, "accuracy (%)")
+    legend_above(ax)
     return figure
 
 
-@_styled
+@styled
 def heat_map(cells: Sequence[Mapping[str, Any]]) -> "Figure":
     """Accuracy by modality × task (`by_modality_and_task` of the results); n in the cells, few samples greyed."""
     from matplotlib.colors import LinearSegmentedColormap
@@ -124,7 +124,7 @@ def heat_map(cells: Sequence[Mapping[str, Any]]) -> "Figure":
     modalities = sorted({cell["modality"] for cell in cells})
     tasks = sorted({cell["task"] for cell in cells})
     colours = LinearSegmentedColormap.from_list("medr1", ["#f6efe6", "#9fc2d8", "#1f5a85"])
-    figure, (ax,) = _figure(1, width=1.6 + 1.25 * len(tasks), height=0.9 + 0.55 * len(modalities))
+    figure, (ax,) = new_figure(1, width=1.6 + 1.25 * len(tasks), height=0.9 + 0.55 * len(modalities))
     for cell in cells:
         x, y = tasks.index(cell["task"]), modalities.index(cell["modality"])
         small = cell["n"] < SMALL_N
@@ -134,7 +134,7 @@ def heat_map(cells: Sequence[Mapping[str, Any]]) -> "Figure":
         ax.text(x, y - 0.12, f"{100 * cell['accuracy']:.0f} %", ha="center", va="center", color=ink, fontsize=10)
         ax.text(x, y + 0.27, f"n = {cell['n']:,}", ha="center", va="center", color=ink, fontsize=7)
     ax.set(xlim=(-0.5, len(tasks) - 0.5), ylim=(len(modalities) - 0.5, -0.5))
-    ax.set_xticks(range(len(tasks)), [_wrapped(task) for task in tasks], fontsize=8)
+    ax.set_xticks(range(len(tasks)), [wrapped(task) for task in tasks], fontsize=8)
     ax.set_yticks(range(len(modalities)), modalities)
     ax.tick_params(length=0)
     ax.grid(visible=False)
@@ -142,7 +142,7 @@ def heat_map(cells: Sequence[Mapping[str, Any]]) -> "Figure":
     return figure
 
 
-@_styled
+@styled
 def control_bars(runs: Mapping[str, Results]) -> "Figure":
     """Accuracy with the image as it is and under every control, for each run, with chance; and who follows the swap."""
     names = list(dict.fromkeys(name for results in runs.values() for name in results["controls"]))
@@ -150,7 +150,7 @@ def control_bars(runs: Mapping[str, Results]) -> "Figure":
     follows = any(results["controls"][name].get("follows") for results in runs.values() for name in results["controls"])
     if follows:
         labels.append("answers the\nswapped image")
-    figure, (ax,) = _figure(1, width=max(4.5, 1.2 + 1.25 * len(labels)), height=3.0)
+    figure, (ax,) = new_figure(1, width=max(4.5, 1.2 + 1.25 * len(labels)), height=3.0)
     width = 0.8 / len(runs)
     for number, ((label, results), colour) in enumerate(zip(runs.items(), BARS, strict=False)):
         scores: list[Mapping[str, Any]] = [results, *(results["controls"].get(name, {}) for name in names)]
@@ -159,14 +159,14 @@ def control_bars(runs: Mapping[str, Results]) -> "Figure":
             scores.append({**found, "accuracy": found.get("share")})
         positions = np.arange(len(scores)) - 0.4 + width * (number + 0.5)
         _bars(ax, positions, scores, colour, label, width=0.92 * width)
-    _chance_line(ax, next(iter(runs.values()))["chance"], -0.5, len(labels) - 0.5, "chance")
+    chance_line(ax, next(iter(runs.values()))["chance"], -0.5, len(labels) - 0.5, "chance")
     ax.set_xticks(range(len(labels)), labels, fontsize=8)
-    _percent_axis(ax, "share of samples (%)")
-    _legend_above(ax)
+    percent_axis(ax, "share of samples (%)")
+    legend_above(ax)
     return figure
 
 
-@_styled
+@styled
 def decomposition_bars(decomposition: Mapping[str, Any], labels: Sequence[str] = ("before", "after")) -> "Figure":
     """What a right answer takes, before and after, and how much of the gain each step brought."""
     stages = {
@@ -174,14 +174,14 @@ def decomposition_bars(decomposition: Mapping[str, Any], labels: Sequence[str] =
         "finding": "finding named\nright, of those",
         "letter": "letter right,\ngiven the finding",
     }
-    figure, (left, right) = _figure(2, width=4.2, height=3.0)
+    figure, (left, right) = new_figure(2, width=4.2, height=3.0)
     for offset, colour, label, run in ((-0.2, BASE, labels[0], "base"), (0.2, OTHER, labels[1], "other")):
         shares = [decomposition[run][stage] or {} for stage in stages]
         scores = [{**share, "accuracy": share.get("share")} for share in shares]
         _bars(left, np.arange(len(stages)) + offset, scores, colour, label, width=0.38)
     left.set_xticks(range(len(stages)), list(stages.values()), fontsize=8)
-    _percent_axis(left, "share (%)")
-    _legend_above(left)
+    percent_axis(left, "share (%)")
+    legend_above(left)
 
     steps = {**{name: decomposition["parts"][name] for name in stages}, "gain": decomposition["gain"]}
     values = [100 * value for value in steps.values()]
@@ -204,7 +204,7 @@ def decomposition_bars(decomposition: Mapping[str, Any], labels: Sequence[str] =
     return figure
 
 
-def _figure(panels: int, *, width: float, height: float) -> "tuple[Figure, list[Axes]]":
+def new_figure(panels: int, *, width: float, height: float) -> "tuple[Figure, list[Axes]]":
     """A row of panels, each `width` × `height` inches."""
     from matplotlib.figure import Figure
 
@@ -238,23 +238,26 @@ def _bars(
     )
 
 
-def _chance_line(ax: "Axes", chance: float | None, start: float, end: float, label: str | None) -> None:
+def chance_line(ax: "Axes", chance: float | None, start: float, end: float, label: str | None) -> None:
+    """A dotted line at chance between two places of the axis; nothing where chance is not known."""
     if chance is not None:
         ax.plot([start, end], [100 * chance] * 2, color=INK, linewidth=1, linestyle=(0, (1, 1.5)), label=label)
 
 
-def _percent_axis(ax: "Axes", label: str) -> None:
+def percent_axis(ax: "Axes", label: str) -> None:
+    """Let the vertical axis run from 0 to 100 %, with room for figures above the bars."""
     ax.set_ylim(0, 105)
     ax.set_yticks(range(0, 101, 20))
     ax.set_ylabel(label)
 
 
-def _legend_above(ax: "Axes") -> None:
+def legend_above(ax: "Axes") -> None:
+    """Put the legend in one line above the panel, where it hides no bar."""
     handles, labels = ax.get_legend_handles_labels()
     ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=len(labels), fontsize=8)
 
 
-def _wrapped(name: str) -> str:
+def wrapped(name: str) -> str:
     """A name of several words on two lines."""
     words = name.split()
     middle = (len(words) + 1) // 2

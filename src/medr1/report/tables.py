@@ -14,6 +14,14 @@ Results = Mapping[str, Any]
 """What `results.json` holds."""
 
 NONE = "–"
+FURTHER_CONTROLS = {
+    "noise": "noise image",
+    "no_image": "no image",
+    "low_resolution": "image at an eighth of its resolution",
+    "shuffled": "image of another question",
+    "other_modality": "image of another modality",
+}
+"""Labels of the controls that stand beside the accuracy where they were asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +68,12 @@ def overview(results: Results, title: str = "Results") -> Table:
         ("text prior, no image", percent(blind["text_prior"])),
         ("blank image", percent(blind["blank_image"])),
         ("swapped image", percent(blind["swapped_image"])),
+        *(
+            (label, percent(results["controls"][name].get("accuracy")))
+            for name, label in FURTHER_CONTROLS.items()
+            if name in results["controls"]
+        ),
+        *_reliance_rows(results),
         ("unreadable answers", percent(unreadable)),
     ]
     note = (
@@ -67,6 +81,18 @@ def overview(results: Results, title: str = "Results") -> Table:
         f"interval: {results['ci_method']}, {results['n_groups']:,} groups."
     )
     return Table(title=title, columns=("", "%"), rows=rows, note=note)
+
+
+def _reliance_rows(results: Results) -> list[tuple[str, str]]:
+    """What the controls say about single questions, where there were any."""
+    rows = []
+    if reliance := results.get("image_reliance"):
+        rows.append(("answers that change without the image", with_interval(reliance["reliant"], "share")))
+        rows.append(("right, whatever image is shown", with_interval(reliance["right_without_image"], "share")))
+    if order := results.get("option_order"):
+        rows.append(("right under every rotation of the options", with_interval(order["circular"])))
+        rows.append(("same option under every rotation", with_interval(order["same_option"] or {}, "share")))
+    return rows
 
 
 def comparison(compared: Mapping[str, Any], labels: Sequence[str] = ("before", "after")) -> Table:
@@ -117,9 +143,65 @@ def reading(results: Results, title: str = "How the answers could be read") -> T
 
 
 def protocols(results: Results, title: str = "The same completions under every published protocol") -> Table:
-    """Accuracy by protocol, in percent."""
-    rows = [(name, with_interval(scores)) for name, scores in results["protocols"].items()]
-    return Table(title=title, columns=("", "accuracy [95 % interval]"), rows=rows)
+    """Accuracy by protocol, in percent, and what each could not read."""
+    shares = {
+        "unreadable": "unreadable",
+        "refused": "refused",
+        "refused_but_read": "refusals read",
+        "with_guesses": "with guesses",
+    }
+    scored = results["protocols"]
+    shown = {key: label for key, label in shares.items() if any(key in scores for scores in scored.values())}
+    rows = [
+        (name, with_interval(scores), *(percent(scores.get(key)) for key in shown)) for name, scores in scored.items()
+    ]
+    return Table(title=title, columns=("", "accuracy [95 % interval]", *shown.values()), rows=rows)
+
+
+def subgroups(results: Results, title: str = "Modality × task × source × options") -> Table:
+    """Accuracy of every combination, where there is more than one; small ones are counted only."""
+    found = results.get("subgroups", ())
+    rows = [
+        (
+            " · ".join((scores["modality"], scores["task"], scores["source"], f"{scores['num_options']} options")),
+            f"{scores['n']:,}",
+            with_interval(scores),
+            percent(scores["chance"]),
+        )
+        for scores in (found if len(found) > 1 else ())
+    ]
+    note = "No accuracy where there are too few independent questions."
+    return Table(title=title, columns=("", "n", "accuracy [95 % interval]", "chance"), rows=rows, note=note)
+
+
+def sampling(drawn: Mapping[str, Any], title: str = "Several draws of every question") -> Table:
+    """Mean, spread, majority vote and pass@k of a run with several draws (`sampling` of the results), in percent."""
+    spread = drawn["spread"]
+    rows = [
+        ("one draw, mean", with_interval(drawn["mean"])),
+        ("one draw, least and most", f"{percent(spread['min'])} to {percent(spread['max'])}"),
+        ("majority vote", with_interval(drawn["majority"])),
+        *((f"pass@{k}", with_interval(scores or {}, "share")) for k, scores in drawn["pass_at_k"].items()),
+    ]
+    note = f"{drawn['num_draws']} draws of {drawn['n_questions']:,} questions; sd over draws: {percent(spread['sd'])}."
+    return Table(title=title, columns=("", "accuracy [95 % interval]"), rows=rows, note=note)
+
+
+def confidence(found: Mapping[str, Any], kind: str) -> Table:
+    """Calibration and selective answering (one block of `confidence` of the results); shares in percent."""
+    scaled = found.get("temperature_scaled")
+    rows = [
+        ("accuracy, all answers", percent(found["accuracy"])),
+        ("accuracy, most confident 80 %", percent(found["accuracy_at_80_percent"])),
+        ("mean confidence", percent(found["mean_confidence"])),
+        ("expected calibration error", percent(found["ece"])),
+        *([("the same, temperature scaled", percent(scaled["ece"]))] if scaled else []),
+        ("Brier score (0 to 2)", f"{found['brier']:.3f}"),
+        ("area under risk-coverage", f"{found['aurc']:.3f}"),
+    ]
+    note = f"{found['n']:,} answers, {found['left_out']:,} without a confidence."
+    sources = {"options": "option probabilities", "votes": "votes of the draws"}
+    return Table(title=f"Confidence by {sources[kind]}", columns=("", "value"), rows=rows, note=note)
 
 
 def all_tables(results: Results) -> list[Table]:
@@ -129,6 +211,10 @@ def all_tables(results: Results) -> list[Table]:
         parts(results, "by_modality", "By modality"),
         parts(results, "by_task", "By task"),
         parts(results, "by_source", "By source"),
+        *([parts(results, "by_num_options", "By number of options")] if results.get("by_num_options") else []),
+        subgroups(results),
+        *([sampling(results["sampling"])] if results.get("sampling") else []),
+        *(confidence(found, kind) for kind, found in (results.get("confidence") or {}).items() if found),
         controls(results),
         reading(results),
         protocols(results),

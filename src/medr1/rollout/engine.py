@@ -41,6 +41,8 @@ class Request:
     images: tuple[Image.Image, ...] = ()
     system: str | None = None
     """System turn; None leaves the chat template's own default."""
+    completion_prefix: str = ""
+    """What the completion is forced to begin with. It is part of the completion's text, not of its sampled tokens."""
 
 
 class Engine(Protocol):
@@ -52,4 +54,23 @@ class Engine(Protocol):
 
     def describe(self) -> Mapping[str, str]:
         """Facts for the run manifest: engine, model, dtype, image processor back end, …"""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerPlace:
+    """Where a completion answers a question."""
+
+    request: Request
+    completion: Completion
+    start: int
+    """Characters of the completion's text before the answer."""
+    num_options: int
+
+
+class OptionScorer(Protocol):
+    """Tells how probable each option letter was where a completion answers, for engines that can."""
+
+    def option_logprobs(self, places: Sequence[AnswerPlace]) -> list[tuple[float, ...] | None]:
+        """Log-probabilities of the letters at every place; None where they cannot be told."""
         ...

@@ -7,8 +7,10 @@ Axes: P prompts, G draws of a prompt, N batch rows (the grid P × G), V vocabula
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +29,8 @@ from medr1.models.shared_attention import NO_MASK, SHARED_PREFIX, attention_of
 from medr1.rollout.decode import SharedPrefixCache
 from medr1.rollout.engine import SamplingParams
 
+SMALL_PRODUCT = 2**23
+"""Multiply-adds of a matrix product for which waking a second thread takes longer than the thread saves (measured)."""
 COMPACT_AT = 0.25
 """Share of the grid that has to be free before it shrinks: shrinking copies the cache of what was drawn."""
 
@@ -142,6 +146,19 @@ def _uniform(params: SamplingParams, keys: Sequence[Sequence[str]], device: torc
     return torch.from_numpy(np.stack([*numbers, np.zeros(params.max_new_tokens)])).to(device)
 
 
+@contextmanager
+def decoding_threads(text_config: Any, rows: int, device: torch.device) -> Iterator[None]:
+    """One thread inside the block where the products of a decoding step are too small for more of them (CPU only)."""
+    before = torch.get_num_threads()
+    largest = rows * text_config.hidden_size * text_config.intermediate_size
+    if device.type == "cpu" and largest <= SMALL_PRODUCT:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @torch.no_grad()
 def sample(
     model: nn.Module,
@@ -169,12 +186,15 @@ def sample(
     cache = SharedPrefixCache(output.past_key_values, batch["attention_mask"], draws)
     logits_NV = output.logits[:, -1].repeat_interleave(draws, 0)
     position_N = torch.tensor([prompt.next_position for prompt in prompts], device=device).repeat_interleave(draws)
-    history_N = batch["input_ids"].repeat_interleave(draws, 0)
+    # The repetition penalty must not take padding for something said, or draws would depend on their batch.
+    prompt_ids = torch.where(batch["attention_mask"].bool(), batch["input_ids"], batch["input_ids"][:, -1:])
+    history_N = prompt_ids.repeat_interleave(draws, 0)
     forbidden = torch.tensor(list(forbidden_token_ids), dtype=torch.long, device=device)
     uniform_NT = _uniform(params, keys, device)
     filters = logits_processors(params)
 
-    with attention_of(backbone(model).language_model.config, SHARED_PREFIX):
+    text_config = backbone(model).language_model.config
+    with attention_of(text_config, SHARED_PREFIX), decoding_threads(text_config, len(drawn.draw_N), device):
         for step in range(params.max_new_tokens):
             logits_NV = logits_NV.float().index_fill(1, forbidden, -torch.inf)
             logits_NV = filters(history_N, logits_NV)  # type: ignore[arg-type]

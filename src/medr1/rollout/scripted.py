@@ -26,6 +26,6 @@ class ScriptedEngine:
         text = self.answer(request, draw)
         words = text.split()
         if len(words) <= params.max_new_tokens:
-            return Completion(text=text, num_tokens=len(words))
-        cut = " ".join(words[: params.max_new_tokens])
+            return Completion(text=request.completion_prefix + text, num_tokens=len(words))
+        cut = request.completion_prefix + " ".join(words[: params.max_new_tokens])
         return Completion(text=cut, num_tokens=params.max_new_tokens, finish_reason="length")

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from transformers.processing_utils import ProcessorMixin
 
 from medr1.models.loading import image_backend, load_model, load_processor
-from medr1.models.prefix import encode_prompts
+from medr1.models.prefix import PromptTensors, encode_prompts
 from medr1.rollout.engine import Request, SamplingParams
 from medr1.rollout.sampler import sample
 from medr1.types import Completion
@@ -96,9 +96,15 @@ class TransformersEngine:
             results += self._generate_batch(requests[start : start + step], params)
         return results
 
-    def _generate_batch(self, requests: Sequence[Request], params: SamplingParams) -> list[list[Completion]]:
+    def prompts(self, requests: Sequence[Request]) -> list[PromptTensors]:
+        """The requests as the model takes them, each with the tokens that its completion is forced to begin with."""
         texts = [self.chat_text(request) for request in requests]
         prompts = encode_prompts(self.processor, self.model, texts, [request.images for request in requests])
+        forced = [self.tokenizer(r.completion_prefix, add_special_tokens=False).input_ids for r in requests]
+        return [prompt.followed_by(ids) for prompt, ids in zip(prompts, forced, strict=True)]
+
+    def _generate_batch(self, requests: Sequence[Request], params: SamplingParams) -> list[list[Completion]]:
+        prompts = self.prompts(requests)
         drawn = sample(
             self.model,
             [prompt.to(self.model.device) for prompt in prompts],
@@ -111,7 +117,7 @@ class TransformersEngine:
         return [
             [
                 Completion(
-                    text=self.tokenizer.decode(draw.token_ids, skip_special_tokens=True),
+                    text=request.completion_prefix + self.tokenizer.decode(draw.token_ids, skip_special_tokens=True),
                     token_ids=tuple(draw.token_ids),
                     num_tokens=len(draw.token_ids),
                     finish_reason="stop" if draw.finished else "length",
@@ -119,5 +125,5 @@ class TransformersEngine:
                 )
                 for draw in draws
             ]
-            for draws in drawn
+            for request, draws in zip(requests, drawn, strict=True)
         ]

@@ -29,6 +29,13 @@ class DataArguments:
         default="real",
         metadata={"help": "blank: the trained blind twin; shuffled: every question with another one's image."},
     )
+    augment: Literal["none", "noise", "corruption"] = field(
+        default="none",
+        metadata={
+            "help": "Robust training: noise, or corruptions proper to the modality, on half of the training images, "
+            "drawn anew per epoch."
+        },
+    )
     freeze_vision_tower: bool = field(default=False, metadata={"help": "Leave the vision tower as it is."})
     min_pixels: int | None = field(default=None, metadata={"help": "Smallest image area of the processor."})
     max_pixels: int | None = field(default=None, metadata={"help": "Largest image area of the processor."})
@@ -39,8 +46,16 @@ class GRPOArguments(DataArguments):
     """Beside the data: what is rewarded."""
 
     reward_funcs: list[str] = field(
-        default_factory=lambda: ["accuracy", "format"], metadata={"help": "Rewards by name, see `medr1 rewards`."}
+        default_factory=lambda: ["accuracy", "format"], metadata={"help": "Rewards by name, see `medr1 rewards list`."}
     )
+    adversarial_k: int = field(
+        default=0,
+        metadata={
+            "help": "Adversarial training: move the images of half of the groups by up to this many grey levels "
+            "against the current policy before they are sampled; 0: off."
+        },
+    )
+    adversarial_steps: int = field(default=1, metadata={"help": "Steps of that attack: 1 is FGSM, more is PGD."})
     plan: bool = field(
         default=False, metadata={"help": "Print memory, tokens, steps and time from two dry steps, and train nothing."}
     )

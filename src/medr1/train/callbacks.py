@@ -14,7 +14,34 @@ COMPLETIONS_PER_STEP = 8
 """Completions kept of every logged step: enough to read along, small enough for long runs."""
 
 
-class TrainLog(TrainerCallback):
+class LogListener(TrainerCallback):
+    """Hands every log record, with its step, to `take`; on the main process only."""
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        """Do something with a record."""
+        raise NotImplementedError
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """One record per log event."""
+        if state.is_world_process_zero and logs:
+            self.take({"step": state.global_step, **logs})
+
+
+def records_before(path: Path, state: TrainerState) -> list[dict[str, Any]]:
+    """The records of a log up to the step that a run resumes from; none of those that will come again."""
+    if not state.global_step or not path.exists():
+        return []
+    return [record for record in read_jsonl(path) if record["step"] <= state.global_step]
+
+
+class TrainLog(LogListener):
     """Appends every log record to `train_log.jsonl`; a resumed run continues after its checkpoint."""
 
     def __init__(self, folder: Path) -> None:
@@ -25,24 +52,16 @@ class TrainLog(TrainerCallback):
     ) -> None:
         """Drop records of steps that will run again."""
         if state.is_world_process_zero and self.path.exists():
-            kept = [record for record in read_jsonl(self.path) if record["step"] <= state.global_step]
+            kept = records_before(self.path, state)
             self.path.unlink()
             with JsonlAppender(self.path) as log:
-                for record in kept if state.global_step else []:
+                for record in kept:
                     log.append(record)
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """One line per log record."""
-        if state.is_world_process_zero and logs:
-            with JsonlAppender(self.path) as log:
-                log.append({"step": state.global_step, **logs})
+    def take(self, record: Mapping[str, Any]) -> None:
+        """One line per record."""
+        with JsonlAppender(self.path) as log:
+            log.append(record)
 
 
 class CompletionLog(TrainerCallback):

@@ -15,10 +15,12 @@ from datasets.table import InMemoryTable
 from PIL import Image
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from medr1.answers.typed import gold_text
 from medr1.data.images import open_image
-from medr1.errors import ConfigError
+from medr1.errors import ConfigError, DataError
 from medr1.prompts import PromptTemplate, messages
-from medr1.rewards import sample_columns
+from medr1.rewards import REWARDS, sample_columns
+from medr1.train.augment import Augmentation, augmented
 from medr1.types import Sample
 
 TrainingImages = Literal["real", "blank", "shuffled"]
@@ -31,11 +33,12 @@ class TrainingRows:
     """Makes the rows of a data set.
 
     Args:
-        samples: questions with a right option.
+        samples: questions with a right option or right answers.
         prompt: template of the user turn.
         seed: of option orders and of the image shuffle.
         shuffle_options: draw the order of the options anew per epoch.
         images: what the model is shown.
+        augment: what is done to real and shuffled images, drawn anew per epoch.
         extra: further columns of a row.
         cache_size: rows kept decoded; TRL asks for a generation batch once per accumulation step.
     """
@@ -48,11 +51,13 @@ class TrainingRows:
         seed: int,
         shuffle_options: bool = True,
         images: TrainingImages = "real",
+        augment: Augmentation = "none",
         extra: Callable[[Sample], Mapping[str, Any]] = lambda sample: {},
         cache_size: int = 1024,
     ) -> None:
         self.samples, self.prompt, self.seed = samples, prompt, seed
         self.shuffle_options, self.images, self.extra = shuffle_options, images, extra
+        self.augment: Augmentation = augment
         self.epoch = 0
         self._cache: OrderedDict[tuple[int, int], dict[str, Any]] = OrderedDict()
         self._cache_size = cache_size
@@ -85,7 +90,10 @@ class TrainingRows:
         pictures = [open_image(ref) for ref in source.images]
         if self.images == "blank":
             return [Image.new("RGB", picture.size, (BLANK_LEVEL,) * 3) for picture in pictures]
-        return pictures
+        return [
+            augmented(picture, self.augment, source.modality, f"{self.seed}:{self.epoch}:{source.id}:{position}")
+            for position, picture in enumerate(pictures)
+        ]
 
     def dataset(self) -> "RowDataset":
         """The rows as a `datasets.Dataset`, which TRL asks for."""
@@ -134,13 +142,19 @@ class EpochOfRows(TrainerCallback):
         self.rows.epoch = int(state.epoch or 0)
 
 
-def check_trainable(samples: Sequence[Sample]) -> None:
-    """Raise `ConfigError` when there is nothing to learn from."""
+def check_trainable(samples: Sequence[Sample], rewards: Sequence[str] = ()) -> None:
+    """Raise `ConfigError` when there is nothing to learn from, or a question that one of the rewards cannot score."""
     if not samples:
         raise ConfigError("the training data is empty; check --train_data and --limit")
-    without = [sample.id for sample in samples if sample.gold is None]
+    without = [sample.id for sample in samples if gold_text(sample) is None]
     if without:
         raise ConfigError(
-            f"{len(without)} of {len(samples)} training questions have no right option (first: {without[0]}); "
-            "rewards of this recipe need multiple choice: filter them out"
+            f"{len(without)} of {len(samples)} training questions have no right option and no right answer (first: "
+            f"{without[0]}): filter them out"
         )
+    for name in rewards:
+        for sample in samples:
+            try:
+                REWARDS[name]("", sample)
+            except DataError as error:
+                raise ConfigError(f"reward {name!r} cannot score the training data: {error}") from error

@@ -5,15 +5,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from medr1.diagnosis import Watch
-from medr1.records import read_jsonl
+from medr1.train.callbacks import LogListener, records_before
 
 logger = logging.getLogger(__name__)
 
 
-class Diagnosis(TrainerCallback):
+class Diagnosis(LogListener):
     """Prints each finding of `medr1.diagnosis` once, in one line, when it appears.
 
     Args:
@@ -30,20 +30,10 @@ class Diagnosis(TrainerCallback):
     ) -> None:
         """Take up the log of a run that is resumed."""
         self.watch = Watch()
-        if state.global_step and self.log.exists():
-            for record in read_jsonl(self.log):
-                if record["step"] <= state.global_step:
-                    self.watch.add(record)
+        for record in records_before(self.log, state):
+            self.watch.add(record)
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: Mapping[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
-        """Judge the new record."""
-        if state.is_world_process_zero and logs:
-            for finding in self.watch.add({"step": state.global_step, **logs}):
-                self.tell(finding.line())
+    def take(self, record: Mapping[str, Any]) -> None:
+        """Judge a new record."""
+        for finding in self.watch.add(record):
+            self.tell(finding.line())

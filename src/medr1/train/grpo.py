@@ -18,11 +18,13 @@ from torch import Tensor, nn
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
+from medr1.errors import ConfigError
 from medr1.models.prefix import PromptTensors, backbone, encode_prompts, pack_groups
 from medr1.models.shared_attention import SHARED_PREFIX
 from medr1.rollout.engine import SamplingParams
 from medr1.rollout.sampler import Draw, sample
 from medr1.rollout.transformers import image_token_ids
+from medr1.train.adversarial import Adversary
 from medr1.train.resume import RestoresWeights
 
 logger = logging.getLogger(__name__)
@@ -72,6 +74,7 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
 
     Args:
         max_row_tokens: longest packed row; a larger group is split into several rows of the same prompt.
+        adversary: moves the images of training prompts against the current policy before they are sampled.
         args, kwargs: those of `trl.GRPOTrainer`.
     """
 
@@ -81,13 +84,17 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
     chat_template_kwargs: Any
     max_completion_length: int
 
-    def __init__(self, *args: Any, max_row_tokens: int | None = 8192, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, max_row_tokens: int | None = 8192, adversary: Adversary | None = None, **kwargs: Any
+    ) -> None:
         self._batches: dict[str, GroupBatch] = {}
         self._scoring: Scoring | None = None
-        self.max_row_tokens = max_row_tokens
+        self.max_row_tokens, self.adversary = max_row_tokens, adversary
         super().__init__(*args, **kwargs)
         self.pad_token_id: int = self._tokenizer.pad_token_id  # type: ignore[assignment]
         self.shares_prefix = self._can_share()
+        if adversary is not None and not self.shares_prefix:
+            raise ConfigError("adversarial training needs shared prompts; switch off what the warning above names")
         model = self.accelerator.unwrap_model(self.model)
         self._forbidden = image_token_ids(self._tokenizer)
         attention = model.config._attn_implementation
@@ -132,6 +139,8 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
         model = self.accelerator.unwrap_model(self.model)
         device = self.accelerator.device
         prompts = [prompt.to(device) for prompt in encode_prompts(self.processing_class, model, texts, images)]
+        if self.adversary is not None and self.model.training:
+            prompts = self.adversary(model, prompts, [inputs[row] for row in first], self.state.global_step)
         batch = GroupBatch(prompts, torch.tensor(index, device=device), self._draw_keys(index))
         self._batches[self._mode] = batch
         # The parent sees text only: the pixels stay here, once per group.

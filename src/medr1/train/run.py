@@ -20,7 +20,9 @@ from medr1.models.loading import image_backend, load_model, load_processor, loca
 from medr1.prompts import PROMPTS, PromptTemplate, messages, target
 from medr1.records import data_hash, manifest, read_samples, write_json
 from medr1.rewards import REWARDS, trl_reward
+from medr1.train.adversarial import Adversary, check_adversarial
 from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments
+from medr1.train.augment import Augmentation
 from medr1.train.callbacks import CompletionLog, TrainLog
 from medr1.train.dataset import EpochOfRows, TrainingRows, check_trainable
 from medr1.train.diagnose import Diagnosis
@@ -71,6 +73,7 @@ def prepare_grpo(
         _named(REWARDS, name, "reward")
     check_exploration(config)
     check_reference(config, lora=model_arguments.use_peft)
+    check_adversarial(script.adversarial_k, script.adversarial_steps)
     model_arguments.attn_implementation = packable_attention(model_arguments.attn_implementation)
     run = _Run(script, config, model_arguments, template, samples)
     trainer = SharedPrefixGRPOTrainer(
@@ -82,6 +85,7 @@ def prepare_grpo(
         processing_class=run.processor,
         peft_config=get_peft_config(model_arguments),
         callbacks=[*run.callbacks(), *callbacks],
+        adversary=run.adversary(script),
     )
     trainer.add_callback(CompletionLog(run.folder, lambda: trainer._logs))
     return run, trainer
@@ -148,9 +152,9 @@ class _Run:
         _set_pixel_bounds(self.processor, script)
         given = samples if samples is not None else list(read_samples(Path(str(script.train_data))))
         chosen = choose(list(given), script.limit, config.seed)
-        check_trainable(chosen)
+        check_trainable(chosen, script.reward_funcs if isinstance(script, GRPOArguments) else ())
         self.samples, self.too_long = self._short_enough(chosen)
-        self.rows = self._rows(self.samples, shuffle_options=script.shuffle_options)
+        self.rows = self._rows(self.samples, shuffle_options=script.shuffle_options, augment=script.augment)
         check_lora(self.source, model_arguments)
         if isinstance(config, GRPOConfig):
             check_grpo(config, template, self.processor.tokenizer, len(self.samples))
@@ -167,13 +171,16 @@ class _Run:
             "model": asdict(model_arguments),
         }
 
-    def _rows(self, samples: Sequence[Sample], *, shuffle_options: bool) -> TrainingRows:
+    def _rows(
+        self, samples: Sequence[Sample], *, shuffle_options: bool, augment: Augmentation = "none"
+    ) -> TrainingRows:
         return TrainingRows(
             samples,
             self.template,
             seed=self.config.seed,
             shuffle_options=shuffle_options,
             images=self.script.train_images,
+            augment=augment,
             extra=self.extra,
         )
 
@@ -201,6 +208,18 @@ class _Run:
         if self.script.eval_data is None:
             return None
         return self._rows(list(read_samples(Path(self.script.eval_data))), shuffle_options=False).dataset()
+
+    def adversary(self, script: GRPOArguments) -> Adversary | None:
+        """What moves the training images, where adversarial training is asked for."""
+        if not script.adversarial_k:
+            return None
+        return Adversary(
+            processor=self.processor,
+            answer_format=self.template.answer_format,
+            k=script.adversarial_k,
+            steps=script.adversarial_steps,
+            seed=self.config.seed,
+        )
 
     def callbacks(self) -> list[TrainerCallback]:
         """Log, its diagnosis, and epoch of the rows."""

@@ -1,4 +1,4 @@
-"""Intervals and paired tests against statsmodels, scipy and values worked out by hand."""
+"""Intervals against statsmodels, scipy, simulations and values worked out by hand."""
 
 import math
 
@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
-from statsmodels.stats.contingency_tables import mcnemar as exact_mcnemar
+from scipy.stats import binom, binomtest, bootstrap
 from statsmodels.stats.proportion import proportion_confint
 
-from medr1.stats import chance, effective_size, mcnemar, paired_difference_interval, proportion_interval
+from medr1.stats import (
+    bootstrap_interval,
+    chance,
+    effective_size,
+    paired_difference_interval,
+    proportion_interval,
+    resampled_totals,
+)
 from medr1.types import Sample
 
 
@@ -73,23 +79,6 @@ def test_interval_does_not_depend_on_the_order() -> None:
     assert (shuffled.lo, shuffled.hi) == pytest.approx((straight.lo, straight.hi), abs=1e-12)
 
 
-def test_mcnemar_by_hand() -> None:
-    # One flip one way, five the other: 2·(C(6,0) + C(6,1)) / 2^6 = 14 / 64. Agreements do not count.
-    first = [True] + [False] * 5 + [True] * 50
-    second = [False] + [True] * 5 + [True] * 50
-    assert mcnemar(first, second) == pytest.approx(14 / 64, abs=1e-12)
-    assert mcnemar(second, first) == pytest.approx(14 / 64, abs=1e-12)
-    assert mcnemar(first, first) == 1.0
-
-
-@pytest.mark.parametrize(("gained", "lost"), [(0, 3), (7, 2), (40, 55)])
-def test_mcnemar_is_that_of_statsmodels(gained: int, lost: int) -> None:
-    first = [False] * gained + [True] * (lost + 20)
-    second = [True] * gained + [False] * lost + [True] * 20
-    reference = exact_mcnemar(np.array([[0, gained], [lost, 20]]), exact=True)
-    assert mcnemar(first, second) == pytest.approx(reference.pvalue, abs=1e-12)  # pyright: ignore
-
-
 def test_paired_difference_by_hand() -> None:
     # 10 pairs, 4 gained, 1 lost: (4+1)/12 and (1+1)/12, difference 1/4, variance (7/12 - 1/16) / 12.
     first = [True] + [False] * 4 + [True] * 5
@@ -109,18 +98,91 @@ def test_paired_difference_is_wider_for_clustered_changes() -> None:
     assert (plain.method, clustered.method) == ("bonett-price", "bonett-price-clustered")
 
 
-@pytest.mark.parametrize(("n_images", "right", "same"), [(30, 0.5, 0.8), (60, 0.85, 0.5), (60, 0.97, 0.5)])
-def test_clustered_intervals_cover(n_images: int, right: float, same: float) -> None:
-    """Of 300 simulated evaluations at least 92 % hold the truth; plain Wilson would hold 75 to 88 %."""
-    random = np.random.default_rng(0)
-    covered = 0
-    for _ in range(300):
+def covered(right: float, same: float, n_images: int = 50, simulations: int = 500) -> float:
+    """Share of simulated evaluations whose interval holds the truth."""
+    random = np.random.default_rng(int(1000 * right + 7 * same))
+    hold = 0
+    for _ in range(simulations):
         groups = np.repeat(np.arange(n_images), random.integers(1, 5, n_images))
         shared, own = random.random(n_images)[groups], random.random(len(groups))
         hits = np.where(random.random(n_images)[groups] < same, shared, own) < right
-        interval = proportion_interval(list(hits), list(groups))
-        covered += interval.lo <= right <= interval.hi
-    assert covered / 300 >= 0.92
+        interval = proportion_interval(hits.tolist(), groups.tolist())
+        hold += interval.lo <= right <= interval.hi
+    return hold / simulations
+
+
+def test_clustered_intervals_cover_where_they_did_not_once() -> None:
+    # Without the prior groups 0.905; plain Wilson 0.75.
+    assert covered(0.95, 0.8) >= 0.92
+
+
+def test_clustered_intervals_cover_over_a_grid() -> None:
+    shares = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
+    coverage = [covered(right, same) for same in (0.3, 0.8) for right in shares]
+    assert 0.94 <= np.mean(coverage) <= 0.96
+    assert min(coverage) >= 0.92
+
+
+@pytest.mark.parametrize("n", [50, 100, 300])
+def test_independent_intervals_cover_exactly_counted(n: int) -> None:
+    limits = [proportion_interval(hits_of(right, n)) for right in range(n + 1)]
+    lo, hi = np.array([(interval.lo, interval.hi) for interval in limits]).T
+    coverage = [binom.pmf(np.arange(n + 1), n, p)[(lo <= p) & (p <= hi)].sum() for p in np.arange(0.02, 0.981, 0.01)]
+    assert 0.94 <= np.mean(coverage) <= 0.96
+    assert min(coverage) >= 0.92
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.5, 0.5), (0.5, 0.7), (0.8, 0.9), (0.9, 0.95)])
+def test_clustered_differences_cover(before: float, after: float) -> None:
+    random, hold = np.random.default_rng(3), 0
+    for _ in range(400):
+        groups = np.repeat(np.arange(50), random.integers(1, 5, 50))
+        same, alike = random.random(50)[groups] < 0.5, random.random(len(groups)) < 0.5
+        first, second = (np.where(same, random.random(50)[groups], random.random(len(groups))) for _ in range(2))
+        runs = (first < before, np.where(alike, first, second) < after)
+        interval = paired_difference_interval(*(run.tolist() for run in runs), groups.tolist())
+        hold += interval.lo <= after - before <= interval.hi
+    assert hold / 400 >= 0.92
+
+
+def test_prior_groups_by_hand() -> None:
+    # As above, with a quarter of a group of two at 0 and one at 1: their squares about 3/4 are 9/16 and 1/16, so the
+    # prior is 5/32 a unit: clustered 1 + 4 · 5/32 = 13/8, independent 1 + 2 · 5/32 = 21/16.
+    size, _ = effective_size(np.array([1.0, 1, 1, 0]), ["a", "a", "b", "b"], extremes=(0, 1))
+    assert size == pytest.approx(4 * (3.182446305 / 12.706204736) ** 2 * (21 / 16) / (13 / 8), rel=1e-8)
+
+
+def test_parts_of_a_hit_are_worth_the_draws_behind_them() -> None:
+    random = np.random.default_rng(0)
+    hits = random.random((300, 4)) < random.random((300, 1))
+    mean = proportion_interval(hits.ravel().tolist(), [i for i in range(300) for _ in range(4)])
+    parts = proportion_interval(hits.mean(axis=1).tolist(), draws=4)
+    assert parts.hi - parts.lo == pytest.approx(mean.hi - mean.lo, rel=0.02)
+    whole = proportion_interval(hits[:, 0].tolist(), draws=4)
+    assert (whole.lo, whole.hi) == pytest.approx(
+        (lambda i: (i.lo, i.hi))(proportion_interval(hits[:, 0].tolist())), abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("groups", [None, [i // 3 for i in range(120)]])
+def test_bootstrap_is_that_of_scipy(groups: list[int] | None) -> None:
+    changes = np.random.default_rng(1).choice([-1, 0, 1], 120, p=[0.1, 0.6, 0.3])
+    members = np.arange(120) if groups is None else np.array(groups)
+    sums, sizes = np.bincount(members, changes), np.bincount(members)
+    reference = bootstrap(
+        (sums, sizes), lambda s, n, axis: s.sum(axis) / n.sum(axis), paired=True, method="percentile", rng=0
+    ).confidence_interval
+    interval = bootstrap_interval(changes.tolist(), groups)
+    assert (interval.lo, interval.hi) == pytest.approx((reference.low, reference.high), abs=0.012)
+    assert interval.method == ("bootstrap" if groups is None else "bootstrap-clustered")
+    assert bootstrap_interval(changes.tolist(), groups) == interval
+
+
+def test_resampled_totals_keep_groups_whole() -> None:
+    totals = np.array([[3.0, 3], [0, 1]])
+    drawn = resampled_totals(totals, resamples=4000)
+    assert {tuple(row) for row in drawn.tolist()} == {(6, 6), (3, 4), (0, 2)}
+    assert np.mean(drawn[:, 1] == 4) == pytest.approx(0.5, abs=0.03)
 
 
 def test_chance_is_the_mean_of_one_over_the_options() -> None:

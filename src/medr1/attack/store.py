@@ -1,0 +1,97 @@
+"""Adversarial images on disk: lossless PNGs, one manifest line each, and a data set that refers to them.
+
+FOLDER/images/<sample id>.png
+FOLDER/manifest.jsonl     appended as they come; a killed run goes on behind its last line
+FOLDER/dataset.parquet    the samples with these images, like any other data
+"""
+
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from medr1.data.image_distance import frac_changed, l2, linf, psnr, ssim
+from medr1.records import read_jsonl, short_hash, write_samples
+from medr1.types import ImageRef, Sample
+
+MANIFEST = "manifest.jsonl"
+_PLAIN = re.compile(r"[\w-][\w.-]{0,99}")
+
+
+def png_name(sample_id: str) -> str:
+    """Path of a sample's image inside the folder; ids that are no file names are hashed."""
+    return f"images/{sample_id if _PLAIN.fullmatch(sample_id) else short_hash(sample_id)}.png"
+
+
+def save_png(path: Path, pixels: NDArray[np.uint8]) -> None:
+    """Write RGB pixels (H, W, 3) without loss, colour profile or alpha; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}")
+    Image.fromarray(pixels).save(aside, format="PNG")
+    os.replace(aside, path)
+
+
+def load_png(path: Path) -> NDArray[np.uint8]:
+    """The pixels (H, W, 3) that a reader of the file sees."""
+    with Image.open(path) as image:
+        assert image.mode == "RGB" and "icc_profile" not in image.info, f"{path} is no plain RGB file"
+        return np.asarray(image)
+
+
+def hashes(path: Path) -> dict[str, str]:
+    """SHA-256 of the file and of its decoded pixels."""
+    return {
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "pixel_sha256": hashlib.sha256(load_png(path).tobytes()).hexdigest(),
+    }
+
+
+def realised(clean: Path, image: Path) -> dict[str, Any]:
+    """Distances between two files, from what they decode to."""
+    a, b = load_png(clean), load_png(image)
+    ratio = psnr(a, b)
+    return {
+        "linf_levels": linf(a, b),
+        "l2": round(l2(a, b), 5),
+        "frac_changed": round(frac_changed(a, b), 5),
+        "psnr": round(ratio, 3) if np.isfinite(ratio) else None,
+        "ssim": round(ssim(a, b), 5),
+    }
+
+
+def manifest_lines(folder: Path) -> dict[str, dict[str, Any]]:
+    """Lines of a folder's manifest by sample id; none where it has not begun."""
+    path = folder / MANIFEST
+    return {line["sample_id"]: line for line in read_jsonl(path)} if path.exists() else {}
+
+
+def write_dataset(folder: Path, samples: Iterable[Sample], variant: str) -> None:
+    """`dataset.parquet` of the samples with the images of the folder."""
+    shown = (replace(one, images=(ImageRef(path=png_name(one.id)),), variant=variant) for one in samples)
+    aside = folder / ".dataset"
+    write_samples(aside, shown, embed_images=False, overwrite=True)
+    os.replace(aside / "data-00000.parquet", folder / "dataset.parquet")
+    shutil.rmtree(aside)
+
+
+def distances(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Largest and mean distances over the images that were attacked."""
+    found = [line["realised"] for line in lines if line["attacked"]]
+    if not found:
+        return {"linf_max": 0, "l2_mean": 0.0, "psnr_mean": None, "ssim_mean": 1.0, "ssim_min": 1.0}
+    ratios = [one["psnr"] for one in found if one["psnr"] is not None]
+    return {
+        "linf_max": max(one["linf_levels"] for one in found),
+        "l2_mean": float(np.mean([one["l2"] for one in found])),
+        "psnr_mean": float(np.mean(ratios)) if ratios else None,
+        "ssim_mean": float(np.mean([one["ssim"] for one in found])),
+        "ssim_min": min(one["ssim"] for one in found),
+    }

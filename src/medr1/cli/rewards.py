@@ -1,0 +1,96 @@
+"""`medr1 rewards`: the rewards that there are, and what they can be cheated with."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import track
+from rich.table import Table
+
+app = typer.Typer(help="List rewards, and try to cheat them.", no_args_is_help=True)
+
+EXAMPLE_LENGTH = 90
+
+
+@app.command("list")
+def list_rewards() -> None:
+    """List the rewards that `--reward_funcs` of `medr1 train grpo` takes."""
+    from medr1.rewards import PAYS_FOR
+
+    table = Table("reward", "what it pays for")
+    for name, text in PAYS_FOR.items():
+        table.add_row(name, text)
+    Console().print(table)
+
+
+@app.command()
+def fuzz(
+    rewards: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[REWARD]...",
+            help="Rewards by name, or file.py:function in the signature of TRL or ours. The file is run, with all that "
+            "it does: name only files that you trust. Without any: every reward of medr1.",
+        ),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for fuzz.json, with whole example texts.")] = None,
+    with_time: Annotated[
+        bool, typer.Option("--time/--no-time", help="Look for completions that take a reward too long as well.")
+    ] = True,
+    strict: Annotated[bool, typer.Option("--strict", help="End with exit code 1 where anything is found.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print fuzz.json instead of the table.")] = False,
+) -> None:
+    """Try to earn a reward without giving one right answer, and see what takes a reward too long.
+
+    Tag spam, several answers, answers inside the thinking, echoes of the prompt, lists of options, denials, look-alike
+    and invisible characters, very long texts, … in every answer type. A reward function of TRL is given the columns
+    prompts, completions, id, question, options, answer_index, answer_type, answers, problem, solution, answer,
+    ground_truth, label, completion_ids and trainer_state.
+    """
+    from medr1.records import write_json
+    from medr1.rewards import REWARDS
+    from medr1.rewards.fuzz import fuzz as try_reward
+
+    console = Console(stderr=True)
+    reports = [try_reward(name) for name in track(rewards or list(REWARDS), "Trying", console=console, transient=True)]
+    if out is not None:
+        write_json(out / "fuzz.json", {"rewards": reports})
+    if as_json:
+        typer.echo(json.dumps({"rewards": reports}, indent=2))
+    else:
+        _show(reports)
+    if strict and any(report["findings"] or report["slow"] for report in reports):
+        raise typer.Exit(1)
+
+
+def _show(reports: list[dict[str, Any]]) -> None:
+    table = Table("reward", "found", "pays (right / wrong)", "what is wrong", "example", title="Rewards under attack")
+    for report in reports:
+        name = escape(report["reward"])
+        if not report["findings"] and not report["slow"]:
+            tried = f"nothing in {report['completions']:,} completions"
+            table.add_row(name, tried, "", f"answers: {', '.join(report['answer_types'])}", "")
+        for finding in report["findings"]:
+            paid = "–" if finding["value"] is None else f"{finding['value']:g}"
+            table.add_row(
+                name,
+                escape(finding["probe"]),
+                f"{paid} ({finding['right']:g} / {finding['wrong']:g})",
+                f"{finding['problem']} ({', '.join(finding['answer_types'])})",
+                escape(_short(finding["example"])),
+            )
+        for pattern in report["slow"]:
+            size = f"{pattern['seconds']:.2f} s for {pattern['characters']:,} characters"
+            what = f"{size}, grows as n^{pattern['exponent']:.1f}"
+            example = escape(_short(pattern["prefix"] + pattern["unit"] * 3 + "…"))
+            table.add_row(name, "slow", "", what, example)
+    Console().print(table)
+
+
+def _short(text: str) -> str:
+    """The text on one line; odd characters show as escapes."""
+    shown = ascii(text)[1:-1]
+    return shown if len(shown) <= EXAMPLE_LENGTH else f"{shown[:EXAMPLE_LENGTH]}…"

@@ -1,0 +1,106 @@
+"""What the three command lines share: evaluate a checkpoint on questions, and write both kinds of results."""
+
+import sys
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from medr1.errors import DataError, MedR1Error
+from medr1.types import Prediction, Sample
+
+if TYPE_CHECKING:
+    from medr1.rollout.engine import Engine, SamplingParams
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeedEvaluation:
+    """One evaluation as a seed's script describes it."""
+
+    samples: Sequence[Sample]
+    model_path: str
+    output_path: Path
+    prompt: str
+    protocol: str
+    params: "SamplingParams"
+    batch_size: int
+    result: Callable[[Sequence[Prediction], Sequence[Sample]], dict[str, Any]]
+    """The system's own result file of the predictions."""
+    attn_implementation: str = "sdpa"
+
+    @property
+    def folder(self) -> Path:
+        """Where our own files go."""
+        return self.output_path.with_name(f"{self.output_path.stem}_run")
+
+
+def read_questions(path: Path, image_root: Path | None) -> list[Sample]:
+    """The questions of a test file with the paths of their images, by default relative to the file's folder."""
+    from medr1.data import find_source
+
+    source = find_source(path)
+    return list(source.read(path, image_root or source.image_root(path)))
+
+
+def start_engine(job: SeedEvaluation) -> "Engine":
+    """The checkpoint, ready to generate, on the GPU where there is one."""
+    from medr1.rollout.transformers import TransformersEngine
+
+    return TransformersEngine(job.model_path, batch_size=job.batch_size, attn_implementation=job.attn_implementation)
+
+
+def run(job: SeedEvaluation) -> None:
+    """Evaluate; called again after a kill, go on where it stopped. Then print our table and the seed's accuracy."""
+    from medr1.eval.runner import evaluate, read_predictions
+    from medr1.records import write_json
+    from medr1.report.tables import overview, rich_table
+
+    engine = start_engine(job)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Evaluating", total=None)
+        results = evaluate(
+            job.samples,
+            engine,
+            out=job.folder,
+            params=job.params,
+            batch_size=job.batch_size,
+            seed=job.params.seed,
+            prompt=job.prompt,
+            protocol=job.protocol,
+            arguments={"model": job.model_path},
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    written = job.result(read_predictions(job.folder), job.samples)
+    write_json(job.output_path, written)
+    Console().print(rich_table(overview(results, title=str(job.folder))))
+    print(f"Accuracy: {written['accuracy']:.2f}%  ({job.output_path}; intervals and blind scores in {job.folder})")
+
+
+def only(samples: Sequence[Sample], modality: str) -> list[Sample]:
+    """The questions of one modality. `DataError` where there is none."""
+    chosen = [sample for sample in samples if sample.modality == modality]
+    if not chosen:
+        there = ", ".join(sorted({sample.modality for sample in samples}))
+        raise DataError(f"the test file has no question of the modality {modality} (it has {there}); name another file")
+    return chosen
+
+
+def truth(text: str) -> bool:
+    """The value of a flag such as `--do_sample false`."""
+    values = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if text.lower() not in values:
+        raise ArgumentTypeError(f"{text!r} is neither true nor false")
+    return values[text.lower()]
+
+
+def reporting(main: Callable[[], None]) -> None:
+    """Run a command line: a user's error is one line and exit code 1."""
+    try:
+        main()
+    except MedR1Error as error:
+        print(f"medr1: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(1)

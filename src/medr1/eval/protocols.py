@@ -1,0 +1,77 @@
+"""The same completions under every published way to read them: how much of an accuracy is the reading."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from medr1.answers import GUESSING, PROTOCOLS, Protocol, applies, is_refusal, parse_answer
+from medr1.eval.measures import Key, group_of, key_of, share
+from medr1.prompts import PROMPTS
+from medr1.types import ParseStatus, Prediction, Sample
+
+Progress = Callable[[int, int], None]
+"""Called with the number of protocols done and of all."""
+
+
+def protocol_for(name: str, prompt_style: str) -> Protocol:
+    """The protocol of that name; the default one reads what the prompt asked for.
+
+    Of a prompt that is not ours nobody knows what it asked for: there, an answer without tags is one too.
+    """
+    if name != "default":
+        return PROTOCOLS[name]
+    answer_format = PROMPTS[prompt_style].answer_format if prompt_style in PROMPTS else "letter"
+    return partial(parse_answer, answer_format=answer_format)
+
+
+def score_protocols(
+    predictions: Sequence[Prediction], by_key: Mapping[Key, Sample], progress: Progress = lambda done, total: None
+) -> dict[str, dict[str, Any]]:
+    """`{name: {n, accuracy, ci95, unreadable, refused, refused_but_read}}` for the protocols made for any question.
+
+    `unreadable`, `refused` and `refused_but_read` are shares of the completions: not read by this protocol; not read
+    and a refusal; a refusal (by our own reading) that this protocol reads as an option. `with_guesses` is the accuracy
+    to expect where the kit guesses instead of giving up.
+    """
+    refused = [_refuses(p, by_key[key_of(p)]) for p in predictions]
+    scored = {}
+    for done, name in enumerate(PROTOCOLS, start=1):
+        chosen = [(p, by_key[key_of(p)], r) for p, r in zip(predictions, refused, strict=True)]
+        chosen = [row for row in chosen if applies(name, row[1])]
+        if chosen:
+            scored[name] = _score(name, chosen)
+        progress(done, len(PROTOCOLS))
+    return scored
+
+
+def spread(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The protocols that give the same completions the least and the most, and how far they are apart."""
+    # Those for yes and no may have fewer questions: the others are about the same ones.
+    most = max(scores["n"] for scores in protocols.values())
+    accuracies = {name: scores["accuracy"] for name, scores in protocols.items() if scores["n"] == most}
+    lowest, highest = min(accuracies, key=accuracies.__getitem__), max(accuracies, key=accuracies.__getitem__)
+    return {"lowest": lowest, "highest": highest, "difference": accuracies[highest] - accuracies[lowest]}
+
+
+def _score(name: str, rows: Sequence[tuple[Prediction, Sample, bool]]) -> dict[str, Any]:
+    read = [protocol_for(name, p.prompt_style)(p.completion, sample) for p, sample, _ in rows]
+    hits = [parsed.letter == p.gold for parsed, (p, _, _) in zip(read, rows, strict=True)]
+    is_read = [parsed.status is ParseStatus.OK for parsed in read]
+    refused = [refuses for _, _, refuses in rows]
+    scores = {
+        "n": len(rows),
+        **share(hits, [group_of(p) for p, _, _ in rows], "accuracy"),
+        "unreadable": is_read.count(False) / len(rows),
+        "refused": sum(r and not ok for r, ok in zip(refused, is_read, strict=True)) / len(rows),
+        "refused_but_read": sum(r and ok for r, ok in zip(refused, is_read, strict=True)) / len(rows),
+    }
+    if name in GUESSING:
+        guessed = sum(1 / len(s.options) for parsed, (_, s, _) in zip(read, rows, strict=True) if parsed.letter is None)
+        scores["with_guesses"] = (sum(hits) + guessed) / len(rows)
+    return scores
+
+
+def _refuses(prediction: Prediction, sample: Sample) -> bool:
+    """Whether it refuses; what names an option is no refusal, whatever words that option has."""
+    read = protocol_for("default", prediction.prompt_style)(prediction.completion, sample)
+    return read.status is not ParseStatus.OK and is_refusal(prediction.completion)

@@ -1,0 +1,123 @@
+"""Reasoning: does the answer follow from the thinking, and does the thinking speak about this image?
+
+What a thinking concludes is read by a rule, not by a model: the last sentence that names an option without denying it
+decides, where it names one only. An option is named by its whole text (`Breast tissue`), by `option B` or `answer: B`
+and by `(B)` or `B)`. The rule knows no paraphrase ("pulmonary" for "Lung"), sees a denial only within the four words of
+a clause before what it denies, and takes any "no" for the option "No"; so `no_conclusion` is no fault of the model, and
+a sample of each outcome should be read by a person before the shares are believed.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from medr1.data.shortcuts import normalise
+from medr1.eval.compare import thinking_of
+from medr1.eval.contradictions import score_contradictions
+from medr1.eval.measures import group_of, is_right, share
+from medr1.eval.mentions import clauses, denied, mentioned
+from medr1.eval.permutation import chosen_option
+from medr1.types import LETTERS, Prediction
+
+CONCLUSIONS = ("consistent", "inconsistent", "no_conclusion")
+
+_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
+_LETTER = re.compile(
+    r"\b(?:option|answer|choice)(?:\s+is)?\s*[:=]?\s*\(?(?P<named>[A-J])(?=\)|\s*(?:[.,;:!?]|$))"
+    r"|\((?P<bracketed>[A-J])\)|(?<![\w(])(?P<listed>[A-J])\)",
+    re.MULTILINE,
+)
+"""A letter that stands for an option; "the answer is A lesion" has none. Only capitals: "a)" numbers a list."""
+
+
+def conclusion(thinking: str, options: Sequence[str]) -> int | None:
+    """Position of the option that a thinking concludes; None where it names none, or several in its last such sentence.
+
+    >>> conclusion("Not the liver. I see the lung. The borders are sharp.", ["Liver", "Lung"])
+    1
+    >>> conclusion("It could be lung or liver.", ["Liver", "Lung"]) is None
+    True
+    """
+    texts = [normalise(option) for option in options]
+    for sentence in reversed(_SENTENCE_END.split(thinking)):
+        named = mentioned(sentence, texts) | _lettered(sentence, len(options))
+        if named:
+            return named.pop() if len(named) == 1 else None
+    return None
+
+
+def _lettered(sentence: str, num_options: int) -> set[int]:
+    letters = LETTERS[:num_options]
+    return {
+        letters.index(match[match.lastgroup or 0])
+        for match in _LETTER.finditer(sentence)
+        if match[match.lastgroup or 0] in letters and not denied(clauses(sentence[: match.start()]))
+    }
+
+
+def score_reasoning(predictions: Sequence[Prediction], anatomies: Mapping[str, str]) -> dict[str, Any]:
+    """All that saved predictions of the original images tell about their thinking.
+
+    `anatomies` is the anatomy of the image by prediction id, where it is known. `n` counts predictions with thinking.
+    """
+    thinking = [prediction for prediction in predictions if thinking_of(prediction.completion)]
+    return {
+        "n": len(thinking),
+        "without_thinking": len(predictions) - len(thinking),
+        "consistency": score_consistency(thinking),
+        "contradictions": score_contradictions(thinking, anatomies),
+        "words": score_lengths(thinking),
+    }
+
+
+def score_consistency(predictions: Sequence[Prediction]) -> dict[str, Any] | None:
+    """Shares of the readable answers that their thinking concludes, contradicts or leaves open.
+
+    Each with the `accuracy` of those answers: where `inconsistent` ones are as often right as others, the thinking does
+    not carry the answer. None where no answer can be read.
+    """
+    readable = [prediction for prediction in predictions if chosen_option(prediction) is not None]
+    if not readable:
+        return None
+    outcomes = [_consistency(prediction) for prediction in readable]
+    groups = [group_of(prediction) for prediction in readable]
+    scores: dict[str, Any] = {"n": len(readable), "unreadable": len(predictions) - len(readable)}
+    for name in CONCLUSIONS:
+        part = [p for p, outcome in zip(readable, outcomes, strict=True) if outcome == name]
+        scores[name] = {
+            "n": len(part),
+            **share([outcome == name for outcome in outcomes], groups, "share"),
+            "accuracy": sum(map(is_right, part)) / len(part) if part else None,
+        }
+    return scores
+
+
+def _consistency(prediction: Prediction) -> str:
+    concluded = conclusion(thinking_of(prediction.completion), prediction.options)
+    if concluded is None:
+        return "no_conclusion"
+    letter = LETTERS.index(prediction.answer or "")
+    return "consistent" if concluded == letter else "inconsistent"
+
+
+def score_lengths(predictions: Sequence[Prediction]) -> dict[str, dict[str, float] | None]:
+    """Words of thinking: mean, median, 5 and 95 % quantiles and most, over all, right and other answers."""
+    right = [is_right(prediction) for prediction in predictions]
+    words = np.array([len(thinking_of(prediction.completion).split()) for prediction in predictions], dtype=float)
+    kept = np.array(right, dtype=bool)
+    return {"all": _lengths(words), "right": _lengths(words[kept]), "not_right": _lengths(words[~kept])}
+
+
+def _lengths(words: np.ndarray) -> dict[str, float] | None:
+    if not len(words):
+        return None
+    q05, median, q95 = np.quantile(words, (0.05, 0.5, 0.95))
+    return {
+        "mean": float(words.mean()),
+        "median": float(median),
+        "q05": float(q05),
+        "q95": float(q95),
+        "max": float(words.max()),
+    }

@@ -1,0 +1,64 @@
+"""Stored completions, scored again: under our own reading with all its statistics, and under every protocol."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from medr1.answers import OPEN_PROTOCOLS
+from medr1.data.convert import choose
+from medr1.errors import DataError
+from medr1.eval.measures import group_of, key_of, share
+from medr1.eval.protocols import protocol_for, spread
+from medr1.eval.scoring import score_predictions
+from medr1.eval.stored import StoredRun
+from medr1.types import Prediction, Sample
+
+
+def rescore(run: StoredRun, train_samples: Sequence[Sample] | None = None) -> dict[str, Any]:
+    """The results of a stored run, as `results.json` has them, with `spread` and, for open questions, `open`.
+
+    `train_samples` is what the text prior is fitted on. Raises `DataError` where no question has a gold answer.
+    """
+    by_key = {key_of(sample): sample for sample in run.samples}
+    closed = [sample for sample in run.samples if sample.gold is not None]
+    answered = [p for p in run.predictions if by_key[key_of(p)].gold is not None]
+    opened = [p for p in run.predictions if by_key[key_of(p)].answers]
+    if not answered and not opened:
+        raise DataError("none of the questions has a gold answer; name the data that were asked with --data")
+    results: dict[str, Any] = {"stored_as": run.kind}
+    if answered:
+        read = [_read_again(p, by_key[key_of(p)]) for p in answered]
+        num_draws = 1 + max(p.draw for p in read)
+        results |= score_predictions(read, closed, train_samples=train_samples, num_draws=num_draws)
+        results["spread"] = spread(results["protocols"])
+    if opened:
+        results["open"] = {
+            "n": len(opened),
+            "protocols": {
+                name: _score_open(name, opened, [by_key[key_of(p)] for p in opened]) for name in OPEN_PROTOCOLS
+            },
+        }
+    return results
+
+
+def drawn_questions(run: StoredRun, limit: int | None, seed: int) -> StoredRun:
+    """The run with at most `limit` of its questions, drawn at random and left in order."""
+    samples = choose(list(run.samples), limit, seed)
+    kept = {key_of(sample) for sample in samples}
+    return replace(run, samples=samples, predictions=[p for p in run.predictions if key_of(p) in kept])
+
+
+def _read_again(prediction: Prediction, sample: Sample) -> Prediction:
+    """The prediction as our default reads it today, whatever was stored."""
+    parsed = protocol_for("default", prediction.prompt_style)(prediction.completion, sample)
+    return replace(prediction, answer=parsed.letter, parse_status=str(parsed.status))
+
+
+def _score_open(name: str, predictions: Sequence[Prediction], samples: Sequence[Sample]) -> dict[str, Any]:
+    """Mean score over open questions; of several accepted answers the best counts."""
+    judge = OPEN_PROTOCOLS[name]
+    scores = [
+        max(judge(p.completion, answer) for answer in sample.answers)
+        for p, sample in zip(predictions, samples, strict=True)
+    ]
+    return share(scores, [group_of(p) for p in predictions], "accuracy")

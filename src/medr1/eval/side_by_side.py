@@ -1,0 +1,225 @@
+"""Several runs on the questions that all of them answered: pairwise tests as one family, ranks with ties, gains.
+
+The first run is the reference. Runs whose accuracies do not mean the same (read by another protocol, other data,
+another image back end) are refused unless the caller says that this is what to compare across.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from medr1.errors import ConfigError, DataError
+from medr1.eval.compare import compare, decompose, originals
+from medr1.eval.gain import split_gain
+from medr1.eval.measures import accuracy, group_of, is_right
+from medr1.eval.runner import read_predictions
+from medr1.eval.scoring import MIN_GROUPS
+from medr1.records import read_json
+from medr1.stats import holm, rank_ranges
+from medr1.types import Prediction
+
+COMPARABLE: dict[str, tuple[str, ...]] = {
+    "protocol": ("protocol",),
+    "data": ("data_hash",),
+    "backend": ("engine", "image_backend"),
+}
+"""What runs must share, and where the arguments of their manifests say it."""
+
+AXES: dict[str, Callable[[Prediction], str]] = {
+    "modality": lambda p: p.modality,
+    "task": lambda p: p.task,
+    "source": lambda p: p.source,
+    "num_options": lambda p: str(len(p.options)),
+}
+"""Ways to part the questions, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A stored evaluation."""
+
+    name: str
+    """What tells it from the others: the end of its path."""
+    arguments: Mapping[str, Any]
+    """Those of its manifest."""
+    predictions: Sequence[Prediction]
+
+
+def open_runs(folders: Sequence[Path]) -> list[Run]:
+    """The runs in these folders. Raises `DataError` for what is no run, `ConfigError` for a folder named twice."""
+    names = _short_names(folders)
+    runs = []
+    for name, folder in zip(names, folders, strict=True):
+        predictions = read_predictions(folder)
+        if not predictions:
+            raise DataError(f"{folder} holds no predictions.jsonl with answers; name a folder that `medr1 eval` wrote")
+        arguments = read_json(folder / "manifest.json").get("arguments", {})
+        runs.append(Run(name=name, arguments=arguments, predictions=predictions))
+    return runs
+
+
+def side_by_side(
+    runs: Sequence[Run],
+    *,
+    blind_twin: Run | None = None,
+    across: Collection[str] = (),
+    axes: Sequence[str] = ("modality", "task"),
+) -> dict[str, Any]:
+    """What `compare.json` holds: the runs, their pairs, the parts of the questions, and what flipped.
+
+    Holm's adjustment is over all pairs of runs, over the runs against the blind twin, and over all parts of one axis.
+    Raises `ConfigError` where runs differ in what `across` does not name, `DataError` where they share no question.
+    """
+    everyone = [*runs, *([blind_twin] if blind_twin else [])]
+    _check_names(across, COMPARABLE, "--across")
+    _check_names(axes, AXES, "--by")
+    _check_comparable(everyone, across)
+    answers = dict(zip((run.name for run in everyone), _common(everyone), strict=True))
+    twin = answers.pop(blind_twin.name) if blind_twin else None
+    base, *others = answers
+    pairs = _pairs(answers)
+    ranks = rank_ranges(
+        {name: accuracy(originals(given))["accuracy"] for name, given in answers.items()},
+        {(pair["base"], pair["other"]): pair["p_holm"] for pair in pairs},
+    )
+    return {
+        "n": pairs[0]["n"] if pairs else len(originals(answers[base])),
+        "left_out": {run.name: len(originals(run.predictions)) - len(originals(answers[base])) for run in runs},
+        "differing_arguments": _differing(everyone),
+        "runs": {name: _summary(given) | {"rank": list(ranks[name])} for name, given in answers.items()},
+        "pairs": pairs,
+        "blind_twin": _against_twin(answers, twin, blind_twin.name) if blind_twin and twin else None,
+        "gain": {name: split_gain(answers[base], answers[name], twin) for name in others},
+        "steps": {name: decompose(answers[base], answers[name]) for name in others},
+        "by": {axis: _by(answers, AXES[axis]) for axis in axes},
+        "flipped": _flipped(answers),
+    }
+
+
+def _short_names(folders: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths that tell them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    if len(set(parts)) < len(parts):
+        raise ConfigError("one run is named twice; name different folders")
+    length = next(k for k in range(1, max(map(len, parts)) + 1) if len({p[-k:] for p in parts}) == len(parts))
+    return ["/".join(p[-length:]) for p in parts]
+
+
+def _check_names(names: Collection[str], known: Collection[str], option: str) -> None:
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ConfigError(f"{option} does not know {unknown[0]!r}; choose among {', '.join(known)}")
+
+
+def _check_comparable(runs: Sequence[Run], across: Collection[str]) -> None:
+    for name, path in COMPARABLE.items():
+        values = [_argument(run, path) for run in runs]
+        if name not in across and any(value != values[0] for value in values):
+            told = "; ".join(f"{run.name}: {value}" for run, value in zip(runs, values, strict=True))
+            raise ConfigError(f"the runs differ in {name} ({told}); add --across {name} to compare them all the same")
+
+
+def _argument(run: Run, path: Sequence[str]) -> Any:
+    value: Any = run.arguments
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _common(runs: Sequence[Run]) -> list[list[Prediction]]:
+    """Every run's predictions for the questions (and draws) whose original images all runs answered, in one order."""
+    keys = [{(p.id, p.draw): (p.options, p.gold) for p in originals(run.predictions)} for run in runs]
+    shared = set.intersection(*map(set, keys))
+    if not shared:
+        raise DataError("the runs have no question in common; compare runs on the same data")
+    for run, asked in zip(runs, keys, strict=True):
+        changed = next((key for key in sorted(shared) if asked[key] != keys[0][key]), None)
+        if changed is not None:
+            raise DataError(
+                f"question {changed[0]} has other options or another right one in {run.name} than in {runs[0].name}; "
+                "evaluate both on the same data"
+            )
+    return [
+        sorted((p for p in run.predictions if (p.id, p.draw) in shared), key=lambda p: (p.id, p.draw)) for run in runs
+    ]
+
+
+def _summary(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    asked = originals(predictions)
+    variants = sorted({p.variant for p in predictions} - {""})
+    return {
+        **accuracy(asked),
+        "unreadable": sum(p.answer is None for p in asked) / len(asked),
+        "prompt": ", ".join(sorted({p.prompt_style for p in asked})),
+        "chance": sum(1 / len(p.options) for p in asked) / len(asked),
+        "controls": {variant: accuracy([p for p in predictions if p.variant == variant]) for variant in variants},
+    }
+
+
+def _pairs(answers: Mapping[str, Sequence[Prediction]]) -> list[dict[str, Any]]:
+    """`compare` of every pair; `base` and `other` are names here, the accuracies stand with the runs."""
+    names = list(combinations(answers, 2))
+    found = [compare(answers[first], answers[second]) for first, second in names]
+    adjusted = holm([result["p"] for result in found])
+    return [
+        result | {"base": first, "other": second, "p_holm": p}
+        for result, (first, second), p in zip(found, names, adjusted, strict=True)
+    ]
+
+
+def _against_twin(answers: Mapping[str, Sequence[Prediction]], twin: Sequence[Prediction], name: str) -> dict[str, Any]:
+    compared = {run: compare(twin, given) for run, given in answers.items()}
+    adjusted = holm([result["p"] for result in compared.values()])
+    return {
+        "name": name,
+        **_summary(twin),
+        "runs": {
+            run: {"difference": result["difference"], "p": result["p"], "p_holm": p}
+            for (run, result), p in zip(compared.items(), adjusted, strict=True)
+        },
+    }
+
+
+def _by(answers: Mapping[str, Sequence[Prediction]], part_of: Callable[[Prediction], str]) -> dict[str, dict[str, Any]]:
+    """`{part: {n, n_groups, runs: {name: accuracy…}, differences: {name: …}}}`, small parts counted only."""
+    base, *others = answers
+    found: dict[str, dict[str, Any]] = {}
+    for part in sorted({part_of(p) for p in originals(answers[base])}):
+        inside = {name: [p for p in originals(given) if part_of(p) == part] for name, given in answers.items()}
+        n_groups = len({group_of(p) for p in inside[base]})
+        found[part] = {"n": len(inside[base]), "n_groups": n_groups, "runs": {}, "differences": {}}
+        if n_groups >= MIN_GROUPS:
+            found[part]["runs"] = {name: accuracy(given) for name, given in inside.items()}
+            for name in others:
+                result = compare(inside[base], inside[name])
+                found[part]["differences"][name] = result["difference"] | {"p": result["p"]}
+    family = [scores for part in found.values() for scores in part["differences"].values()]
+    for scores, p in zip(family, holm([scores["p"] for scores in family]), strict=True):
+        scores["p_holm"] = p
+    return found
+
+
+def _flipped(answers: Mapping[str, Sequence[Prediction]]) -> list[dict[str, Any]]:
+    """The questions that some runs got right and others not, with every run's answer."""
+    rows = zip(*map(originals, answers.values()), strict=True)
+    return [
+        {
+            "id": given[0].id,
+            "draw": given[0].draw,
+            "modality": given[0].modality,
+            "task": given[0].task,
+            "gold": given[0].gold,
+            "answers": {name: p.answer for name, p in zip(answers, given, strict=True)},
+        }
+        for given in rows
+        if len({is_right(p) for p in given}) > 1
+    ]
+
+
+def _differing(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+    """Arguments of the manifests in which the runs are not all alike."""
+    names = dict.fromkeys(name for run in runs for name in run.arguments)
+    found = {name: {run.name: run.arguments.get(name) for run in runs} for name in names}
+    return {name: values for name, values in found.items() if len({repr(v) for v in values.values()}) > 1}

@@ -1,0 +1,152 @@
+"""Predictions that are on disk, ours and those of other programs, read without a model.
+
+run.py     what is read: questions and completions; building them from the fields that the kits share
+kits.py    VLMEvalKit, lmms-eval, MedEvalKit
+seeds.py   the result files of MedVLM-R1, Med-R1 and AdvMed-R1, read and written
+"""
+
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from medr1.data.record_files import read_records
+from medr1.data.source import located
+from medr1.errors import DataError
+from medr1.eval.measures import key_of
+from medr1.eval.runner import prediction_from
+from medr1.eval.stored.kits import KITS, Kit
+from medr1.eval.stored.run import StoredRun, stored_run
+from medr1.eval.stored.seeds import clean_result, is_seed_result, read_seed_result, seed_result
+from medr1.records import read_json, read_jsonl
+from medr1.types import LETTERS, Prediction, Sample
+
+FILES = ("predictions.jsonl", "results.json")
+"""What is read of a folder: our predictions, or MedEvalKit's."""
+KNOWN = (
+    "a run folder or predictions.jsonl of medr1, a result file of MedVLM-R1, Med-R1 or AdvMed-R1, or what VLMEvalKit "
+    "(xlsx, tsv, csv, json), lmms-eval (jsonl samples) or MedEvalKit (results.json) wrote"
+)
+
+
+def read_stored(path: Path, data: Sequence[Sample] | None = None) -> StoredRun:
+    """The questions and completions in a file or run folder.
+
+    Args:
+        path: what `KNOWN` lists.
+        data: the questions that were asked. Ours are found in them by id; those of other programs must be in the same
+            order, with the same gold answers.
+
+    Raises:
+        DataError: the file cannot be read, is of no known format, or does not fit the data.
+    """
+    file = _file_of(path)
+    if file.suffix == ".json" and is_seed_result(value := read_json(file)):
+        return read_seed_result(value, file, data)
+    if file.name == "predictions.jsonl":
+        return _ours(file, read_jsonl(file), data)
+    records = list(_spreadsheet(file) if file.suffix == ".xlsx" else _records(file))
+    first = records[0]
+    if {"id", "completion", "gold", "options"} <= first.keys():
+        return _ours(file, records, data)
+    kit = next((kit for kit in KITS if kit.sniff(first)), None)
+    if kit is None:
+        fields = ", ".join(islice(map(str, first), 12))
+        raise DataError(f"{file} holds no predictions that can be read (its fields: {fields}); give {KNOWN}")
+    return _of_kit(kit, file, records, data)
+
+
+def _file_of(path: Path) -> Path:
+    if not path.exists():
+        raise DataError(f"{path} does not exist; give {KNOWN}")
+    if path.is_file():
+        return path
+    found = [path / name for name in FILES if (path / name).is_file()]
+    if not found:
+        raise DataError(f"{path} holds neither {' nor '.join(FILES)}; name the file with the predictions")
+    return found[0]
+
+
+def _records(file: Path) -> Iterator[Mapping[str, Any]]:
+    if not file.name.lower().removesuffix(".gz").endswith((".json", ".jsonl", ".csv", ".tsv")):
+        raise DataError(f"{file} is of no kind that is known by its name; give {KNOWN}")
+    return read_records(file)
+
+
+def _spreadsheet(file: Path) -> Iterator[Mapping[str, Any]]:
+    """Rows of the first sheet, under the names of its first row."""
+    from openpyxl import load_workbook
+    from openpyxl.utils.exceptions import InvalidFileException
+
+    try:
+        book = load_workbook(file, read_only=True, data_only=True)
+        rows = book.worksheets[0].iter_rows(values_only=True)
+        header = [str(name) for name in next(rows, ())]
+        records = [dict(zip(header, row, strict=False)) for row in rows if any(cell is not None for cell in row)]
+        book.close()
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile, InvalidFileException) as error:
+        raise DataError(f"{file} is no spreadsheet that can be read ({error}); save it again as xlsx") from error
+    if not records:
+        raise DataError(f"{file} has no rows; give the file with the predictions")
+    yield from records
+
+
+def _of_kit(kit: Kit, file: Path, records: Sequence[Mapping[str, Any]], data: Sequence[Sample] | None) -> StoredRun:
+    answers = []
+    for number, record in enumerate(records, start=1):
+        with located(file, number):
+            if not kit.sniff(record):
+                raise DataError(f"lacks fields of {kit.name} that the first record has; remove it or fill them in")
+            answers.append(kit.parse(record, number))
+    if data is None:
+        return stored_run(kit.name, answers)
+    if len(data) != len(answers):
+        raise DataError(f"{file} has {len(answers)} questions and the data {len(data)}; give the data that were asked")
+    for number, (answer, sample) in enumerate(zip(answers, data, strict=True), start=1):
+        if (answer.sample.gold, answer.sample.answers) != (sample.gold, sample.answers):
+            raise DataError(f"{file} record {number}: its gold answer is not that of the data; give the data in order")
+    joined = [replace(answer, sample=sample) for answer, sample in zip(answers, data, strict=True)]
+    return stored_run(kit.name, joined)
+
+
+def _ours(file: Path, lines: Sequence[Mapping[str, Any]], data: Sequence[Sample] | None) -> StoredRun:
+    """Predictions of `medr1 eval`: those on the original images, where there are controls beside them."""
+    predictions = []
+    for number, line in enumerate(lines, start=1):
+        with located(file, number):
+            predictions.append(prediction_from(line))
+    originals = [p for p in predictions if p.variant == ""] or predictions
+    if not originals:
+        raise DataError(f"{file} holds no predictions yet; evaluate first with `medr1 eval`")
+    by_key = {key_of(p): _question_of(p) for p in originals}
+    if data is not None:
+        known = {key_of(sample): sample for sample in data}
+        missing = [key for key in by_key if key not in known]
+        if missing:
+            raise DataError(
+                f"{len(missing)} of {len(by_key)} questions of {file} are not in the data, {missing[0][0]} first; "
+                "give the data that were evaluated"
+            )
+        by_key = {key: known[key] for key in by_key}
+    return StoredRun(kind="medr1", samples=list(by_key.values()), predictions=originals)
+
+
+def _question_of(prediction: Prediction) -> Sample:
+    """What a prediction tells of its question: all that scoring needs."""
+    return Sample(
+        id=prediction.id,
+        variant=prediction.variant,
+        images=(),
+        question="",
+        options=prediction.options,
+        answer_index=None if prediction.gold is None else LETTERS.index(prediction.gold),
+        modality=prediction.modality,  # pyright: ignore[reportArgumentType]
+        task=prediction.task,  # pyright: ignore[reportArgumentType]
+        source=prediction.source,
+        group=prediction.group,
+    )
+
+
+__all__ = ["KNOWN", "StoredRun", "clean_result", "read_stored", "seed_result"]

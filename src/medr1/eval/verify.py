@@ -1,0 +1,204 @@
+"""Whether `results.json` follows from `predictions.jsonl` and `manifest.json`: everything is computed again.
+
+The completions are read again by the manifest's protocol, then all numbers are scored again. What a prediction does not
+hold (questions, images, the partners of swapped images, training samples) comes from the data, where it is given or
+stands where the manifest says; numbers that need it otherwise are named as unchecked, never as right.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from medr1.data.convert import choose
+from medr1.errors import DataError
+from medr1.eval.controls import CONTROLS
+from medr1.eval.measures import key_of
+from medr1.eval.protocols import protocol_for
+from medr1.eval.runner import read_predictions
+from medr1.eval.scoring import ControlRun, answers_to, score_predictions
+from medr1.records import data_hash, read_json, read_jsonl, read_samples
+from medr1.types import LETTERS, Modality, Prediction, Sample, Task
+
+TOLERANCE = 1e-9
+"""Relative; sums may be added in another order by other versions of numpy."""
+ABSENT = "nothing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verification:
+    """What a check found."""
+
+    checked: int
+    """Values of `results.json` that were computed again."""
+    differing: Sequence[str]
+    """One line for each that came out differently, and for each prediction that does not follow from its completion."""
+    unchecked: Sequence[str]
+    """Values that need data which was not there."""
+
+
+def verify(run: Path, data: Path | None = None, train_data: Path | None = None) -> Verification:
+    """Compute the results of a run again and say what differs.
+
+    Raises `DataError` for a folder without the three files, for data that are not those of the run, and where questions
+    without any answer make the data necessary.
+    """
+    record, stored, predictions = _open(run)
+    found = _found_samples(record, data)
+    prepared = _rebuilt(run, record, predictions) if found is None else _prepared(found, record)
+    train = _training_samples(record, train_data)
+    again = _results(run, record, prepared, predictions, train)
+    unchecked = set(_unchecked(record, stored, with_data=found is not None, with_train=train is not None))
+    pairs = [pair for pair in _leaves(stored, json.loads(json.dumps(again))) if not unchecked & set(_parents(pair[0]))]
+    return Verification(
+        checked=len(pairs),
+        differing=[*_wrong_predictions(prepared, predictions, record["arguments"]), *_differing(pairs)],
+        unchecked=sorted(unchecked),
+    )
+
+
+def _open(run: Path) -> tuple[dict[str, Any], dict[str, Any], list[Prediction]]:
+    record, stored = (read_json(run / name) for name in ("manifest.json", "results.json"))
+    missing = {"prompt", "protocol", "sampling", "data_hash"} - set(record.get("arguments", {}))
+    if missing:
+        raise DataError(f"{run / 'manifest.json'} does not tell the {min(missing)} of an evaluation; name its folder")
+    return record, stored, read_predictions(run)
+
+
+def _found_samples(record: Mapping[str, Any], data: Path | None) -> list[Sample] | None:
+    """The samples of the run: those of `data`, else those at the manifest's own path if they are still the same."""
+    arguments = record["arguments"]
+    folder = data or Path(arguments.get("data") or "")
+    if data is None and not (arguments.get("data") and folder.exists()):
+        return None
+    samples = choose(list(read_samples(folder)), arguments.get("limit"), record["seed"])
+    if data_hash(samples) == arguments["data_hash"]:
+        return samples
+    if data is not None:
+        raise DataError(f"{data} is not the data of this run (another hash than in its manifest); name those it used")
+    return None
+
+
+def _training_samples(record: Mapping[str, Any], train_data: Path | None) -> list[Sample] | None:
+    if train_data is None:
+        return None
+    samples = list(read_samples(train_data))
+    if data_hash(samples) != record.get("train_data_hash"):
+        raise DataError(f"{train_data} is not what the text prior of this run was fitted on; name the data it used")
+    return samples
+
+
+def _prepared(samples: Sequence[Sample], record: Mapping[str, Any]) -> dict[str, Sequence[Sample]]:
+    controls = {name: CONTROLS[name].prepare(samples, record["seed"]) for name in record.get("controls", ())}
+    return {"": samples, **controls}
+
+
+def _rebuilt(run: Path, record: Mapping[str, Any], predictions: Sequence[Prediction]) -> dict[str, Sequence[Sample]]:
+    """The samples of every variant as far as their predictions tell."""
+    by_key = {key_of(prediction): _sample_of(prediction) for prediction in predictions}
+    failures = read_jsonl(run / "failures.jsonl") if (run / "failures.jsonl").exists() else []
+    unknown = {(failure["id"], failure["variant"]) for failure in failures} - set(by_key)
+    if unknown:
+        raise DataError(f"{run} has {len(unknown)} questions without any answer; name the evaluated data with --data")
+    variants = ("", *record.get("controls", ()))
+    return {name: [sample for sample in by_key.values() if sample.variant == name] for name in variants}
+
+
+def _sample_of(prediction: Prediction) -> Sample:
+    """What a prediction tells of its sample: all but question and images."""
+    return Sample(
+        id=prediction.id,
+        variant=prediction.variant,
+        images=(),
+        question="",
+        options=prediction.options,
+        answer_index=None if prediction.gold is None else LETTERS.index(prediction.gold),
+        group=prediction.group,
+        source=prediction.source,
+        modality=cast(Modality, prediction.modality),
+        task=cast(Task, prediction.task),
+    )
+
+
+def _results(
+    run: Path,
+    record: Mapping[str, Any],
+    prepared: Mapping[str, Sequence[Sample]],
+    predictions: Sequence[Prediction],
+    train: Sequence[Sample] | None,
+) -> dict[str, Any]:
+    num_draws = record["arguments"]["sampling"]["num_draws"]
+    answers = answers_to(prepared, predictions, num_draws)
+    if not answers[""]:
+        raise DataError(f"{run} holds no prediction of the questions of its data; evaluate again")
+    controls = {
+        name: ControlRun(samples=samples, predictions=answers[name]) for name, samples in prepared.items() if name
+    }
+    return score_predictions(answers[""], prepared[""], controls=controls, train_samples=train, num_draws=num_draws)
+
+
+def _unchecked(
+    record: Mapping[str, Any], stored: Mapping[str, Any], *, with_data: bool, with_train: bool
+) -> Iterator[str]:
+    """Paths of the stored values that cannot be computed from what is there."""
+    if stored.get("blind", {}).get("text_prior") is not None and not (with_data and with_train):
+        yield "blind.text_prior"
+    for name, scores in stored.get("controls", {}).items():
+        if "follows" in scores and not with_data:
+            yield f"controls.{name}.follows"
+
+
+def _wrong_predictions(
+    prepared: Mapping[str, Sequence[Sample]], predictions: Sequence[Prediction], arguments: Mapping[str, Any]
+) -> Iterator[str]:
+    """One line for each prediction that stands twice, has other options than the data, or was read otherwise."""
+    read = protocol_for(arguments["protocol"], arguments["prompt"])
+    by_key = {key_of(sample): sample for samples in prepared.values() for sample in samples}
+    seen = set[tuple[str, str, int]]()
+    for prediction in predictions:
+        place = f"predictions.jsonl, {prediction.id} {prediction.variant or 'original'} draw {prediction.draw}"
+        if (*key_of(prediction), prediction.draw) in seen:
+            yield f"{place}: stands twice"
+        seen.add((*key_of(prediction), prediction.draw))
+        sample = by_key.get(key_of(prediction))
+        if sample is None:
+            continue
+        if (prediction.options, prediction.gold) != (sample.options, sample.gold):
+            yield f"{place}: options or right answer are not those of the data"
+        parsed = read(prediction.completion, sample)
+        if (prediction.answer, prediction.parse_status) != (parsed.letter, str(parsed.status)):
+            stored, again = f"{prediction.answer} ({prediction.parse_status})", f"{parsed.letter} ({parsed.status})"
+            yield f"{place}: {stored} is stored, the completion reads {again}"
+
+
+def _leaves(stored: Any, again: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Path, stored and computed value of everything that is no object or list; `ABSENT` where one side has none."""
+    if isinstance(stored, list) and isinstance(again, list):
+        stored, again = (dict(enumerate(values)) for values in (stored, again))
+    if isinstance(stored, dict) and isinstance(again, dict):
+        for key in dict.fromkeys([*stored, *again]):
+            inside = f"{path}.{key}" if path else str(key)
+            yield from _leaves(stored.get(key, ABSENT), again.get(key, ABSENT), inside)
+    else:
+        yield path, stored, again
+
+
+def _parents(path: str) -> Iterator[str]:
+    """The path and everything above it."""
+    parts = path.split(".")
+    return (".".join(parts[:end]) for end in range(1, len(parts) + 1))
+
+
+def _differing(pairs: Iterable[tuple[str, Any, Any]]) -> Iterator[str]:
+    for path, stored, again in pairs:
+        if not _same(stored, again):
+            yield f"results.json, {path}: {stored!r} is stored, {again!r} follows from the predictions"
+
+
+def _same(stored: Any, again: Any) -> bool:
+    numbers = (int, float)
+    if isinstance(stored, numbers) and isinstance(again, numbers) and not isinstance(stored, bool):
+        return math.isclose(stored, again, rel_tol=TOLERANCE, abs_tol=1e-12)
+    return stored == again

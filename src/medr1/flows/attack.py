@@ -1,0 +1,265 @@
+"""An attack from data to `attack.json`: clean images, crafting, saving, and free generation from the saved files.
+
+    OUT/run.json, checks.json         arguments, versions, failures by type; the checks
+    OUT/clean/                        clean images at the size that the model sees, evaluated with its blind controls
+    OUT/clean_repeat/, clean_native/  the same in other batches (noise floor), and the original files
+    OUT/<attack>-k<k>/                images, manifest.jsonl, dataset.parquet, predictions.jsonl, attack.json
+    OUT/grid.json, attack.html        all of them side by side
+
+A single attack has its files in OUT itself, and its control with random noise in OUT/noise. Success is read from the
+saved files alone, by the ordinary evaluation with the stock processor. A killed run goes on where it stopped.
+"""
+
+import copy
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medr1.attack.objective import Mode
+from medr1.attack.run import ATTACKS, Attack, default_modes
+from medr1.attack.store import load_png, png_name, save_png, write_dataset
+from medr1.attack.threat import LEVELS, ThreatModel
+from medr1.attack.victim import Victim
+from medr1.data.images import open_image
+from medr1.errors import ConfigError, DataError
+from medr1.eval.reliance import reliance_rows
+from medr1.eval.robustness import noise_floor, reliant_ids
+from medr1.eval.runner import evaluate, read_predictions
+from medr1.eval.scoring import protocol_for
+from medr1.models.pixels import grid_image
+from medr1.prompts import PROMPTS
+from medr1.records import data_hash, manifest, read_json, write_json
+from medr1.rollout.engine import SamplingParams
+from medr1.rollout.transformers import TransformersEngine
+from medr1.types import ImageRef, Prediction, Sample
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is done, how many samples of it, and of how many."""
+
+CONTROLS = ("blank", "swapped", "no_image")
+"""What tells whether a question is image-reliant; blank and swapped images are also tried as adversarial ones."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttackJob:
+    """What to attack, how, and where to write."""
+
+    out: Path
+    attacks: tuple[Attack, ...]
+    budgets: tuple[int, ...]
+    """k, in grey levels."""
+    prompt: str = "think"
+    protocol: str = "default"
+    modes: tuple[Mode, ...] | None = None
+    """What is forced before the letter; None takes the strongest modes known for the prompt's answer format."""
+    threat: ThreatModel = field(default_factory=lambda: ThreatModel(k=0))
+    """Everything but the budget."""
+    masks: Path | None = None
+    """`.npz` with a mask by sample id, where the region is not the whole image."""
+    max_new_tokens: int = 256
+    batch_size: int = 32
+    seed: int = 0
+    checks: bool = True
+    check_samples: int = 16
+    square_queries: int = 200
+    arguments: Mapping[str, Any] | None = None
+    """Of the caller, for the manifest: model, data, …"""
+    cell_out: Path | None = None
+    """Folder of the only cell, where it is not `out`."""
+
+    @property
+    def cells(self) -> list[tuple[Attack, int]]:
+        """Attacks and budgets in the order in which they run; an attack without a budget runs once."""
+        bounded = [(attack, k) for attack in self.attacks if attack.bounded for k in sorted(set(self.budgets))]
+        return bounded + [(attack, LEVELS) for attack in self.attacks if not attack.bounded]
+
+    def folder(self, attack: Attack, k: int) -> Path:
+        """Where the files of a cell are."""
+        if len(self.cells) == 1:
+            return self.cell_out or self.out
+        return self.out / (f"{attack.name}-k{k}" if attack.bounded else attack.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanRun:
+    """The clean images and what the model makes of them."""
+
+    samples: tuple[Sample, ...]
+    """With their clean images as files of the run."""
+    predictions: Mapping[str, Prediction]
+    reliant: frozenset[str]
+    in_train: frozenset[str] | None
+    results: Mapping[str, Any]
+    native_accuracy: float
+    noise_floor: Mapping[str, Any]
+    failures: Mapping[str, int]
+    """Samples that cannot be attacked, by reason."""
+
+    @property
+    def n_asked(self) -> int:
+        """Samples that are attacked or copied."""
+        return len(self.samples)
+
+
+class Stage:
+    """What every part of a run needs: the job, the engine, the victim, and a way to evaluate a folder."""
+
+    def __init__(self, job: AttackJob, engine: TransformersEngine, progress: Progress) -> None:
+        self.job, self.engine, self.progress = job, engine, progress
+        prompt = PROMPTS[job.prompt]
+        self.params = SamplingParams(max_new_tokens=job.max_new_tokens, seed=job.seed)
+        self.victim = Victim(engine, prompt=prompt, params=self.params, read=protocol_for(job.protocol, job.prompt))
+        self.modes: tuple[Mode, ...] = job.modes or default_modes(prompt.answer_format)
+
+    def noise_control(self) -> "Stage":
+        """The same stage for the control of a single attack, random noise in a folder of its own."""
+        control = copy.copy(self)
+        control.job = replace(self.job, attacks=(ATTACKS["noise"],), cell_out=self.job.out / "noise")
+        return control
+
+    def evaluate(
+        self, name: str, samples: Sequence[Sample], folder: Path, *, controls: Sequence[str] = (), batch_size: int,
+        train_samples: Sequence[Sample] | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
+        """Free generation from files: the results, with the predictions in the folder."""
+        return evaluate(
+            samples,
+            self.engine,
+            out=folder,
+            prompt=self.job.prompt,
+            protocol=self.job.protocol,
+            params=self.params,
+            controls=controls,
+            batch_size=batch_size,
+            seed=self.job.seed,
+            train_samples=train_samples,
+            arguments={**(self.job.arguments or {}), "images": name},
+            progress=lambda done, total: self.progress(f"evaluating {name}", done, total),
+        )
+
+
+def open_run(job: AttackJob, engine: TransformersEngine, samples: Sequence[Sample]) -> None:
+    """Start or go on with `run.json`. Raises `ConfigError` for a folder of another run or of other data."""
+    identity = {
+        **(job.arguments or {}),
+        "prompt": job.prompt,
+        "protocol": job.protocol,
+        "modes": list(job.modes or ()),
+        "threat": {name: value for name, value in asdict(job.threat).items() if name != "k"},
+        "max_new_tokens": job.max_new_tokens,
+        "engine": dict(engine.describe()),
+        "data_hash": data_hash(samples),
+        "single": job.cells[0][0].name if len(job.cells) == 1 else None,
+        "single_k": job.cells[0][1] if len(job.cells) == 1 else None,
+    }
+    record = manifest(identity, job.seed)
+    path = job.out / "run.json"
+    if path.exists():
+        old = read_json(path)
+        before, now = ({"seed": one["seed"], **one["arguments"]} for one in (old, record))
+        changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+        if changed:
+            what = "; ".join(f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in changed)
+            raise ConfigError(f"{job.out} holds another run ({what}); choose another --out")
+        record["started"] = old["started"]
+    elif job.out.exists() and (not job.out.is_dir() or any(job.out.iterdir())):
+        raise DataError(f"{job.out} exists and is not empty; choose another --out")
+    write_json(path, record)
+
+
+def clean_run(stage: Stage, samples: Sequence[Sample], train_samples: Sequence[Sample] | None) -> CleanRun:
+    """Write and evaluate the clean images, twice, and the original files."""
+    out = stage.job.out
+    kept, failures = _write_clean(stage, samples)
+    shown = with_images(kept, out / "clean")
+    batch = stage.job.batch_size
+    results = stage.evaluate(
+        "clean", shown, out / "clean", controls=CONTROLS, batch_size=batch, train_samples=train_samples
+    )
+    stage.evaluate("clean again", shown, out / "clean_repeat", batch_size=max(1, batch // 2 + 1))
+    native = stage.evaluate("original files", kept, out / "clean_native", batch_size=batch)
+    predictions = read_predictions(out / "clean")
+    originals = [p for p in predictions if p.variant == ""]
+    rows = reliance_rows(originals, {name: [p for p in predictions if p.variant == name] for name in CONTROLS})
+    return CleanRun(
+        samples=tuple(shown),
+        predictions={p.id: p for p in originals},
+        reliant=frozenset(reliant_ids(rows)),
+        in_train=seen_in_training(kept, train_samples),
+        results=results,
+        native_accuracy=native["accuracy"],
+        noise_floor=noise_floor(originals, read_predictions(out / "clean_repeat")),
+        failures=failures,
+    )
+
+
+def _write_clean(stage: Stage, samples: Sequence[Sample]) -> tuple[list[Sample], dict[str, int]]:
+    """The samples that can be attacked, their clean images written; the others by reason."""
+    folder = stage.job.out / "clean"
+    kept, failures = [], {}
+    for number, one in enumerate(samples, start=1):
+        try:
+            if len(one.images) != 1:
+                raise DataError(f"{len(one.images)} images")
+            image = open_image(one.images[0])
+        except DataError as error:
+            reason = "not one image" if len(one.images) != 1 else f"unreadable image ({type(error).__name__})"
+            failures[reason] = failures.get(reason, 0) + 1
+            continue
+        path = folder / png_name(one.id)
+        if not path.exists():
+            native = stage.job.threat.space == "native"
+            save_png(path, np.asarray(image) if native else grid_image(image, stage.victim.image_processor))
+        kept.append(one)
+        stage.progress("clean images", number, len(samples))
+    if not kept:
+        raise DataError(f"none of the {len(samples)} samples has one readable image ({failures}); check the data")
+    write_dataset(folder, kept, "")
+    return kept, failures
+
+
+def with_images(samples: Sequence[Sample], folder: Path, variant: str = "") -> list[Sample]:
+    """The samples with the images of a folder."""
+    return [replace(one, images=(ImageRef(path=str(folder / png_name(one.id))),), variant=variant) for one in samples]
+
+
+def load_masks(job: AttackJob, samples: Sequence[Sample]) -> dict[str, np.ndarray] | None:
+    """Where pixels may change (H, W, 0 or 1), by sample id, for a region; None for the whole image."""
+    if job.threat.region == "all":
+        return None
+    if job.masks is None:
+        raise ConfigError(f"--region {job.threat.region} needs masks; add --masks FILE.npz")
+    with np.load(job.masks) as file:
+        missing = [one.id for one in samples if one.id not in file]
+        if missing:
+            raise DataError(f"{job.masks} has no mask for sample {missing[0]}; make masks for all samples")
+        inside = {one.id: file[one.id] > 0 for one in samples}
+    wanted = job.threat.region == "inside"
+    return {name: (mask == wanted).astype(np.uint8) for name, mask in inside.items()}
+
+
+def pixels_of(sample: Sample) -> np.ndarray:
+    """The image of a sample of a run."""
+    path = sample.images[0].path
+    assert path is not None
+    return load_png(Path(path))
+
+
+def seen_in_training(samples: Sequence[Sample], train_samples: Sequence[Sample] | None) -> frozenset[str] | None:
+    """Ids of the samples whose pixels occur in the training data; None where those images are not there."""
+    if train_samples is None:
+        return None
+    try:
+        known = {_pixel_hash(ref) for one in train_samples for ref in one.images}
+    except DataError:
+        return None
+    return frozenset(one.id for one in samples if any(_pixel_hash(ref) in known for ref in one.images))
+
+
+def _pixel_hash(ref: ImageRef) -> bytes:
+    image = open_image(ref)
+    return hashlib.sha256(repr(image.size).encode() + image.tobytes()).digest()

@@ -1,0 +1,248 @@
+"""One attack at one budget: what is missing is crafted in batches, saved, and judged from the files."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medr1.attack.problem import Problem
+from medr1.attack.run import Attack, craft
+from medr1.attack.store import (
+    MANIFEST,
+    distances,
+    hashes,
+    manifest_lines,
+    png_name,
+    realised,
+    save_png,
+    write_dataset,
+)
+from medr1.data.images import open_image
+from medr1.errors import MedR1Error
+from medr1.eval.controls import CONTROLS, GREY
+from medr1.eval.measures import is_right
+from medr1.eval.robustness import robustness
+from medr1.eval.runner import read_predictions
+from medr1.flows.attack import CleanRun, Stage, pixels_of, with_images
+from medr1.models.pixels import grid_image
+from medr1.records import JsonlAppender, write_json
+from medr1.types import Sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inputs:
+    """The clean side of a run, and what crafting needs of it."""
+
+    clean: CleanRun
+    masks: Mapping[str, np.ndarray] | None
+    swapped: Mapping[str, np.ndarray]
+    """By sample id, an image that was asked the same question and has another answer."""
+
+    def attacked(self) -> list[Sample]:
+        """Samples that were answered rightly: only those can be lost."""
+        return [one for one in self.clean.samples if is_right(self.clean.predictions[one.id])]
+
+
+def swapped_images(stage: Stage, clean: CleanRun) -> dict[str, np.ndarray]:
+    """Where the swapped control has a partner of the same size, its image."""
+    found = {}
+    sizes = {one.id: pixels_of(one).shape for one in clean.samples}
+    for one in CONTROLS["swapped"].prepare(list(clean.samples), stage.job.seed):
+        image = open_image(one.images[0])
+        native = stage.job.threat.space == "native"
+        pixels = np.asarray(image) if native else grid_image(image, stage.victim.image_processor)
+        if pixels.shape == sizes[one.id]:
+            found[one.id] = pixels
+    return found
+
+
+def batches(samples: Sequence[Sample], size: int) -> Iterator[tuple[list[Sample], Tensor]]:
+    """Samples with their images `(N, H, W, 3)`, at most `size` together, all of one size."""
+    by_shape: dict[tuple[int, ...], list[tuple[Sample, np.ndarray]]] = {}
+    for one in samples:
+        pixels = pixels_of(one)
+        together = by_shape.setdefault(pixels.shape, [])
+        together.append((one, pixels))
+        if len(together) == size:
+            yield [s for s, _ in together], torch.tensor(np.stack([p for _, p in by_shape.pop(pixels.shape)]))
+    for together in by_shape.values():
+        yield [s for s, _ in together], torch.tensor(np.stack([p for _, p in together]))
+
+
+def problem_of(stage: Stage, inputs: Inputs, samples: Sequence[Sample], images: Tensor, k: int) -> Problem:
+    """A batch under attack at a budget; the readings are the victim's own on the clean images."""
+    victim = stage.victim
+    prompts = victim.encode(samples, [one.numpy() for one in images])
+    readings = victim.generate(prompts, images.to(prompts[0].input_ids_L.device, victim.pixel_dtype), samples)
+    allowed = None
+    if inputs.masks is not None:
+        allowed = torch.tensor(np.stack([resized_mask(inputs.masks[one.id], *images.shape[1:3]) for one in samples]))
+        allowed = allowed[..., None]
+    return Problem(victim, samples, prompts, images, readings, replace(stage.job.threat, k=k), allowed)
+
+
+def resized_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The nearest value of a mask (h, w) at every pixel of (height, width)."""
+    rows = (np.arange(height) + 0.5) * mask.shape[0] / height
+    columns = (np.arange(width) + 0.5) * mask.shape[1] / width
+    return mask[rows.astype(int)][:, columns.astype(int)]
+
+
+def starts_of(problem: Problem, inputs: Inputs, smaller: Path | None) -> dict[str, Tensor]:
+    """Images to try first: grey, swapped (grey where there is none), and the best one at a smaller budget."""
+    grey = torch.full_like(problem.clean_NHW3, GREY)
+    swapped = grey.clone()
+    for row, one in enumerate(problem.samples):
+        if one.id in inputs.swapped:
+            swapped[row] = torch.tensor(inputs.swapped[one.id]).to(swapped)
+    starts = {"blank": grey, "swapped": swapped}
+    if smaller is not None:
+        held = [pixels_of(one) for one in with_images(problem.samples, smaller)]
+        starts["smaller budget"] = torch.tensor(np.stack(held)).to(grey)
+    return starts
+
+
+def run_cell(stage: Stage, inputs: Inputs, attack: Attack, k: int, smaller: Path | None) -> dict[str, Any]:
+    """Craft what is missing, evaluate the files, and return what `attack.json` holds, without the checks.
+
+    `smaller` is the folder of the same attack at the next smaller budget: what it changed already stays as it is.
+    """
+    folder = stage.job.folder(attack, k)
+    name = folder.name if folder != stage.job.out else f"{attack.name}-k{k}"
+    craft_missing(stage, inputs, attack, k, folder, smaller, name)
+    return judged(stage, inputs, attack, k, folder, name)
+
+
+def craft_missing(
+    stage: Stage, inputs: Inputs, attack: Attack, k: int, folder: Path, smaller: Path | None, name: str
+) -> None:
+    """Images and manifest lines of the samples that have none yet; wrong answers are copied, not attacked."""
+    done = manifest_lines(folder)
+    before = manifest_lines(smaller) if smaller is not None else {}
+    right = {one.id for one in inputs.attacked()}
+    todo, count = [], len(done)
+    with JsonlAppender(folder / MANIFEST) as lines:
+        for one in inputs.clean.samples:
+            if one.id in done:
+                continue
+            kept = one.id not in right or before.get(one.id, {}).get("outcome") == "flipped"
+            if not kept:
+                todo.append(one)
+                continue
+            held = one if one.id not in right else with_images([one], smaller or folder)[0]
+            save_png(folder / png_name(one.id), pixels_of(held))
+            trace = {"found_by": "smaller budget"} if one.id in right else {}
+            outcome = "flipped" if one.id in right else "not attacked"
+            lines.append(_line(stage, one, attack, k, folder, attacked=one.id in right, trace=trace, outcome=outcome))
+            count += 1
+        for samples, images in batches(todo, stage.job.batch_size):
+            started = time.monotonic()
+            problem = problem_of(stage, inputs, samples, images, k)
+            starts = starts_of(problem, inputs, smaller) if attack.nested else {}
+            best = craft(problem, attack, stage.modes, seed=stage.job.seed, starts=starts)
+            seconds = (time.monotonic() - started) / len(samples)
+            for row, (one, pixels) in enumerate(zip(samples, problem.images(best).cpu().numpy(), strict=True)):
+                save_png(folder / png_name(one.id), pixels)
+                trace = asdict(best.traces[row]) | {"seconds": round(seconds, 4)}
+                outcome = ("right", "unreadable", "flipped")[best.rank_N[row]] if attack.nested else "not judged"
+                lines.append(_line(stage, one, attack, k, folder, attacked=True, trace=trace, outcome=outcome))
+            count += len(samples)
+            stage.progress(f"crafting {name}", count, len(inputs.clean.samples))
+
+
+def _line(
+    stage: Stage, one: Sample, attack: Attack, k: int, folder: Path, *, attacked: bool, trace: Mapping[str, Any],
+    outcome: str,
+) -> dict[str, Any]:  # fmt: skip
+    clean = stage.job.out / "clean" / png_name(one.id)
+    image = folder / png_name(one.id)
+    return {
+        "sample_id": one.id,
+        "adv_png": png_name(one.id),
+        "clean_sha256": hashes(clean)["pixel_sha256"],
+        **hashes(image),
+        "hw": list(pixels_of(with_images([one], folder)[0]).shape[:2]),
+        "gold": one.gold,
+        "num_options": len(one.options),
+        "modality": one.modality,
+        "attacked": attacked,
+        "outcome": outcome,
+        "attack": {
+            "name": attack.name,
+            "norm": "linf",
+            "k": k,
+            "epsilon": k / 255,
+            "steps": attack.steps,
+            "losses": list(attack.losses),
+            "restarts": attack.restarts,
+            "modes": list(stage.modes),
+            "grey": stage.job.threat.grey,
+            "region": stage.job.threat.region,
+            "space": stage.job.threat.space,
+            "seed": stage.job.seed,
+            "dtype": str(stage.victim.dtype).removeprefix("torch."),
+        },
+        "realised": realised(clean, image),
+        "trace": dict(trace),
+    }
+
+
+def judged(stage: Stage, inputs: Inputs, attack: Attack, k: int, folder: Path, name: str) -> dict[str, Any]:
+    """Free generation from the files of a folder, and what it amounts to."""
+    clean = inputs.clean
+    samples = with_images(clean.samples, folder, variant=name)
+    write_dataset(folder, clean.samples, name)
+    stage.evaluate(name, samples, folder, batch_size=stage.job.batch_size)
+    lines = list(manifest_lines(folder).values())
+    right = {one.id for one in inputs.attacked()}
+    seconds = [line["trace"]["seconds"] for line in lines if "seconds" in line["trace"]]
+    scores = robustness(
+        list(clean.predictions.values()),
+        read_predictions(folder),
+        n_asked=clean.n_asked,
+        reliant=clean.reliant,
+        in_train=clean.in_train,
+    )
+    return {
+        "attack": attack.name,
+        "norm": "linf" if attack.bounded else "none",
+        "k": k,
+        "epsilon": k / 255,
+        **scores,
+        **distances(lines),
+        "attacked_wrong": sum(line["attacked"] and line["sample_id"] not in right for line in lines),
+        "seconds_per_sample": float(np.mean(seconds)) if seconds else None,
+        "chance": clean.results["chance"],
+        "blind": clean.results["blind"],
+        "native_clean_accuracy": clean.native_accuracy,
+        "noise_floor": clean.noise_floor,
+    }
+
+
+def failed_cell(attack: Attack, k: int, error: Exception) -> dict[str, Any]:
+    """A cell that crashed: a failure with its reason, and no accuracy."""
+    kind = type(error).__name__
+    return {"attack": attack.name, "k": k, "epsilon": k / 255, "error": f"{kind}: {' '.join(str(error).split())[:300]}"}
+
+
+CELL_ERRORS = (MedR1Error, RuntimeError)
+"""What may end a cell without ending the run: a user's error, or PyTorch's (out of memory)."""
+
+
+def save_cell(folder: Path, cell: Mapping[str, Any]) -> None:
+    """Write `attack.json`."""
+    write_json(folder / "attack.json", cell)
+
+
+def first_problem(stage: Stage, inputs: Inputs, samples: Sequence[Sample], k: int) -> Problem | None:
+    """A batch of samples of the commonest size, for the checks; None where there is none."""
+    found = list(batches(samples, len(samples))) if samples else []
+    if not found:
+        return None
+    chosen, images = max(found, key=lambda item: len(item[0]))
+    return problem_of(stage, inputs, chosen, images, k)

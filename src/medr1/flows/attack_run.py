@@ -1,0 +1,137 @@
+"""Every attack at every budget of a job, with the checks, the tables and the page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from medr1.attack.store import manifest_lines, png_name
+from medr1.data.images import open_image
+from medr1.errors import DataError
+from medr1.eval.measures import is_right
+from medr1.eval.robustness import adjusted, area_under_curve
+from medr1.eval.runner import read_predictions
+from medr1.flows.attack import AttackJob, Progress, Stage, clean_run, load_masks, open_run, with_images
+from medr1.flows.attack_cells import CELL_ERRORS, Inputs, failed_cell, run_cell, save_cell, swapped_images
+from medr1.flows.attack_checks import as_json, reasons, run_checks
+from medr1.records import read_json, write_json
+from medr1.report.attack import Example, attack_report
+from medr1.report.html import write_report
+from medr1.rollout.transformers import TransformersEngine
+from medr1.types import Sample
+
+GALLERY = 8
+"""Examples on the page."""
+
+
+def run_attack(
+    job: AttackJob,
+    samples: Sequence[Sample],
+    engine: TransformersEngine,
+    *,
+    train_samples: Sequence[Sample] | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """What `grid.json` holds: `{clean, cells, checks, trustworthy, …}`; a single attack's `attack.json` is its cell.
+
+    Raises `ConfigError` for a folder of another run and `DataError` for samples that cannot be attacked. A cell that
+    crashes is a cell with an error and without an accuracy.
+    """
+    if not samples:
+        raise DataError("there is no sample to attack; check the data and --limit")
+    open_run(job, engine, samples)
+    masks = load_masks(job, samples)
+    stage = Stage(job, engine, progress)
+    clean = clean_run(stage, samples, train_samples)
+    inputs = Inputs(clean=clean, masks=masks, swapped=swapped_images(stage, clean))
+    cells = _run_cells(stage, inputs)
+    noise = _noise_controls(stage, inputs, cells)
+    found = run_checks(stage, inputs, cells)
+    p_values = adjusted(cells)
+    for (attack, k), (name, cell) in zip(job.cells, cells.items(), strict=True):
+        cell["noise_control_accuracy"] = noise.get(k)
+        cell["mcnemar_p_holm"] = p_values.get(name)
+        cell |= as_json(found)
+        save_cell(job.folder(attack, k), cell)
+    result = {
+        "n": clean.n_asked,
+        "clean": clean.results,
+        "native_clean_accuracy": clean.native_accuracy,
+        "noise_floor": clean.noise_floor,
+        "image_reliant": len(clean.reliant),
+        "failures": dict(clean.failures),
+        "cells": cells,
+        "area_under_curve": _areas(clean.results["accuracy"], cells),
+        **as_json(found),
+        "reasons": list(reasons(found)),
+    }
+    write_json(job.out / "grid.json", result)
+    record = read_json(job.out / "run.json")
+    record |= {"attacks": list(cells), "failures": result["failures"], "errors": _errors(cells)}
+    write_json(job.out / "run.json", record)
+    write_report(job.out / "attack.html", attack_report(result, _examples(stage, clean.samples), record))
+    return result
+
+
+def _run_cells(stage: Stage, inputs: Inputs) -> dict[str, dict[str, Any]]:
+    """The cells by name; each search starts from the next smaller budget of the same attack."""
+    cells: dict[str, dict[str, Any]] = {}
+    smaller = {}
+    for attack, k in stage.job.cells:
+        folder = stage.job.folder(attack, k)
+        name = f"{attack.name}-k{k}" if attack.bounded else attack.name
+        try:
+            cells[name] = run_cell(stage, inputs, attack, k, smaller.get(attack.name) if attack.nested else None)
+            smaller[attack.name] = folder
+        except CELL_ERRORS as error:
+            cells[name] = failed_cell(attack, k, error)
+    return cells
+
+
+def _noise_controls(stage: Stage, inputs: Inputs, cells: Mapping[str, Mapping[str, Any]]) -> dict[int, float | None]:
+    """Accuracy under random noise of every budget that the run has; a single attack brings its own control."""
+    known = {cell["k"]: cell.get("robust_accuracy") for cell in cells.values() if cell["attack"] == "noise"}
+    (attack, k) = stage.job.cells[0]
+    if len(cells) == 1 and attack.bounded and not known:
+        control = stage.noise_control()
+        known[k] = run_cell(control, inputs, control.job.attacks[0], k, None)["robust_accuracy"]
+    return known
+
+
+def _errors(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    return {name: cell["error"] for name, cell in cells.items() if "error" in cell}
+
+
+def _areas(clean: float, cells: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
+    curves: dict[str, dict[int, float]] = {}
+    for cell in cells.values():
+        if cell.get("robust_accuracy") is not None and cell["norm"] != "none":
+            curves.setdefault(cell["attack"], {0: clean})[cell["k"]] = cell["robust_accuracy"]
+    return {name: area_under_curve(curve) for name, curve in curves.items()}
+
+
+def _examples(stage: Stage, clean: Sequence[Sample]) -> list[Example]:
+    """Answers that the strongest cell changed, with clean and adversarial image, one modality after the other."""
+    job = stage.job
+    attack, k = next((cell for cell in reversed(job.cells) if cell[0].kind != "typographic"), job.cells[-1])
+    folder = job.folder(attack, k)
+    before = {p.id: p for p in read_predictions(job.out / "clean") if p.variant == ""}
+    after = {p.id: p for p in read_predictions(folder)}
+    lines = manifest_lines(folder)
+    lost = [
+        one
+        for one in clean
+        if one.id in after and lines[one.id]["attacked"] and is_right(before[one.id]) and not is_right(after[one.id])
+    ]
+    first = {one.modality: one for one in reversed(lost)}
+    chosen = [*first.values(), *(one for one in lost if first[one.modality].id != one.id)][:GALLERY]
+    return [
+        Example(
+            sample=one,
+            clean=open_image(one.images[0]),
+            attacked=open_image(with_images([one], folder)[0].images[0]),
+            before=before[one.id].completion,
+            after=after[one.id].completion,
+            answer=after[one.id].answer,
+            note=f"{attack.name}, k = {k}, {(folder / png_name(one.id)).name}",
+        )
+        for one in chosen
+    ]

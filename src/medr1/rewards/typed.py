@@ -1,0 +1,168 @@
+"""Answers without a single right option: yes or no, numbers, several labels, free text; and the one for every type."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+from medr1.answers.parser import answer_text
+from medr1.answers.typed import LABEL_SEPARATOR, read_labels, read_number, read_words, read_yes_no
+from medr1.errors import DataError
+from medr1.rewards.choice import accuracy
+from medr1.rewards.contract import Reward, gold_answers
+from medr1.types import AnswerType, ParseStatus, Sample, Score
+
+Answer = TypeVar("Answer")
+
+RELAXED = 0.05
+"""Relative error that ChartQA's relaxed accuracy allows (arXiv 2203.10244, section 5)."""
+
+LABEL_PRECISION, WORD_PRECISION = 1 / 2, 2 / 3
+"""Shares of an answer that must be more than right for its F1 to count."""
+
+TURNING_WORDS = frozenset(
+    re.findall(
+        r"\w+",
+        "no not never none neither nor cannot without except but or versus vs "
+        "isnt arent wasnt doesnt dont didnt hasnt cant absent denies excluded",
+    )
+)
+"""Words that turn a finding into its opposite, or into one of several; an answer must use those of the gold answer."""
+
+_BETWEEN_ANSWERS = re.compile(r"[,;/|\n]")
+
+
+def yes_no(completion: str, sample: Sample) -> Score:
+    """1 for the right one of yes and no, or for its letter where the sample lists them as options."""
+    if sample.answer_type != "yes_no":
+        raise DataError(f"sample {sample.id} is no yes/no question: filter by answer_type, or use the reward 'answer'")
+    if sample.options:
+        return accuracy(completion, sample)
+    golds = {read_yes_no(answer) for answer in gold_answers(sample, "yes_no")}
+    answer = _read(completion, read_yes_no)
+    return _scored("accuracy", float(answer in golds and answer is not None), answer)
+
+
+def number(relative_error: float = 0.0) -> Reward:
+    """Reward of a number: 1 within that share of the gold value, else 0; what is no number is unreadable."""
+
+    def reward(completion: str, sample: Sample) -> Score:
+        golds = [read_number(answer) for answer in gold_answers(sample, "number")]
+        answer = _read(completion, read_number)
+        right = answer is not None and any(gold is not None and _close(answer, gold, relative_error) for gold in golds)
+        return _scored("accuracy", float(right), None if answer is None else f"{answer:g}")
+
+    return reward
+
+
+def labels_exact(completion: str, sample: Sample) -> Score:
+    """1 where the labels are exactly the gold ones, in any order."""
+    gold, answer = _label_sets(completion, sample)
+    return _scored("accuracy", float(answer == gold), _joined(answer and sorted(answer), LABEL_SEPARATOR))
+
+
+def labels_f1(completion: str, sample: Sample) -> Score:
+    """F1 of the labels; 0 unless more than half of those named are right.
+
+    Plain F1 pays for naming everything: 2 gold labels among 14 give 0.25, more than an honest guess earns.
+    """
+    gold, answer = _label_sets(completion, sample)
+    parts = f1(Counter(answer or ()), Counter(gold))
+    return _scored(
+        "f1", f1_of_precise(parts, LABEL_PRECISION), _joined(answer and sorted(answer), LABEL_SEPARATOR), parts
+    )
+
+
+def text_exact(completion: str, sample: Sample) -> Score:
+    """1 where the words are exactly those of an accepted answer, in order: exact match of SQuAD (arXiv 1606.05250)."""
+    golds = {read_words(answer) for answer in gold_answers(sample, "text")}
+    words = _read(completion, read_words)
+    return _scored("accuracy", float(words is not None and words in golds), _joined(words))
+
+
+def text_f1(completion: str, sample: Sample) -> Score:
+    """F1 of the words, the best over the accepted answers (SQuAD, arXiv 1606.05250), where the answer is no hedge.
+
+    Plain word F1 gives 0.67 to "no pneumothorax" where "pneumothorax" is right, and pays for listing. So it is 0 here:
+
+    - unless more than two thirds of the words are right;
+    - where the answer has a word like "no" or "or" that the gold answer lacks, or the reverse;
+    - where a part between commas shares no word with the gold answer.
+    """
+    golds = gold_answers(sample, "text")
+    answer = _read(completion, lambda text: text if read_words(text) else None)
+    against = [_text_f1(answer or "", gold) for gold in golds]
+    value, parts = max(against, key=lambda scored: (scored[0], scored[1]["plain_f1"]))
+    return _scored("f1", value, answer, parts)
+
+
+def any_type(completion: str, sample: Sample) -> Score:
+    """The reward of the sample's own answer type, for data of several types."""
+    return BY_TYPE[sample.answer_type](completion, sample)
+
+
+BY_TYPE: dict[AnswerType, Reward] = {
+    "choice": accuracy,
+    "yes_no": yes_no,
+    "multi": labels_f1,
+    "number": number(),
+    "text": text_f1,
+}
+
+
+def f1(answer: Counter[str], gold: Counter[str]) -> dict[str, float]:
+    """Precision, recall and their harmonic mean over items with counts; 0 where nothing is shared.
+
+    >>> f1(Counter(["a", "b", "c"]), Counter(["a", "d"]))
+    {'plain_f1': 0.4, 'precision': 0.3333333333333333, 'recall': 0.5}
+    """
+    shared = (answer & gold).total()
+    if not shared:
+        return {"plain_f1": 0.0, "precision": 0.0, "recall": 0.0}
+    return {
+        "plain_f1": 2 * shared / (answer.total() + gold.total()),
+        "precision": shared / answer.total(),
+        "recall": shared / gold.total(),
+    }
+
+
+def f1_of_precise(parts: Mapping[str, float], precision: float) -> float:
+    """F1 where the precision is above that share, else 0."""
+    return parts["plain_f1"] if parts["precision"] > precision else 0.0
+
+
+def _read(completion: str, read: Callable[[str], Answer | None]) -> Answer | None:
+    """The one answer of a completion as `read` takes it; None where it is unreadable."""
+    body, status = answer_text(completion)
+    return read(body) if status is ParseStatus.OK else None
+
+
+def _scored(name: str, value: float, answer: str | None, parts: Mapping[str, float] | None = None) -> Score:
+    readable = float(answer is not None)
+    return Score(value=value, answer=answer, breakdown={name: value, "readable": readable, **(parts or {})})
+
+
+def _close(value: float, gold: float, relative_error: float) -> bool:
+    return math.isclose(value, gold, rel_tol=1e-9) or abs(value - gold) <= relative_error * abs(gold)
+
+
+def _label_sets(completion: str, sample: Sample) -> tuple[frozenset[str], frozenset[str] | None]:
+    """Gold labels, and those of the completion where it can be read."""
+    golds = gold_answers(sample, "multi")
+    gold = frozenset[str]().union(*(read_labels(answer, sample.options) or () for answer in golds))
+    return gold, _read(completion, lambda text: read_labels(text, sample.options))
+
+
+def _text_f1(answer: str, gold: str) -> tuple[float, dict[str, float]]:
+    """The value of an answer against one gold answer, and the parts of plain F1."""
+    words, gold_words = read_words(answer) or (), read_words(gold) or ()
+    parts = f1(Counter(words), Counter(gold_words))
+    same_sense = TURNING_WORDS.intersection(words) == TURNING_WORDS.intersection(gold_words)
+    members = [read_words(member) or () for member in _BETWEEN_ANSWERS.split(answer)]
+    one_answer = all(set(member) & set(gold_words) for member in members if member)
+    return (f1_of_precise(parts, WORD_PRECISION) if same_sense and one_answer else 0.0), parts
+
+
+def _joined(items: Iterable[str] | None, between: str = " ") -> str | None:
+    return None if items is None else between.join(items)

@@ -1,0 +1,133 @@
+"""Readers of typed answers, and which option a chain of thought concludes: by hand."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from medr1.answers.conclusion import conclusion
+from medr1.answers.parser import answer_text
+from medr1.answers.typed import gold_text, is_visible, read_labels, read_number, read_words, read_yes_no
+from medr1.types import ParseStatus, Sample
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("12.5", 12.5),
+        (" **12,5**. ", 12.5),
+        ("$-3$", -3.0),
+        ("\N{MINUS SIGN}3", -3.0),
+        ("+.5", 0.5),
+        ("1,234", 1234.0),
+        ("1,234,567.5", 1234567.5),
+        ("0,125", 0.125),
+        ("12,34", 12.34),
+        ("1234,567", 1234.567),
+        ("1,2,3", None),
+        ("1.2.3", None),
+        ("12.5 mm", None),
+        ("5 %", None),
+        ("1 or 2", None),
+        ("-", None),
+        ("", None),
+        ("nan", None),
+        ("1e3", None),
+        ("\uff11\uff12", None),
+        ("\u0661\u0662", None),
+    ],
+)
+def test_numbers(text, value):
+    assert read_number(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("Yes", "Yes"),
+        ("no.", "No"),
+        ("**NO**", "No"),
+        ("The answer is yes", "Yes"),
+        ("yes or no", None),
+        ("yes, no", None),
+        ("A", None),
+        ("B", None),
+        ("no mass", None),
+        ("not", None),
+        ("", None),
+    ],
+)
+def test_yes_and_no(text, value):
+    assert read_yes_no(text) == value
+
+
+def test_labels():
+    assert read_labels("Mass; edema,Mass|\nHernia.") == {"mass", "edema", "hernia"}
+    assert read_labels(" ; ,") is None
+    assert read_labels("Mass\u200b") is None
+    assert read_labels("A; (c)", ["Mass", "Edema", "Hernia"]) == {"mass", "hernia"}
+    assert read_labels("A, D", ["Mass", "Edema"]) == {"mass", "d"}
+
+
+def test_words_as_in_squad():
+    assert read_words("The left-sided, Upper lobe!") == ("leftsided", "upper", "lobe")
+    assert read_words("an a the") is None
+    assert read_words("...") is None
+    assert read_words("lo\u00adbe") is None
+    assert read_words("upper\u00a0lobe") == ("upper", "lobe")
+
+
+@given(st.text())
+def test_readers_take_any_text(text):
+    read_number(text), read_yes_no(text), read_labels(text), read_words(text)
+    assert is_visible(text) <= bool(text.strip())
+
+
+def test_gold_texts():
+    facts = {"id": "1", "images": (), "question": "?"}
+    assert gold_text(Sample(**facts, options=("x", "y"), answer_index=1)) == "B"
+    assert gold_text(Sample(**facts, answer_type="multi", answers=("x", "y"))) == "x; y"
+    assert gold_text(Sample(**facts, answer_type="text", answers=("x", "y"))) == "x"
+    assert gold_text(Sample(**facts)) is None
+    assert gold_text(Sample(**facts, answer_type="multi")) is None
+
+
+def test_the_one_answer_of_a_completion():
+    assert answer_text("<answer> x </answer>") == ("x", ParseStatus.OK)
+    assert answer_text("<think>a<answer>b</answer></think><answer>c</answer>") == ("c", ParseStatus.OK)
+    assert answer_text("x", "letter") == ("x", ParseStatus.OK)
+    assert answer_text("x")[1] is ParseStatus.MISSING_TAG
+    assert answer_text(" ")[1] is ParseStatus.EMPTY
+    assert answer_text("<think>x")[1] is ParseStatus.TRUNCATED
+    assert answer_text("<answer>x</answer><answer>x</answer>")[1] is ParseStatus.SEVERAL_ANSWERS
+
+
+OPTIONS = ("CT", "CT angiography", "MRI", "X-ray")
+
+
+@pytest.mark.parametrize(
+    ("thinking", "letter"),
+    [
+        ("It looks like MRI. No, it is CT.", "A"),
+        ("So it is ct\nangiography", "B"),
+        ("It is CT, not MRI.", "A"),
+        ("It is CT rather than an MRI", "A"),
+        ("It can't be MRI; isn't CT; so X-RAY", "D"),
+        ("The answer is C because of the contrast", "C"),
+        ("Option D fits", "D"),
+        ("(B)", "B"),
+        ("Hence C", "C"),
+        ("Hence C.", "C"),
+        ("A lesion is seen", None),
+        ("Grade CTs", None),
+        ("It is not CT", None),
+        ("", None),
+        ("MRI then E.", "C"),
+    ],
+)
+def test_conclusions(thinking, letter):
+    assert conclusion(thinking, OPTIONS) == letter
+
+
+@given(thinking=st.text(), options=st.lists(st.text(max_size=5), max_size=10))
+def test_any_thinking_has_a_conclusion_among_the_options_or_none(thinking, options):
+    assert conclusion(thinking, options) in {None, *"ABCDEFGHIJ"[: len(options)]}

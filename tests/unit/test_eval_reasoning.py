@@ -1,0 +1,113 @@
+"""What a thinking concludes, whether the answer follows, how long it is: by hand."""
+
+from collections.abc import Sequence
+
+import pytest
+
+from medr1.eval.mentions import mentioned
+from medr1.eval.reasoning import conclusion, score_consistency, score_lengths, score_reasoning
+from medr1.types import Prediction
+
+ORGANS = ("Liver", "Lung", "Breast tissue", "Breast")
+
+
+def prediction(id: str, thinking: str, answer: str | None, *, gold: str = "A", options: Sequence[str] = ORGANS):
+    return Prediction(
+        id=id,
+        variant="",
+        draw=0,
+        group=id,
+        modality="CT",
+        task="other",
+        source="s",
+        options=tuple(options),
+        gold=gold,
+        prompt_style="think",
+        completion=f"<think>{thinking}</think><answer>{answer}</answer>" if thinking else f"<answer>{answer}</answer>",
+        answer=answer,
+        parse_status="ok" if answer else "missing_tag",
+        num_tokens=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("thinking", "concluded"),
+    [
+        ("I see the lung.", 1),
+        ("It looks like lung. But the texture is that of LIVER", 0),
+        ("Lung. The image is sharp. No more to say.", 1),
+        ("Breast tissue is shown", 2),
+        ("breast is shown", 3),
+        ("This is not the lung", None),
+        ("Liver. This is not a lung.", 0),
+        ("Liver rather than lung", 0),
+        ("lung or liver", None),
+        ("liver, although lung and breast are near.\nSo lung or liver.", None),
+        ("The answer is B.", 1),
+        ("The answer is: (C)", 2),
+        ("so option D", 3),
+        ("Hence B) Lung", 1),
+        ("Hence A) Lung", None),
+        ("The answer is A lesion in the image", None),
+        ("The answer is not B, it is A)", 0),
+        ("not lung but liver", 0),
+        ("That is not it, option A", 0),
+        ("That is not it: A)", 0),
+        ("No evidence of the lung", None),
+        ("a) is a list", None),
+        ("choice E.", None),
+        ("livers and lungs", None),
+        ("", None),
+    ],
+)
+def test_the_last_sentence_that_names_one_option_decides(thinking: str, concluded: int | None) -> None:
+    assert conclusion(thinking, ORGANS) == concluded
+
+
+def test_options_that_deny_are_options() -> None:
+    options = ("No tumor", "Tumor", "1.5 cm", "Yes, normal")
+    assert conclusion("I find no tumor here.", options) == 0
+    assert conclusion("There is a tumor.", options) == 1
+    assert conclusion("Its size is 1.5 cm.", options) == 2
+    assert conclusion("I say yes, normal", options) == 3
+
+
+def test_what_a_longer_name_covers_is_not_named_again() -> None:
+    assert mentioned("x ray of chest x ray", ["x ray", "chest x ray", ""]) == {0, 1}
+    assert mentioned("chest x ray", ["x ray", "chest x ray"]) == {1}
+    assert mentioned("no a b c lung", ["lung"]) == set()
+    assert mentioned("no a b c d lung", ["lung"]) == {0}
+    assert mentioned("no lung but here lung is fine and lung", ["lung"]) == {0}
+
+
+def test_consistency_with_its_accuracy() -> None:
+    predictions = [
+        prediction("1", "the liver", "A"),
+        prediction("2", "the lung", "B"),
+        prediction("3", "the lung", "A"),
+        prediction("4", "hard to say", "A"),
+        prediction("5", "the liver", None),
+    ]
+    scores = score_consistency(predictions)
+    assert scores is not None
+    assert (scores["n"], scores["unreadable"]) == (4, 1)
+    assert (scores["consistent"]["share"], scores["consistent"]["accuracy"]) == (0.5, 0.5)
+    assert (scores["inconsistent"]["n"], scores["inconsistent"]["accuracy"]) == (1, 1.0)
+    assert (scores["no_conclusion"]["n"], scores["no_conclusion"]["accuracy"]) == (1, 1.0)
+    assert score_consistency(predictions[-1:]) is None
+
+
+def test_lengths_are_counted_in_words_without_tags() -> None:
+    predictions = [prediction(str(n), " ".join(["word"] * n), "A" if n < 5 else "B") for n in range(1, 12)]
+    scores = score_lengths(predictions)
+    assert scores["all"] == {"mean": 6.0, "median": 6.0, "q05": 1.5, "q95": 10.5, "max": 11.0}
+    assert scores["right"] is not None
+    assert (scores["right"]["median"], scores["right"]["max"]) == (2.5, 4.0)
+    assert score_lengths(predictions[:4])["not_right"] is None
+
+
+def test_answers_without_thinking_are_counted_apart() -> None:
+    scores = score_reasoning([prediction("1", "the liver", "A"), prediction("2", "", "A")], {})
+    assert (scores["n"], scores["without_thinking"], scores["consistency"]["n"]) == (1, 1, 1)
+    empty = score_reasoning([prediction("2", "", "A")], {})
+    assert (empty["n"], empty["consistency"], empty["words"]["all"]) == (0, None, None)
