@@ -1,7 +1,7 @@
 """What every reward promises: bounded, pure, never None, and full marks for the gold answer in its own format."""
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from medr1.answers.reading import normalise
@@ -96,6 +96,8 @@ def test_bounded_and_deterministic(name, data, completion):
 @given(data=st.data())
 def test_the_gold_answer_earns_full_marks_in_its_own_format(name, data):
     sample = data.draw(samples_of(name))
+    # Thinking that names the letter "B" names an option that is called "B", if there is one.
+    assume(name != "consistency" or sample.gold not in {normalise(option).upper() for option in sample.options})
     length = 0.001 + len(str(gold_text(sample))) / 1000 if name == "length-cosine" else 0.0
     assert REWARDS[name](ideal(name, gold_text(sample)), sample).value == pytest.approx(1.0, abs=max(length, 1e-12))
 

@@ -25,7 +25,10 @@ MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
 # "path::function": why one piece is clearer than two.
-LONG_FUNCTIONS: dict[str, str] = {}
+LONG_FUNCTIONS: dict[str, str] = {
+    "src/medr1/cli/attack.py::attack_command": "most of it declares its options",
+    "src/medr1/cli/reasoning.py::reasoning_command": "most of it declares its options",
+}
 
 # What has to work on a machine without PyTorch. The import-linter contract of pyproject.toml reads our import lines;
 # only importing shows what the packages' __init__ files and third parties pull in.

@@ -70,7 +70,9 @@ ATTACKS: dict[str, Attack] = {
     for attack in (
         Attack(name="noise", kind="noise", description="random +k or -k per value: the control"),
         Attack(name="fgsm", kind="fgsm", steps=1, description="one full step along the sign of the gradient"),
-        Attack(name="pgd", kind="ascent", steps=20, description="projected gradient ascent, 20 steps"),
+        Attack(
+            name="pgd", kind="ascent", steps=20, restarts=2, description="projected gradient ascent, 20 steps, 2 starts"
+        ),
         Attack(
             name="pgd_strong",
             kind="ascent",

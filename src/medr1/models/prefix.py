@@ -218,8 +218,8 @@ def pack_groups(
             row_N[n] = row
             ends.append(ends[-1] + lengths[n])
         parts = [completion_ids_NC[n, : lengths[n]] for n in members]
-        last = prompt.input_ids_L[-1:]
-        ids.append(torch.cat([prompt.input_ids_L[:-1], *(torch.cat([last, part[:-1]])[: len(part)] for part in parts)]))
+        shared_ids, last = prompt.input_ids_L[:-1], prompt.input_ids_L[-1:]
+        ids.append(torch.cat([shared_ids, *(torch.cat([last, part[:-1]])[: len(part)] for part in parts)]))
         labels.append(torch.cat([last.new_full((shared,), -100), *parts]))
         sizes = torch.tensor([shared, *map(len, parts)], device=device)
         segments.append(torch.arange(len(sizes), device=device).repeat_interleave(sizes))
@@ -229,8 +229,7 @@ def pack_groups(
 
     present_NC, segment_RS = completion_mask_NC.bool(), _right_padded(segments, -1)
     if additive_mask is None:
-        shared_R = (segment_RS == 0).sum(1)
-        packed = PackedAttention.of_rows(shared_R, segment_RS.shape[1], row_N, column_NC, present_NC)
+        packed = PackedAttention.of_rows((segment_RS == 0).sum(1), segment_RS.shape[1], row_N, column_NC, present_NC)
         attention = {"attention_mask": NO_MASK, SHARED_PREFIX: packed}
     else:
         attention = {"attention_mask": additive(visible_pairs(segment_RS), additive_mask)}

@@ -15,8 +15,11 @@ from medr1.cli.seeds.advmed_r1_adversarial import ATTACK_TYPES, AttackFlags, add
 from medr1.cli.seeds.evaluation import reporting
 from medr1.errors import DataError, EngineError, MedR1Error
 
-EVALUATION_TYPES = {"modality": ("modality",), "question_type": ("question_type",)}
-EVALUATION_TYPES["all"] = (*EVALUATION_TYPES["modality"], *EVALUATION_TYPES["question_type"])
+EVALUATION_TYPES: dict[str, tuple[str, ...]] = {
+    "modality": ("modality",),
+    "question_type": ("question_type",),
+    "all": ("modality", "question_type"),
+}
 
 
 def parser() -> argparse.ArgumentParser:
