@@ -137,6 +137,8 @@ class PublishedStep:
     def __init__(self, folder: Path, options: argparse.Namespace) -> None:
         self.options = options
         self.processor = load_processor(folder)
+        # Random weights would sample image tokens, for which there are no pixels.
+        self.unsampled = self.processor.tokenizer.convert_tokens_to_ids(["<|image_pad|>", NEVER_SAMPLED])
         self.model = load_model(folder, dtype=options.dtype, device=options.device).train()
         self.reference = copy.deepcopy(self.model).eval()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6)
@@ -173,7 +175,7 @@ class PublishedStep:
                 drawn = [
                     self.model.generate(
                         **inputs, max_new_tokens=self.options.tokens, min_new_tokens=self.options.tokens,
-                        do_sample=True, temperature=1.0, top_k=50, pad_token_id=0,
+                        do_sample=True, temperature=1.0, top_k=50, pad_token_id=0, suppress_tokens=self.unsampled,
                     )[:, length:]
                     for _ in range(self.options.generations)
                 ]  # fmt: skip
@@ -279,9 +281,11 @@ def main() -> None:
             "load": os.getloadavg()[0],
             **{key: value for key, value in vars(options).items() if isinstance(value, int | str | bool)},
         }
+        report(result)
         if options.memory:
             result["peak_bytes"] = {kind: peak_memory(kind, folder, options) for kind in options.kinds}
-    report(result)
+    for kind, size in result.get("peak_bytes", {}).items():
+        print(f"peak memory of {kind}: {size / 2**20:.0f} MiB")
     if options.out:
         options.out.write_text(json.dumps(result, indent=2) + "\n")
 
@@ -296,8 +300,6 @@ def report(result: dict[str, Any]) -> None:
         cells = "".join(f"{seconds[part]:12.3f}" for part in ("rollout", "update", "step"))
         cells += "".join(f"{ratio.get(part, 1.0):12.2f}" for part in ("rollout", "update", "step"))
         print(f"{kind:12}{cells}")
-    for kind, size in result.get("peak_bytes", {}).items():
-        print(f"peak memory of {kind}: {size / 2**20:.0f} MiB")
 
 
 if __name__ == "__main__":
