@@ -138,6 +138,7 @@ def one_line(code: int, err: str, *words: str) -> None:
     assert code == 1, err
     said = [line for line in err.splitlines() if line.startswith("medr1: ")]
     assert len(said) == 1, err
+    assert err.splitlines()[-1] == said[0], err
     assert "Traceback" not in err
     for word in words:
         assert word in said[0], said[0]
@@ -149,7 +150,7 @@ RECORD = {"image": ["images/a.png"], "problem": "What is shown?\nA) Lung\nB) Liv
 def bad_records(folder: Path, name: str) -> None:
     """A MedVLM-R1 data file with one fault."""
     (folder / "images").mkdir()
-    Image.new("L", (30, 20), 90).save(folder / "images" / "a.png")
+    Image.effect_noise((30, 20), 50).save(folder / "images" / "a.png")
     records: object = [RECORD]
     match name:
         case "missing image":
@@ -175,7 +176,7 @@ def bad_records(folder: Path, name: str) -> None:
     ("name", "words"),
     [
         ("missing image", ["a.png"]),
-        ("corrupt image", ["a.png"]),
+        ("corrupt image", ["a.png", "cut off"]),
         ("not a list", ["data.json", "list"]),
         ("letter outside the options", ["data.json", "D"]),
         ("empty question", ["data.json", "question"]),
@@ -264,6 +265,9 @@ def test_folder_that_is_no_checkpoint(run: Run, phantoms: Path, tmp_path: Path) 
 def test_wrong_usage_is_exit_code_2(run: Run) -> None:
     assert run("eval")[0] == 2
     assert run("no-such-command")[0] == 2
+    code, out, err = run()
+    assert code == 2
+    assert "Commands" in out + err, "without a command the list of commands is shown"
 
 
 def test_help_is_quick_and_needs_no_torch(run: Run) -> None:

@@ -1,4 +1,7 @@
-"""The shared-prefix engine equals transformers' `generate`, and does not depend on what is in the batch."""
+"""The shared-prefix engine equals transformers' `generate`, and does not depend on what is in the batch.
+
+Its prompts are those of training.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,10 +11,13 @@ import torch
 from PIL import Image
 
 from medr1.data.images import open_image
+from medr1.eval.runner import evaluate
 from medr1.prompts import PROMPTS, render
 from medr1.rollout.engine import Request, SamplingParams
 from medr1.rollout.sampler import pick, uniform_numbers
+from medr1.rollout.scripted import ScriptedEngine
 from medr1.rollout.transformers import TransformersEngine, end_token_ids, image_token_ids
+from medr1.train.dataset import TrainingRows
 from medr1.types import Sample
 
 
@@ -58,6 +64,29 @@ def test_greedy_equals_generate_at_any_batch_size(
         engine.batch_size = batch_size
         drawn = engine.generate(requests, params)
         assert [list(completions[0].token_ids) for completions in drawn] == expected
+
+
+@pytest.mark.parametrize("prompt", PROMPTS)
+def test_evaluation_asks_with_the_very_prompt_of_training(
+    checkpoints: dict[str, Path], questions: list[Sample], prompt: str, tmp_path: Path
+) -> None:
+    asked: list[Request] = []
+
+    def note(request: Request, draw: int) -> str:
+        asked.append(request)
+        return "<answer>A</answer>"
+
+    evaluate(
+        questions, ScriptedEngine(note), out=tmp_path, params=SamplingParams(), batch_size=4, seed=0, prompt=prompt
+    )
+    engine = TransformersEngine(checkpoints["qwen2_5_vl"], dtype="float32", device="cpu")
+    rows = TrainingRows(questions, PROMPTS[prompt], seed=0, shuffle_options=False)
+    assert len(asked) == len(questions)
+    for index, request in enumerate(asked):
+        row = rows.row(index)
+        expected = engine.processor.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
+        assert engine.chat_text(request) == expected
+        assert [image.tobytes() for image in request.images] == [image.tobytes() for image in row["images"]]
 
 
 def test_the_answer_depends_on_the_image(checkpoints: dict[str, Path], questions: list[Sample]) -> None:

@@ -35,6 +35,16 @@ def engine_without_tags() -> TransformersEngine:
     return TransformersEngine(model, processor=build.build_processor(shape, plain))
 
 
+@pytest.fixture(scope="module")
+def engine_with_spaced_letters() -> TransformersEngine:
+    """As in published checkpoints: a letter has a token of its own, and another one with the space before it."""
+    spaced = tokenizer.train_tokenizer()
+    spaced.add_tokens([f" {letter}" for letter in LETTERS[:4]])
+    shape = build.TinyShape(hidden_size=64, intermediate_size=96, vision_width=32, vision_heads=2)
+    model = build.build_model(shape, spaced, seed=4)
+    return TransformersEngine(model, processor=build.build_processor(shape, spaced))
+
+
 def request_for(sample: Sample, prefix: str = "") -> Request:
     images = tuple(open_image(ref) for ref in sample.images)
     return Request(key=sample.id, text=render(PROMPTS["bare"], sample), images=images, completion_prefix=prefix)
@@ -107,6 +117,14 @@ def test_letters_inside_a_token_are_found(engine_without_tags: TransformersEngin
     told = [(place, found) for place, found in zip(places, scores, strict=True) if found is not None]
     assert len(told) > len(questions) / 2
     for place, found in told:
+        assert found == pytest.approx(reference(engine, place), abs=1e-5)
+
+
+def test_both_tokens_of_a_letter_count(engine_with_spaced_letters: TransformersEngine, questions: list[Sample]) -> None:
+    engine = engine_with_spaced_letters
+    assert [len(letter_token_ids(engine.tokenizer, letter)) for letter in "ABCDE"] == [2, 2, 2, 2, 1]
+    places = [place_for(engine, sample, WRITTEN[i % 3]) for i, sample in enumerate(questions)]
+    for place, found in zip(places, TransformersOptionScorer(engine).option_logprobs(places), strict=True):
         assert found == pytest.approx(reference(engine, place), abs=1e-5)
 
 

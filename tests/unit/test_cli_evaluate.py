@@ -1,6 +1,7 @@
-"""`medr1 eval` around a scripted engine: arguments reach the run, the table and the JSON come out."""
+"""`medr1 eval`: arguments reach the run, the table and the JSON come out."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,15 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+import medr1.cli
 from medr1.cli import evaluate
+from medr1.data.phantom import write_phantoms
 from medr1.errors import ConfigError
 from medr1.eval.controls import png_bytes
+from medr1.models.tiny import WARM_START
 from medr1.records import write_samples
 from medr1.rollout.scripted import ScriptedEngine
-from medr1.types import ImageRef, Sample
+from medr1.types import LETTERS, ImageRef, Sample
 
 
 @pytest.fixture
@@ -70,3 +74,26 @@ def test_json_and_a_limit_that_draws_from_all_samples(app: typer.Typer, data: Pa
 def test_names_are_checked(app: typer.Typer, data: Path, tmp_path: Path) -> None:
     assert isinstance(call(app, data, tmp_path / "run", "--prompt", "thinks").exception, ConfigError)
     assert call(app, data, tmp_path / "run", "--dtype", "int8").exit_code == 2
+
+
+def test_option_logprobs_are_kept_where_asked_for(tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "data", "test", 6)
+    command = ["eval", str(WARM_START), "--data", str(tmp_path / "data"), "--prompt", "bare", "--controls", ""]
+    numbers = ["--max-new-tokens", "40", "--dtype", "float32", "--device", "cpu"]
+
+    def predictions(name: str, *extra: str) -> list[dict]:
+        result = CliRunner().invoke(medr1.cli.app, [*command, *numbers, "--out", str(tmp_path / name), *extra])
+        assert result.exit_code == 0, result.output
+        return [json.loads(line) for line in (tmp_path / name / "predictions.jsonl").read_text().splitlines()]
+
+    asked = predictions("asked", "--option-logprobs")
+    answered = [line for line in asked if line["answer"] is not None]
+    assert len(answered) > 3
+    for line in answered:
+        logprobs = line["option_logprobs"]
+        assert len(logprobs) == len(line["options"])
+        assert sum(map(math.exp, logprobs)) < 1 + 1e-5
+        assert LETTERS[logprobs.index(max(logprobs))] == line["answer"], "greedy decoding took the likeliest letter"
+    assert json.loads((tmp_path / "asked" / "manifest.json").read_text())["arguments"]["option_logprobs"] is True
+    without = predictions("without")
+    assert without == [{key: line[key] for key in line if key != "option_logprobs"} for line in asked]

@@ -96,6 +96,15 @@ def test_answers_about_one_image_are_worth_fewer() -> None:
     assert twice == pytest.approx(once, abs=0.01)
 
 
+def test_unequal_weights_are_worth_fewer_answers() -> None:
+    """Independent answers: a share of variance sum w² (hit - p)² is worth p (1 - p) over it, here 1 / (4/64 + 40/6400)."""
+    few, many = run("AABB", "jpeg/1"), run("AABB" + "AB" * 20, "low_dose/1")[4:]
+    low, high = score_corruptions(run("A" * 44), [*few, *many])["corrupted"]["ci95"]
+    size, z = 1 / (4 / 64 + 40 / 6400), 1.959964
+    half = z * np.sqrt(0.25 / size + z * z / (4 * size * size)) / (1 + z * z / size)
+    assert (low, high) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-6)
+
+
 def test_calibration_shift_by_hand() -> None:
     clean = [answer(n, "A", sure=0.8) for n in range(10)]
     corrupted = [answer(n, "AB"[n % 2], "jpeg/1", sure=0.9) for n in range(10)]

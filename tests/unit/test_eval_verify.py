@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from medr1.data.convert import choose
 from medr1.errors import DataError
 from medr1.eval.verify import verify
-from medr1.records import read_json, write_json, write_samples
+from medr1.records import read_json, read_samples, write_json, write_samples
 from medr1.types import ImageRef
 from stored_runs import questions, store
 
@@ -26,8 +27,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stored(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from medr1.records import read_samples
-
     train = list(read_samples(data / "train"))
     samples = list(read_samples(data / "test"))
     folder = tmp_path_factory.mktemp("stored") / "run"
@@ -107,9 +106,20 @@ def test_an_answer_that_the_completion_does_not_give(run: Path) -> None:
     assert "the completion reads" in found
 
 
+def test_a_status_that_the_completion_does_not_have(run: Path) -> None:
+    change_line(run, 0, answer=None, parse_status="many_tags", completion="I cannot say.")
+    assert any("None (many_tags) is stored, the completion reads None" in line for line in verify(run).differing)
+
+
 def test_a_changed_gold_letter_shows_against_the_data(run: Path, data: Path) -> None:
     line = json.loads((run / "predictions.jsonl").read_text().splitlines()[0])
     change_line(run, 0, gold="B" if line["gold"] == "A" else "A")
+    assert any("not those of the data" in found for found in verify(run, data / "test").differing)
+
+
+def test_changed_options_show_against_the_data(run: Path, data: Path) -> None:
+    line = json.loads((run / "predictions.jsonl").read_text().splitlines()[0])
+    change_line(run, 0, options=[*line["options"][:-1], "another"])
     assert any("not those of the data" in found for found in verify(run, data / "test").differing)
 
 
@@ -126,6 +136,20 @@ def test_other_data_are_refused(run: Path, data: Path, tmp_path: Path) -> None:
         verify(run, data / "test", data / "test")
     with pytest.raises(DataError, match=r"manifest\.json"):
         verify(tmp_path / "nowhere")
+
+
+def test_the_data_are_looked_for_where_the_manifest_says(data: Path, tmp_path: Path) -> None:
+    shutil.copytree(data / "test", tmp_path / "test")
+    samples = choose(list(read_samples(tmp_path / "test")), 15, 3)
+    arguments = {"data": str(tmp_path / "test"), "limit": 15}
+    run = store(tmp_path / "run", samples, right=0.7, seed=3, controls=("swapped",), arguments=arguments)
+    found = verify(run)
+    assert (found.differing, found.unchecked) == ([], []), "which image was swapped in is in the data only"
+    shutil.rmtree(tmp_path / "test")
+    assert verify(run).unchecked == ["controls.swapped.follows"]
+    shutil.copytree(data / "train", tmp_path / "test")
+    found = verify(run)
+    assert (found.differing, found.unchecked) == ([], ["controls.swapped.follows"]), "other data stand there now"
 
 
 def test_questions_without_an_answer_need_the_data(tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def test_everything_that_decides_a_completion_is_in_its_key(params: SamplingPara
         request_hash(ENGINE, replace(REQUEST, text="What? "), params, 0),
         request_hash(ENGINE, replace(REQUEST, system=None), params, 0),
         request_hash(ENGINE, replace(REQUEST, completion_prefix="<think>"), params, 0),
+        request_hash(ENGINE, replace(REQUEST, image_first=False), params, 0),
         request_hash(ENGINE, replace(REQUEST, images=(other,)), params, 0),
         request_hash(ENGINE, replace(REQUEST, images=(GREY, GREY)), params, 0),
         request_hash(ENGINE, replace(REQUEST, images=(GREY, other)), params, 0),

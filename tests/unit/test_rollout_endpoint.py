@@ -84,6 +84,12 @@ def test_every_sampling_field_is_sent() -> None:
     assert all(0 <= one < 2**31 for one in seeds)
 
 
+def test_images_stand_behind_the_text_where_asked() -> None:
+    request = Request(key="q:", text="What?", images=(NOISE, NOISE), image_first=False)
+    (user,) = chat_body(request, GREEDY, 0, "m", "vllm")["messages"]
+    assert [part["type"] for part in user["content"]] == ["text", "image_url", "image_url"]
+
+
 def test_filters_that_are_off_are_said_to_be_off() -> None:
     assert chat_body(requests_for(1)[0], GREEDY, 0, "m", "vllm")["extra_body"] == {
         "top_k": -1,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from medr1.attack.objective import Loss, Mode, Surrogate, letter_loss, margin, option_logits, surrogate, text_logprob
-from medr1.attack.threat import LEVELS, ThreatModel, realise
+from medr1.attack.threat import ThreatModel, realise
 from medr1.attack.victim import Reading, Victim
 from medr1.models.prefix import PromptTensors
 from medr1.types import LETTERS, ParseStatus, Sample
@@ -187,9 +187,3 @@ class Problem:
     def images(self, best: Best) -> Tensor:
         """The adversarial images as 8-bit `(N, H, W, 3)`."""
         return realise(self.clean_NHW3, best.delta_NHWC).to(torch.uint8)
-
-
-def blank(problem: Problem, level: int = 127) -> Tensor:
-    """A grey image of every sample's size: within a large budget nothing is left to see."""
-    assert 0 <= level <= LEVELS
-    return torch.full_like(problem.clean_NHW3, level)

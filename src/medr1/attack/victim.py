@@ -74,7 +74,13 @@ class Victim:
         """Prompts of samples with one image each, as the engine makes them."""
         pictures = [Image.fromarray(image) for image in images]
         requests = [
-            Request(key=one.id, text=render(self.prompt, one), images=(picture,), system=self.prompt.system)
+            Request(
+                key=one.id,
+                text=render(self.prompt, one),
+                images=(picture,),
+                image_first=self.prompt.image_first,
+                system=self.prompt.system,
+            )
             for one, picture in zip(samples, pictures, strict=True)
         ]
         return [prompt.to(self.model.device) for prompt in self.engine.prompts(requests)]

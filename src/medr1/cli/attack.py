@@ -32,6 +32,15 @@ class Space(StrEnum):
     NATIVE = "native"
 
 
+EpsilonOption = Annotated[
+    float | None, typer.Option(min=0.0, max=1.0, help="Budget from 0 to 1 instead of --k: 0.03 is k = 7.")
+]
+ModesOption = Annotated[
+    str | None,
+    typer.Option(help="Words forced before the letter: direct, rationale, joint, stop. [joint,stop or direct]"),
+]
+
+
 def attack_command(
     context: typer.Context,
     model: Annotated[str, typer.Argument(help="Checkpoint: a folder, a name of `medr1 models list`, or a hub name.")],
@@ -42,18 +51,13 @@ def attack_command(
         typer.Option(help="noise, fgsm, pgd, pgd_strong, apgd, mi, square, typographic; several with commas. [pgd]"),
     ] = None,
     k: Annotated[str | None, typer.Option("--k", help="Budgets in grey levels of 255, comma-separated. [8]")] = None,
-    epsilon: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Budget from 0 to 1 instead of --k: 0.03 is k = 7.")
-    ] = None,
+    epsilon: EpsilonOption = None,
     grid: Annotated[
         bool, typer.Option("--grid", help=f"Unless named otherwise, the attacks {GRID_ATTACKS} at k = {GRID_BUDGETS}.")
     ] = False,
     prompt: Annotated[str, typer.Option(help="Prompt template by name.")] = "think",
     protocol: Annotated[str, typer.Option(help="How completions are read.")] = "default",
-    modes: Annotated[
-        str | None,
-        typer.Option(help="Words forced before the letter: direct, rationale, joint, stop. [joint,stop or direct]"),
-    ] = None,
+    modes: ModesOption = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Gradient steps or queries; the attack's own.")] = None,
     restarts: Annotated[int | None, typer.Option(min=1, help="Restarts; the attack's own.")] = None,
     grey: Annotated[bool, typer.Option("--grey", help="One perturbation for the three channels.")] = False,

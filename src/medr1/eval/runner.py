@@ -193,6 +193,7 @@ class _Generation:
             key=f"{sample.id}:{sample.variant}",
             text=render(template, sample),
             images=tuple(open_image(ref) for ref in sample.images),
+            image_first=template.image_first,
             system=template.system,
             completion_prefix=sample.extra.get(COMPLETION_PREFIX, ""),
         )

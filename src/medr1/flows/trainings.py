@@ -59,8 +59,9 @@ def run_trainings(
                 running[training.name] = (training, _start(training, threads), time.monotonic())
             time.sleep(POLL_SECONDS)
             for name, (training, process, started) in list(running.items()):
+                ended = process.poll() is not None  # asked first: the steps told last are then all there are
                 progress(training, training.step)
-                if process.poll() is None:
+                if not ended:
                     continue
                 del running[name]
                 seconds[name] = round(time.monotonic() - started, 1)

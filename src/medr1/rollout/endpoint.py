@@ -62,7 +62,8 @@ def chat_body(request: Request, params: SamplingParams, draw: int, model: str, d
     Servers fill what is missing from the checkpoint's `generation_config.json` (top_k 1, repetition_penalty 1.05).
     """
     images = [{"type": "image_url", "image_url": {"url": image_url(image)}} for image in request.images]
-    messages = [{"role": "user", "content": [*images, {"type": "text", "text": request.text}]}]
+    text = [{"type": "text", "text": request.text}]
+    messages = [{"role": "user", "content": images + text if request.image_first else text + images}]
     if request.system is not None:
         messages.insert(0, {"role": "system", "content": [{"type": "text", "text": request.system}]})
     if request.completion_prefix:

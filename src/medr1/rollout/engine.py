@@ -39,6 +39,8 @@ class Request:
     text: str
     """The user turn, without image placeholders."""
     images: tuple[Image.Image, ...] = ()
+    image_first: bool = True
+    """Whether the images stand before the text of the user turn, or behind it."""
     system: str | None = None
     """System turn; None leaves the chat template's own default."""
     completion_prefix: str = ""

@@ -82,8 +82,9 @@ class TransformersEngine:
 
     def chat_text(self, request: Request) -> str:
         """The request after the checkpoint's chat template."""
-        parts = [{"type": "image"} for _ in request.images] + [{"type": "text", "text": request.text}]
-        messages: list[dict[str, Any]] = [{"role": "user", "content": parts}]
+        images, text = [{"type": "image"} for _ in request.images], [{"type": "text", "text": request.text}]
+        content = images + text if request.image_first else text + images
+        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
         if request.system is not None:
             messages.insert(0, {"role": "system", "content": [{"type": "text", "text": request.system}]})
         return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)  # type: ignore[return-value]
