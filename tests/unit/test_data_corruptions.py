@@ -71,6 +71,13 @@ def test_sparse_views_leave_the_object_and_add_streaks_outside() -> None:
     assert streaky[~inside].std() > 0.01
 
 
+def test_sparse_views_keep_the_height_of_a_point() -> None:
+    """What lies between the views is made up for by their weight, so the frequencies of a point still add up to it."""
+    point = np.zeros((96, 96, 1))
+    point[40, 50] = 1
+    assert sparse_view(point, 60, rng())[40, 50, 0] == pytest.approx(1, abs=0.1)
+
+
 def test_a_severity_grows_the_same_noise() -> None:
     image = np.full((64, 64, 3), 128, np.uint8)
     mild, severe = (corrupt(image, "gaussian_noise", severity, "k")[:, :, 0] / 255 for severity in (3, 5))

@@ -97,7 +97,7 @@ def test_answers_about_one_image_are_worth_fewer() -> None:
 
 
 def test_unequal_weights_are_worth_fewer_answers() -> None:
-    """Independent answers: a share of variance sum w² (hit - p)² is worth p (1 - p) over it, here 1 / (4/64 + 40/6400)."""
+    """A share of variance sum w² (hit - p)² is worth p (1 - p) over it, here 1 / (4/64 + 40/6400) answers."""
     few, many = run("AABB", "jpeg/1"), run("AABB" + "AB" * 20, "low_dose/1")[4:]
     low, high = score_corruptions(run("A" * 44), [*few, *many])["corrupted"]["ci95"]
     size, z = 1 / (4 / 64 + 40 / 6400), 1.959964
