@@ -4,7 +4,8 @@ Moments are counted in events of the interpreter (calls and returns, of C functi
 those between two system calls, and the same number hits the same place again.
 
 As a program it reads lines of JSON, `[out, kill_at or null]`, runs each in a fork, and answers with a line: the count
-at the last answer of the engine and at the end of the run, or null where it was killed. It has not loaded PyTorch,
+at the last answer of the engine, at the end of the run and wherever a JSON file was about to be brought to the disk, or
+null where it was killed. It has not loaded PyTorch,
 whose threads would not survive a fork, and it has run once before, so that the moments are not spent on imports.
 """
 
@@ -34,9 +35,13 @@ class Countdown:
         self.count, self.kill_at = 0, kill_at
         self.answered: list[int] = []
         """Count at each answer of the engine."""
+        self.syncs: list[int] = []
+        """Count at each `fsync`: a JSON file has been written and does not have its name yet."""
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
         self.count += 1
+        if event == "c_call" and argument is os.fsync:
+            self.syncs.append(self.count)
         if self.count == self.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
@@ -65,8 +70,8 @@ def samples(count: int) -> list[Sample]:
     ]
 
 
-def run(out: Path, kill_at: int | None = None) -> tuple[int, int]:
-    """Evaluate, and count the events until the last answer and in all."""
+def run(out: Path, kill_at: int | None = None) -> tuple[int, int, list[int]]:
+    """Evaluate, and count the events until the last answer, in all, and until each `fsync`."""
     countdown = Countdown(kill_at)
     sys.setprofile(countdown)
     evaluate(
@@ -79,10 +84,10 @@ def run(out: Path, kill_at: int | None = None) -> tuple[int, int]:
         controls=("blank", "swapped"),
     )
     sys.setprofile(None)
-    return countdown.answered[-1] if countdown.answered else 0, countdown.count
+    return countdown.answered[-1] if countdown.answered else 0, countdown.count, countdown.syncs
 
 
-def run_in_fork(out: Path, kill_at: int | None) -> tuple[int, int] | None:
+def run_in_fork(out: Path, kill_at: int | None) -> tuple[int, int, list[int]] | None:
     """As `run`; None where the fork was killed."""
     receiving, sending = os.pipe()
     child = os.fork()

@@ -65,9 +65,13 @@ def test_phantom_train_eval(run: Run, tmp_path: Path) -> None:
     results_folder = tmp_path / "eval"
     code, out, err = run(
         "eval", output / "final", "--data", data, "--out", results_folder, "--prompt", "bare",
-        "--max-new-tokens", 12, "--json",
+        "--max-new-tokens", 12, "--seed", 3, "--temperature", 0.5, "--json",
     )  # fmt: skip
     assert code == 0, err
+    arguments = json.loads((results_folder / "manifest.json").read_text())["arguments"]
+    wanted = {"max_new_tokens": 12, "seed": 3, "temperature": 0.5}
+    assert {name: arguments["sampling"][name] for name in wanted} == wanted
+    assert arguments["prompt"] == "bare"
     results = json.loads((results_folder / "results.json").read_text())
     assert json.loads(out) == results
     assert results["n"] == 40

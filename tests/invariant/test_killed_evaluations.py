@@ -50,8 +50,8 @@ class Runs:
     def __init__(self, program: subprocess.Popen[str]) -> None:
         self.program = program
 
-    def __call__(self, out: Path, kill_at: int | None = None) -> list[int] | None:
-        """Events until the last answer and in all; None where the run was killed."""
+    def __call__(self, out: Path, kill_at: int | None = None) -> tuple[int, int, list[int]] | None:
+        """Events until the last answer, in all, and until each `fsync`; None where the run was killed."""
         assert self.program.stdin is not None
         assert self.program.stdout is not None
         print(json.dumps([str(out), kill_at]), file=self.program.stdin, flush=True)
@@ -66,22 +66,35 @@ def run() -> Iterator[Runs]:
 
 
 @pytest.fixture(scope="module")
-def whole(run: Runs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, int]:
-    """A run that was left alone, and its events until the last answer and in all."""
+def whole(run: Runs, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, int, list[int]]:
+    """A run that was left alone, and its events until the last answer, in all, and until each `fsync`."""
     out = tmp_path_factory.mktemp("whole")
     counts = run(out)
     assert counts is not None
-    return out, counts[0], counts[1]
+    return out, *counts
 
 
 @pytest.mark.parametrize("moment", range(MOMENTS))
-def test_killed_at_any_moment(run: Runs, whole: tuple[Path, int, int], tmp_path: Path, moment: int) -> None:
-    uninterrupted, last_answer, total = whole
+def test_killed_at_any_moment(run: Runs, whole: tuple[Path, int, int, list[int]], tmp_path: Path, moment: int) -> None:
+    uninterrupted, last_answer, total, _ = whole
     draw = random.Random(moment)
     # Most kills fall into the generation; scoring makes more events, and hardly anything there can be lost.
     first = draw.randint(1, total if moment % 4 == 3 else last_answer + 500)
     assert run(tmp_path, first) is None
     run(tmp_path, draw.randint(1, last_answer))  # the second call may be killed too, or end before
+    assert run(tmp_path) is not None
+    leave_no_temporary_files(tmp_path)
+    assert_same_run(tmp_path, uninterrupted)
+
+
+@pytest.mark.parametrize("file", range(3), ids=["manifest", "results", "manifest again"])
+@pytest.mark.parametrize("before", [0, 40], ids=["written", "half written"])
+def test_killed_while_a_file_is_written(
+    run: Runs, whole: tuple[Path, int, int, list[int]], tmp_path: Path, file: int, before: int
+) -> None:
+    uninterrupted, _, _, syncs = whole
+    assert len(syncs) == 3
+    assert run(tmp_path, syncs[file] - before) is None
     assert run(tmp_path) is not None
     leave_no_temporary_files(tmp_path)
     assert_same_run(tmp_path, uninterrupted)

@@ -104,12 +104,19 @@ def test_resumed_supervised_training_equals_uninterrupted(samples: list[Sample],
     assert_same_weights(whole, sft(tmp_path / "killed"))
 
 
-@pytest.mark.parametrize("loss_type", ["grpo", "dapo", "dr_grpo", "cispo", "sapo", "vespo", "luspo"])
-def test_accumulation_equals_one_large_batch(samples: list[Sample], tmp_path: Path, loss_type: str) -> None:
+@pytest.mark.parametrize(
+    ("loss_type", "micro_batch"),
+    [*((name, 4) for name in ("grpo", "dapo", "dr_grpo", "cispo", "sapo", "vespo", "luspo")), ("grpo", 2), ("dapo", 1)],
+)
+def test_accumulation_equals_one_large_batch(
+    samples: list[Sample], tmp_path: Path, loss_type: str, micro_batch: int
+) -> None:
+    # Of four completions a group: micro-batches below four split it.
+    sizes = dict(per_device_train_batch_size=micro_batch, gradient_accumulation_steps=32 // micro_batch)
     # Two steps: Adam divides by the gradient's size, which turns rounding differences of tiny gradients into steps.
     common = dict(loss_type=loss_type, max_steps=2, optim="sgd", learning_rate=1e-2)
     whole = grpo(tmp_path / "whole", samples, per_device_train_batch_size=32, **common)
-    split = grpo(tmp_path / "split", samples, per_device_train_batch_size=4, gradient_accumulation_steps=8, **common)
+    split = grpo(tmp_path / "split", samples, **sizes, **common)
     assert_same_weights(whole, split, rtol=1e-5, atol=1e-6)
     start = load_file(WARM_START / "model.safetensors")
     moved = max((tensor - start[name]).abs().max().item() for name, tensor in weights(whole).items())

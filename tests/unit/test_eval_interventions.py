@@ -94,6 +94,19 @@ def test_swapped_thinking_is_that_of_another_image(run: list[Prediction]) -> Non
     assert prepare("swapped", make_samples(), one_image, 0) == []
 
 
+def test_partners_and_planted_options_are_random(run: list[Prediction]) -> None:
+    def of(sample: int, name: str, key: str, predictions: list[Prediction]) -> list[str]:
+        return [prepare(name, make_samples(), predictions, seed)[sample].extra[key] for seed in range(20)]
+
+    assert len(set(of(0, "swapped", COMPLETION_PREFIX, run))) == 3, "three thoughts stand with the five other images"
+    planted = of(0, "contradicting", PLANTED, run)
+    assert set(planted) == {"1", "2"}
+    assert planted != of(3, "contradicting", PLANTED, run), "every question has random numbers of its own"
+    wrong = replace(run[0], answer="B", completion="<think> It is the Lung. </think>\n<answer>B</answer>")
+    planted = of(0, "contradicting", PLANTED, [wrong, *run[1:]])
+    assert set(planted) == {"0", "2"}, "any option but the answer, the right one too"
+
+
 @pytest.mark.parametrize("name", INTERVENTIONS)
 def test_changes_are_fixed_by_the_seed_and_need_a_closed_thinking_and_an_answer(
     name: str, run: list[Prediction]
@@ -111,8 +124,11 @@ def test_changes_are_fixed_by_the_seed_and_need_a_closed_thinking_and_an_answer(
 
 def test_an_unreadable_answer_is_not_a_changed_one(run: list[Prediction], tmp_path: Path) -> None:
     mute = ScriptedEngine(lambda request, draw: "no tags" if request.key.startswith("q0") else "<answer>A</answer>")
-    scores = change("empty", run, tmp_path, mute)
+    wrong = replace(run[1], answer="C")
+    scores = change("empty", [run[0], wrong, *run[2:]], tmp_path, mute)
     assert (scores["n"], scores["unreadable"]) == (6, 1)
+    assert scores["accuracy"] == pytest.approx(1 / 6), "it is a wrong one"
+    assert scores["original_accuracy"] == pytest.approx(5 / 6)
     assert scores["changed"]["share"] == pytest.approx(4 / 5)
 
 
@@ -164,6 +180,7 @@ def test_the_thinking_changes_and_nothing_around_it(completion: str, thinking: s
     [
         ("I see the lung, not the liver", "I see the Liver, not the Lung"),
         ("B) Lung", "A) Liver"),
+        ("b) the lung", "b) the Liver"),
         ("Livers", "Livers The right option is A) Liver."),
         ("", "The right option is A) Liver."),
         ("the heart", "the heart The right option is A) Liver."),

@@ -11,16 +11,21 @@ from medr1.data.convert import choose
 from medr1.errors import DataError
 from medr1.eval.verify import verify
 from medr1.records import read_json, read_samples, write_json, write_samples
-from medr1.types import ImageRef
+from medr1.types import ImageRef, Sample
 from stored_runs import questions, store
 
 CONTROLS = ("blank", "swapped")
 
 
+def swappable(samples: list[Sample]) -> list[Sample]:
+    """The same with right answers that differ within modality and task, so that images can be swapped."""
+    return [replace(sample, answer_index=i // 4 % len(sample.options)) for i, sample in enumerate(samples)]
+
+
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data")
-    write_samples(folder / "test", questions(40, per_image=2))
+    write_samples(folder / "test", swappable(questions(40, per_image=2)))
     write_samples(folder / "train", [replace(s, id=f"t{s.id}") for s in questions(30)])
     return folder
 
@@ -59,11 +64,14 @@ def test_everything_follows_from_predictions_and_data(run: Path, data: Path) -> 
     assert found.checked == leaves(read_json(run / "results.json"))
 
 
-def test_without_the_data_the_rest_is_checked_and_said(run: Path) -> None:
-    found = verify(run)
-    assert found.differing == []
-    assert "blind.text_prior" in found.unchecked
-    assert set(found.unchecked) <= {"blind.text_prior", "controls.swapped.follows"}
+def test_without_the_data_the_rest_is_checked_and_said(run: Path, data: Path) -> None:
+    for given, unchecked in (
+        ({}, ["blind.text_prior", "controls.swapped.follows"]),
+        ({"train_data": data / "train"}, ["blind.text_prior", "controls.swapped.follows"]),
+        ({"data": data / "test"}, ["blind.text_prior"]),
+    ):
+        found = verify(run, **given)
+        assert (found.differing, found.unchecked) == ([], unchecked)
 
 
 def test_every_number_is_watched(run: Path, data: Path) -> None:
@@ -107,8 +115,8 @@ def test_an_answer_that_the_completion_does_not_give(run: Path) -> None:
 
 
 def test_a_status_that_the_completion_does_not_have(run: Path) -> None:
-    change_line(run, 0, answer=None, parse_status="many_tags", completion="I cannot say.")
-    assert any("None (many_tags) is stored, the completion reads None" in line for line in verify(run).differing)
+    change_line(run, 0, answer=None, parse_status="several_answers", completion="I cannot say.")
+    assert any("None (several_answers) is stored, the completion reads None" in line for line in verify(run).differing)
 
 
 def test_a_changed_gold_letter_shows_against_the_data(run: Path, data: Path) -> None:
@@ -138,10 +146,13 @@ def test_other_data_are_refused(run: Path, data: Path, tmp_path: Path) -> None:
         verify(tmp_path / "nowhere")
 
 
-def test_the_data_are_looked_for_where_the_manifest_says(data: Path, tmp_path: Path) -> None:
+def test_the_data_are_looked_for_where_the_manifest_says(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # of other places the manifest keeps no path
     shutil.copytree(data / "test", tmp_path / "test")
     samples = choose(list(read_samples(tmp_path / "test")), 15, 3)
-    arguments = {"data": str(tmp_path / "test"), "limit": 15}
+    arguments = {"data": tmp_path / "test", "limit": 15}
     run = store(tmp_path / "run", samples, right=0.7, seed=3, controls=("swapped",), arguments=arguments)
     found = verify(run)
     assert (found.differing, found.unchecked) == ([], []), "which image was swapped in is in the data only"

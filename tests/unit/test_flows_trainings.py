@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,6 @@ from pathlib import Path
 assert sys.argv[1] == "train" and sys.argv[-2] == "--output_dir", sys.argv
 kind, folder = sys.argv[2], Path(sys.argv[-1])
 facts = {"arguments": sys.argv[2:-2], "pid": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}
-facts["others"] = sorted(path.parent.name for path in folder.parent.glob("*/running"))
 (folder / "facts.json").write_text(json.dumps(facts))
 (folder / "running").touch()
 print("first line", flush=True)
@@ -39,6 +39,8 @@ if kind == "pairs":  # goes on when it is not alone
 (folder / "final").mkdir()
 if kind != "forgets":
     (folder / "final" / "model.safetensors").touch()
+if kind == "stumbles":
+    sys.exit("on the doorstep")
 """
 
 
@@ -76,14 +78,24 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def test_each_runs_its_command_so_many_at_once_and_tells_its_steps(tmp_path: Path) -> None:
+def test_each_runs_its_command_so_many_at_once_and_tells_its_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     three = [training(tmp_path, name, "pairs", "--seed", name) for name in ("a", "b", "c")]
     told: list[tuple[str, int]] = []
+    started: list[subprocess.Popen] = []
+
+    class AtMostTwo(subprocess.Popen):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            assert sum(process.returncode is None for process in started) < 2, "a third runs beside two"
+            super().__init__(*args, **kwargs)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", AtMostTwo)
     seconds = run_trainings(three, workers=2, progress=lambda one, step: told.append((one.name, step)))
     assert seconds.keys() == {"a", "b", "c"}
     assert all(one.finished for one in three)
     assert [facts(one)["arguments"] for one in three] == [["pairs", "--seed", name] for name in "abc"]
-    assert len(facts(three[2])["others"]) <= 1, "a third ran beside two"
     assert {facts(one)["threads"] for one in three} == {"3"}, "six cores for two at once"
     for one in three:
         assert (one.folder / "output.txt").read_text() == "first line\n"
@@ -114,7 +126,9 @@ def test_threads_are_shared_among_those_that_run(tmp_path: Path) -> None:
     assert run_trainings([done, alone], workers=4, progress=lambda one, step: None) == {}
 
 
-@pytest.mark.parametrize(("kind", "last"), [("fails", "last words"), ("forgets", "first line")])
+@pytest.mark.parametrize(
+    ("kind", "last"), [("fails", "last words"), ("forgets", "first line"), ("stumbles", "on the doorstep")]
+)
 def test_a_failure_is_one_line_and_ends_the_others(tmp_path: Path, kind: str, last: str) -> None:
     bad, other = training(tmp_path, "bad", kind), training(tmp_path, "other", "hangs")
 

@@ -242,7 +242,7 @@ def test_a_server_that_recovers_is_not_lost() -> None:
 
 def test_refused_requests_do_not_make_a_server_lost() -> None:
     with FaultyServer(lambda prompt, attempt: 400) as server:
-        engine_for(server).generate(requests_for(LOST_AFTER + 5), GREEDY)
+        engine_for(server, concurrency=1).generate(requests_for(LOST_AFTER + 5), GREEDY)
     assert len(server.attempts) == LOST_AFTER + 5
 
 
