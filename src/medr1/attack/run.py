@@ -71,7 +71,7 @@ ATTACKS: dict[str, Attack] = {
         Attack(name="noise", kind="noise", description="random +k or -k per value: the control"),
         Attack(name="fgsm", kind="fgsm", steps=1, description="one full step along the sign of the gradient"),
         Attack(
-            name="pgd", kind="ascent", steps=20, restarts=2, description="projected gradient ascent, 20 steps, 2 starts"
+            name="pgd", kind="ascent", steps=20, restarts=4, description="projected gradient ascent, 20 steps, 4 starts"
         ),
         Attack(
             name="pgd_strong",
