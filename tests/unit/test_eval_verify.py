@@ -151,8 +151,8 @@ def test_the_data_are_looked_for_where_the_manifest_says(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # of other places the manifest keeps no path
     shutil.copytree(data / "test", tmp_path / "test")
-    samples = choose(list(read_samples(tmp_path / "test")), 15, 3)
-    arguments = {"data": tmp_path / "test", "limit": 15}
+    samples = choose(list(read_samples(tmp_path / "test")), 30, 3)
+    arguments = {"data": tmp_path / "test", "limit": 30}
     run = store(tmp_path / "run", samples, right=0.7, seed=3, controls=("swapped",), arguments=arguments)
     found = verify(run)
     assert (found.differing, found.unchecked) == ([], []), "which image was swapped in is in the data only"
