@@ -65,7 +65,7 @@ def make_trainer(kind: str, folder: Path, options: argparse.Namespace) -> GRPOTr
     never = processor.tokenizer.convert_tokens_to_ids(NEVER_SAMPLED)
     image = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
     model.generation_config.eos_token_id = never
-    rows = TrainingRows(questions(8, options.side, options.words), PROMPTS["bare"], seed=0)
+    rows = TrainingRows(questions(64, options.side, options.words), PROMPTS["bare"], seed=0)
     config = GRPOConfig(
         output_dir=tempfile.mkdtemp(),
         per_device_train_batch_size=options.prompts * options.generations,
@@ -142,7 +142,7 @@ class PublishedStep:
         self.model = load_model(folder, dtype=options.dtype, device=options.device).train()
         self.reference = copy.deepcopy(self.model).eval()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6)
-        self.rows = TrainingRows(questions(8, options.side, options.words), PROMPTS["bare"], seed=0)
+        self.rows = TrainingRows(questions(64, options.side, options.words), PROMPTS["bare"], seed=0)
         self.next = 0
 
     def logps(self, model: Any, inputs: dict[str, torch.Tensor], completion_GC: torch.Tensor) -> torch.Tensor:

@@ -41,17 +41,19 @@ def packed(rows: list[tuple[int, list[int]]]) -> tuple[PackedAttention, Tensor]:
 
 @given(
     rows=st.lists(
-        st.tuples(st.integers(1, 9), st.lists(st.integers(1, 6), min_size=1, max_size=4)), min_size=1, max_size=3
-    ),
+        st.tuples(st.integers(1, 9), st.lists(st.integers(0, 6), min_size=1, max_size=4)), min_size=1, max_size=3
+    ).filter(lambda rows: any(length for _, lengths in rows for length in lengths)),
     seed=st.integers(0, 2**31),
+    masked=st.booleans(),
 )
-def test_packed_attention_is_that_of_the_whole_row_under_its_mask(rows: list, seed: int) -> None:
+def test_packed_attention_is_that_of_the_whole_row_under_its_mask(rows: list, seed: int, masked: bool) -> None:
     attention, segments = packed(rows)
     generator = torch.Generator().manual_seed(seed)
     shape = len(rows), 4, segments.shape[1], SIZE
     query = torch.randn(shape, generator=generator, requires_grad=True)
     key, value = (torch.randn(shape[0], 2, *shape[2:], generator=generator, requires_grad=True) for _ in range(2))
-    ours = attention.attend(0, query, key, value, 0.3)
+    arguments = (query, key, value, 0.3)
+    ours = attention.attend_masked(*arguments) if masked else attention.attend(0, *arguments)
     whole = scaled_dot_product_attention(
         query, repeat_kv(key, 2), repeat_kv(value, 2), attn_mask=visible_pairs(segments), scale=0.3
     ).transpose(1, 2)

@@ -19,6 +19,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from medr1.models.packed_attention import PackedSoftmax
+
 SHARED_PREFIX = "shared_prefix"
 """Name of the attention, and of the argument of the model's forward that it waits for."""
 
@@ -80,6 +82,8 @@ class PackedAttention:
     present_NC: Tensor
     visible_N1CT: Tensor
     """What a completion token sees of the P prompt columns and, behind them, of its own completion (T = P + C)."""
+    spans: list[tuple[int, int]]
+    """Of every row, the ends of its prompt and of its last completion."""
 
     @classmethod
     def of_rows(
@@ -92,10 +96,20 @@ class PackedAttention:
         own_CC = torch.ones(size, size, dtype=torch.bool, device=device).tril()
         prompt_NCP, own_NCC = prompt_NP[:, None].expand(-1, size, -1), own_CC.expand(len(row_N), -1, -1)
         visible_N1CT = torch.cat([prompt_NCP, own_NCC], 2)[:, None]
-        return cls(prompt_width, row_N[:, None] * width + column_NC, row_N, present_NC, visible_N1CT)
+        assert shared_R.min() > 0, "the kernels take no empty block; a prompt has a chat template around it"
+        ends_R = shared_R.index_add(0, row_N, present_NC.sum(1))
+        spans = list(zip(shared_R.tolist(), ends_R.tolist(), strict=True))
+        return cls(prompt_width, row_N[:, None] * width + column_NC, row_N, present_NC, visible_N1CT, spans)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
         """See `SharedAttention`."""
+        if query.device.type == "cpu":
+            states = [x.transpose(1, 2).contiguous() for x in (query, key, value)]
+            return PackedSoftmax.apply(*states, self.spans, self.slot_NC, self.present_NC, scaling)  # type: ignore[return-value]
+        return self.attend_masked(query, key, value, scaling)
+
+    def attend_masked(self, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """The same by SDPA, the prompt repeated for every completion and hidden by a mask where it is shorter."""
         rows, heads, width, size = query.shape
         repeats = heads // key.shape[1]
         query_RHPD, key_RKPD, value_RKPD = (states[:, :, : self.prompt_width] for states in (query, key, value))

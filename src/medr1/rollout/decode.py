@@ -11,7 +11,9 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from medr1.models.shared_attention import NO_MASK
 
 FIRST_CAPACITY = 64
 """Tokens of completions that there is room for at first; the room doubles when it is full."""
@@ -80,3 +82,23 @@ class SharedPrefixCache:
             states[:] = [layer[prompts[:, None], draws] for layer in states]
         if self.hidden_P11L is not None:
             self.hidden_P11L = self.hidden_P11L[prompts]
+
+
+class ModelDecoder:
+    """The next token by the model's own forward, with the shared cache in place of its own.
+
+    The attention of the model's text part is `shared_prefix` meanwhile.
+    """
+
+    def __init__(self, model: nn.Module, cache: SharedPrefixCache) -> None:
+        self.model, self.cache = model, cache
+
+    def __call__(self, token_N: Tensor, position_N: Tensor) -> Tensor:
+        """Logits (N, V) behind one token per row at its position; the cache has made room for it."""
+        return self.model(
+            input_ids=token_N[:, None],
+            attention_mask=NO_MASK,
+            position_ids=position_N[None, :, None].expand(3, -1, -1),
+            use_cache=False,
+            shared_prefix=self.cache,
+        ).logits[:, -1]

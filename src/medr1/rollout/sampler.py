@@ -7,10 +7,10 @@ Axes: P prompts, G draws of a prompt, N batch rows (the grid P × G), V vocabula
 """
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -25,12 +25,11 @@ from transformers.generation.logits_process import (
 )
 
 from medr1.models.prefix import PromptTensors, backbone, left_padded
-from medr1.models.shared_attention import NO_MASK, SHARED_PREFIX, attention_of
-from medr1.rollout.decode import SharedPrefixCache
+from medr1.models.shared_attention import SHARED_PREFIX, attention_of
+from medr1.rollout.decode import ModelDecoder, SharedPrefixCache
 from medr1.rollout.engine import SamplingParams
+from medr1.rollout.fused import FusedDecoder, can_fuse, is_small
 
-SMALL_PRODUCT = 2**23
-"""Multiply-adds of a matrix product for which waking a second thread takes longer than the thread saves (measured)."""
 COMPACT_AT = 0.25
 """Share of the grid that has to be free before it shrinks: shrinking copies the cache of what was drawn."""
 
@@ -146,12 +145,16 @@ def _uniform(params: SamplingParams, keys: Sequence[Sequence[str]], device: torc
     return torch.from_numpy(np.stack([*numbers, np.zeros(params.max_new_tokens)])).to(device)
 
 
+def threads_sleep() -> bool:
+    """Whether OpenMP's threads sleep between two calls; waking them takes longer than a small product."""
+    return os.environ.get("OMP_WAIT_POLICY", "").upper() == "PASSIVE"
+
+
 @contextmanager
-def decoding_threads(text_config: Any, rows: int, device: torch.device) -> Iterator[None]:
-    """One thread inside the block where the products of a decoding step are too small for more of them (CPU only)."""
+def decoding_threads(*, single: bool) -> Iterator[None]:
+    """One thread inside the block, or as many as before."""
     before = torch.get_num_threads()
-    largest = rows * text_config.hidden_size * text_config.intermediate_size
-    if device.type == "cpu" and largest <= SMALL_PRODUCT:
+    if single:
         torch.set_num_threads(1)
     try:
         yield
@@ -194,7 +197,9 @@ def sample(
     filters = logits_processors(params)
 
     text_config = backbone(model).language_model.config
-    with attention_of(text_config, SHARED_PREFIX), decoding_threads(text_config, len(drawn.draw_N), device):
+    small = is_small(text_config, len(drawn.draw_N), device)
+    decoder = FusedDecoder(model, cache) if small and can_fuse(model) else ModelDecoder(model, cache)
+    with attention_of(text_config, SHARED_PREFIX), decoding_threads(single=small and threads_sleep()):
         for step in range(params.max_new_tokens):
             logits_NV = logits_NV.float().index_fill(1, forbidden, -torch.inf)
             logits_NV = filters(history_N, logits_NV)  # type: ignore[arg-type]
@@ -212,11 +217,5 @@ def sample(
             if params.repetition_penalty != 1.0:
                 history_N = torch.cat([history_N, token_N[:, None]], 1)
             cache.advance()
-            logits_NV = model(
-                input_ids=token_N[:, None],
-                attention_mask=NO_MASK,
-                position_ids=(position_N + step)[None, :, None].expand(3, -1, -1),
-                use_cache=False,
-                shared_prefix=cache,
-            ).logits[:, -1]
+            logits_NV = decoder(token_N, position_N + step)
     return drawn.per_prompt()
