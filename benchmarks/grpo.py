@@ -41,6 +41,7 @@ SHAPE = TinyShape(
     vision_width=160,
     vision_intermediate_size=640,
 )
+QUESTIONS = 64
 NEVER_SAMPLED = "<|video_pad|>"
 """Stands in as the end token, so that every completion has the full length."""
 
@@ -65,7 +66,7 @@ def make_trainer(kind: str, folder: Path, options: argparse.Namespace) -> GRPOTr
     never = processor.tokenizer.convert_tokens_to_ids(NEVER_SAMPLED)
     image = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
     model.generation_config.eos_token_id = never
-    rows = TrainingRows(questions(64, options.side, options.words), PROMPTS["bare"], seed=0)
+    rows = TrainingRows(questions(QUESTIONS, options.side, options.words), PROMPTS["bare"], seed=0)
     config = GRPOConfig(
         output_dir=tempfile.mkdtemp(),
         per_device_train_batch_size=options.prompts * options.generations,
@@ -142,7 +143,7 @@ class PublishedStep:
         self.model = load_model(folder, dtype=options.dtype, device=options.device).train()
         self.reference = copy.deepcopy(self.model).eval()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6)
-        self.rows = TrainingRows(questions(64, options.side, options.words), PROMPTS["bare"], seed=0)
+        self.rows = TrainingRows(questions(QUESTIONS, options.side, options.words), PROMPTS["bare"], seed=0)
         self.next = 0
 
     def logps(self, model: Any, inputs: dict[str, torch.Tensor], completion_GC: torch.Tensor) -> torch.Tensor:
@@ -165,7 +166,7 @@ class PublishedStep:
         """Seconds of the two halves of a step over P prompts."""
         spent = {"rollout": 0.0, "update": 0.0}
         for _ in range(self.options.prompts):
-            row = self.rows.row(self.next % 8)
+            row = self.rows.row(self.next % QUESTIONS)
             self.next += 1
             text = self.processor.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True)
             inputs = self.processor(text=[text], images=row["images"], return_tensors="pt").to(self.options.device)

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from medr1.cli import main
+from medr1.errors import DataError
 from medr1.models.tiny import WARM_START
 from medr1.records import read_samples
 
@@ -286,3 +287,12 @@ def test_help_is_quick_and_needs_no_torch(run: Run) -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_an_error_of_several_lines_becomes_one(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise DataError("first\n  second\nthird")
+
+    monkeypatch.setattr("medr1.cli.app", fail)
+    code, out, err = run("data")
+    assert (code, out, err) == (1, "", "medr1: first second third\n")

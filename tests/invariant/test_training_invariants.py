@@ -34,7 +34,17 @@ def samples() -> list[Sample]:
     return [phantom("train", index).sample for index in range(24)]
 
 
-def grpo(folder: Path, samples: list[Sample], model: Path = WARM_START, **changes: Any) -> Path:
+class Steps(TrainerCallback):
+    """The steps that a run takes itself."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.taken.append(state.global_step)
+
+
+def grpo(folder: Path, samples: list[Sample], model: Path = WARM_START, callbacks: Any = (), **changes: Any) -> Path:
     settings = SHARED | dict(
         per_device_train_batch_size=32,
         num_generations=4,
@@ -50,7 +60,8 @@ def grpo(folder: Path, samples: list[Sample], model: Path = WARM_START, **change
             setattr(script, key, changes.pop(key))
     lora = {key: changes.pop(key) for key in ("use_peft", "lora_r", "lora_target_modules") if key in changes}
     config = GRPOConfig(output_dir=str(folder), **(settings | changes))
-    return train_grpo(script, config, ModelArguments(model_name_or_path=str(model), **lora), samples=samples)
+    arguments = ModelArguments(model_name_or_path=str(model), **lora)
+    return train_grpo(script, config, arguments, samples=samples, callbacks=callbacks)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -83,7 +94,9 @@ def test_resumed_equals_uninterrupted(samples: list[Sample], tmp_path: Path, set
     killed = tmp_path / "killed"
     shutil.copytree(tmp_path / "whole" / "checkpoint-2", killed / "checkpoint-2")
     shutil.copy(tmp_path / "whole" / "train_log.jsonl", killed)  # the log of a killed run has steps too many
-    resumed = grpo(killed, samples, **settings)
+    steps_of_resumed = Steps()
+    resumed = grpo(killed, samples, callbacks=[steps_of_resumed], **settings)
+    assert steps_of_resumed.taken == [3, 4], "the first two are not taken again"
     assert_same_weights(whole, resumed)
     steps = [record["step"] for record in log_of(killed)]
     assert steps == [record["step"] for record in log_of(tmp_path / "whole")]

@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from medr1.data.images import open_image
 from medr1.data.phantom import phantom
-from medr1.flows import demo
-from medr1.flows.demo import DemoSettings, plan, run_demo
+from medr1.eval.compare import compare
+from medr1.eval.controls import png_bytes
+from medr1.flows import demo, demo_report
+from medr1.flows.demo import DemoRun, DemoSettings, plan, run_demo
 from medr1.models.tiny import WARM_START
 from medr1.records import read_samples, write_json
-from medr1.report.tables import Table
+from medr1.report.tables import Table, all_tables, comparison
 from medr1.rollout.engine import Request
 from medr1.rollout.scripted import ScriptedEngine
 
@@ -207,3 +210,54 @@ def test_the_page_says_the_same(small: Demo) -> None:
     assert json.loads((small.out / "summary.json").read_text()) == small.summary
     timed = {"data", "training", "evaluation", "colour_baseline", "total", *(f"evaluation_{name}" for name in RIGHT)}
     assert small.summary["seconds"].keys() == timed
+
+
+def test_every_part_of_the_page_shows_its_model(small: Demo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    shown: dict[str, Any] = {}
+    results = {name: small.results(name) for name in RIGHT}
+    run = DemoRun(DemoSettings(out=small.out))
+    monkeypatch.setattr(demo_report, "write_report", lambda path, report: shown.setdefault("report", report))
+    for name in ("before_after", "control_bars", "heat_map"):
+        plot = getattr(demo_report.plots, name)
+
+        def noting(*args: Any, name: str = name, plot: Any = plot) -> Any:
+            shown[name] = args
+            return plot(*args)
+
+        monkeypatch.setattr(demo_report.plots, name, noting)
+    log = small.out / "checkpoints" / "grpo" / "train_log.jsonl"
+    test = list(read_samples(small.out / "data" / "test"))
+    path = small.out / "report.html"
+    demo_report.write_demo_report(path, small.summary, results, run.predictions, log, test)
+
+    assert shown["before_after"][:2] == (results["warm_start"], results["grpo"])
+    assert shown["control_bars"][0] == {"after GRPO": results["grpo"], "blind twin": results["blind_twin"]}
+    assert shown["heat_map"] == (results["grpo"]["by_modality_and_task"],)
+    report = shown["report"]
+    facts = {fact.label: fact for fact in report.headline}
+
+    def share(value: float) -> str:
+        return f"{100 * value:.1f}"
+
+    summary = small.summary
+    assert facts["with a swapped image"].value == f"{share(summary['swapped_accuracy'])} %"
+    assert facts["with a blank image"].note == f"chance is {share(summary['chance'])} %"
+    low, high = summary["grpo"]["ci95"]
+    assert f"{share(low)} to {share(high)}" in facts["accuracy"].note
+    assert report.manifest["evaluation"] == json.loads((small.out / "eval" / "grpo" / "manifest.json").read_text())
+    compared = compare(run.predictions("warm_start"), run.predictions("grpo"))
+    assert report.tables[1] == comparison(compared, ("warm start", "after GRPO"))
+    assert report.tables[2:] == all_tables(results["grpo"])[1:]
+
+    answers = {answer.id: answer for answer in run.predictions("grpo")}
+    assert len(answers) == len(run.predictions("grpo")) == TEST, "the controls are no answers to the questions"
+    by_question = {sample.question + str(sample.options): sample for sample in test}
+    assert [item.right for item in report.gallery] == [True] * 10 + [False] * 6
+    for item in report.gallery:
+        sample = by_question[item.question + str(item.options)]
+        asked = [s for s in test if (s.question, s.options) == (sample.question, sample.options)]
+        assert item.image in [png_bytes(open_image(s.images[0])) for s in asked]
+        assert item.right == (item.answer == item.gold)
+        assert item.gold in {s.gold for s in asked}
+    modalities = [item.note.split(" · ")[0] for item in report.gallery[:8]]
+    assert len(set(modalities)) >= 6, "the gallery takes turns among modalities"

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medr1.models.prefix import PromptTensors, left_padded, pack_groups, plan_rows, visible_pairs
+from medr1.models.prefix import PromptTensors, joined, left_padded, pack_groups, plan_rows, visible_pairs
 
 PAD = 0
 
@@ -101,3 +101,20 @@ def test_every_token_finds_its_score(lengths: list[int], width: int | None, seed
     for n, length in enumerate(lengths):
         expected = [prompts[index[n]].input_ids_L[-1].item(), *ids[n, : max(length - 1, 0)].tolist()][:length]
         assert before[n, :length].tolist() == expected
+
+
+def test_neighbouring_slices_are_joined_without_a_copy() -> None:
+    whole = torch.arange(24.0).view(8, 3)
+    first, second, third = whole.split([2, 1, 5])
+    assert joined([first, second, third]).data_ptr() == whole.data_ptr()
+    assert torch.equal(joined([first, second, third]), whole)
+    assert torch.equal(joined([second, third]), whole[2:])
+    apart = [[third, first], [first, third], [first, second.clone()], [first.clone(), second], [first, first]]
+    for parts in apart:
+        assert torch.equal(joined(parts), torch.cat(parts))
+    columns = whole.t()  # not contiguous
+    assert torch.equal(joined([columns[:1], columns[1:]]), columns)
+    moved = first.clone().requires_grad_()
+    joined([moved[:1], moved[1:]]).sum().backward()
+    assert moved.grad is not None
+    assert torch.equal(moved.grad, torch.ones_like(first))

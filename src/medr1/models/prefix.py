@@ -120,9 +120,21 @@ def image_inputs(prompts: Sequence[PromptTensors]) -> dict[str, Tensor]:
     if not with_images:
         return {}
     return {
-        "pixel_values": torch.cat([prompt.pixel_values for prompt in with_images]),  # type: ignore[misc]
+        "pixel_values": joined([prompt.pixel_values for prompt in with_images]),  # type: ignore[misc]
         "image_grid_thw": torch.cat([prompt.image_grid_thw for prompt in with_images]),  # type: ignore[misc]
     }
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """The rows of all parts; not copied where they are neighbouring slices of one tensor, as a processor makes them."""
+    first = parts[0]
+    storage, offset = first.untyped_storage().data_ptr(), first.storage_offset()
+    for part in parts:
+        here = (part.untyped_storage().data_ptr(), part.storage_offset()) == (storage, offset)
+        if not (here and part.is_contiguous() and not part.requires_grad):
+            return torch.cat(list(parts))
+        offset += part.numel()
+    return first.as_strided((sum(map(len, parts)), *first.shape[1:]), first.stride())
 
 
 def left_padded(prompts: Sequence[PromptTensors], pad_token_id: int) -> dict[str, Tensor]:
