@@ -1,5 +1,6 @@
 """Option probabilities equal an ordinary forward over the whole text, and forced prefixes an ordinary prompt."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -119,6 +120,19 @@ def test_letters_inside_a_token_are_found(engine_without_tags: TransformersEngin
     assert len(told) > len(questions) / 2
     for place, found in told:
         assert found == pytest.approx(reference(engine, place), abs=1e-5)
+
+
+def test_nothing_is_told_where_another_letter_has_no_such_token(
+    engine_without_tags: TransformersEngine, questions: list[Sample]
+) -> None:
+    model, processor = engine_without_tags.model, copy.deepcopy(engine_without_tags.processor)
+    engine = TransformersEngine(model, processor=processor)
+    known = place_for(engine, questions[0], "<answer>B")
+    engine.tokenizer.add_tokens(["answer>B"])
+    alone = place_for(engine, questions[0], "<answer>B")
+    found, nothing = TransformersOptionScorer(engine).option_logprobs([known, alone])
+    assert found is not None
+    assert nothing is None
 
 
 def test_both_tokens_of_a_letter_count(engine_with_spaced_letters: TransformersEngine, questions: list[Sample]) -> None:

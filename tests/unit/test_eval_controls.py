@@ -213,6 +213,8 @@ def test_rotations_move_options_and_gold_together() -> None:
     assert (once.options, once.gold) == (("b", "c", "a"), "B")
     assert (twice.options, twice.gold) == (("c", "a", "b"), "A")
     assert once.images == sample.images
+    (first,) = CONTROLS["rotated1"].prepare([question(1, 0, options=("a", "b", "c"))], 0)
+    assert (first.options, first.gold) == (("b", "c", "a"), "C"), "the first option goes to the end"
     assert CONTROLS["rotated3"].prepare([sample], 0) == []
 
 

@@ -42,7 +42,14 @@ def run(tmp_path: Path) -> list[Prediction]:
     return read_predictions(tmp_path / "run")
 
 
-def change(name: str, run: list[Prediction], out: Path, engine: ScriptedEngine = ENGINE, seed: int = 0) -> dict:
+def change(
+    name: str,
+    run: list[Prediction],
+    out: Path,
+    engine: ScriptedEngine = ENGINE,
+    seed: int = 0,
+    params: SamplingParams = SamplingParams(),  # noqa: B008
+) -> dict:
     return intervene(
         name,
         make_samples(),
@@ -51,7 +58,7 @@ def change(name: str, run: list[Prediction], out: Path, engine: ScriptedEngine =
         out=out / name,
         prompt="think",
         protocol="default",
-        params=SamplingParams(),
+        params=params,
         batch_size=4,
         seed=seed,
     )
@@ -73,6 +80,12 @@ def test_without_its_thinking_the_model_guesses(name: str, run: list[Prediction]
     assert scores["accuracy"] == pytest.approx(1 / 3)
     prefix = {"empty": "<think>  </think>", "truncated": "<think> It is </think>"}[name]
     assert {p.completion.split("\n")[0] for p in read_predictions(tmp_path / name)} == {prefix}
+
+
+def test_every_question_is_answered_once(run: list[Prediction], tmp_path: Path) -> None:
+    params = SamplingParams(num_draws=3, temperature=1.0)
+    assert change("own", run, tmp_path, params=params)["n"] == 6
+    assert len(read_predictions(tmp_path / "own")) == 6
 
 
 def test_a_contradicting_thinking_is_followed(run: list[Prediction], tmp_path: Path) -> None:
@@ -194,6 +207,7 @@ def test_planting_does_not_take_a_short_option_out_of_a_long_one() -> None:
     options = ("Tumor", "No tumor")
     assert plant("no tumor", options, answer=1, planted=0) == "Tumor"
     assert plant("a tumor", options, answer=0, planted=1) == "a No tumor"
+    assert plant("many tumor cells", ("Tumor", "Tumor cells"), answer=1, planted=0) == "many Tumor"
 
 
 class Halving:

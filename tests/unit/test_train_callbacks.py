@@ -40,6 +40,7 @@ def test_a_resumed_log_goes_on_behind_its_checkpoint(tmp_path: Path) -> None:
     assert lines(tmp_path) == [{"step": 1, "run": 1}, {"step": 2, "run": 1}]
     call(second.on_log, 3, logs={"run": 2})
     assert [record["run"] for record in lines(tmp_path)] == [1, 1, 2]
+    call(second.on_log, 0, logs={"eval_before": 1})
     call(TrainLog(tmp_path).on_train_begin, 0)
     assert lines(tmp_path) == [], "a run from the start has a log of its own"
 

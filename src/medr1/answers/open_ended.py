@@ -1,6 +1,6 @@
 """How the kits judge an answer to an open question: whether it equals the gold answer.
 
-The judges by language models that most of them put beside or above these rules are not built.
+The judges by language models that most of them put beside or above these rules: `medr1.eval.judge`.
 """
 
 import re

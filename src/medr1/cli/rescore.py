@@ -1,17 +1,33 @@
-"""`medr1 rescore`: stored completions under our reading and under every published one."""
+"""`medr1 rescore`: stored completions under our reading and every published one, and before a judge."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import Progress
+
+from medr1.cli.engines import (
+    CacheOption,
+    ConcurrencyOption,
+    DialectOption,
+    MaxRetriesOption,
+    RequestsPerMinuteOption,
+    TimeoutOption,
+)
+from medr1.errors import ConfigError
 
 if TYPE_CHECKING:
-    from medr1.types import Sample
+    from medr1.eval.stored import StoredRun
+    from medr1.rollout.endpoint import EndpointEngine
+
+ENDPOINT_OPTIONS = ("dialect", "concurrency", "requests_per_minute", "timeout", "max_retries")
 
 
 def rescore_command(
+    context: typer.Context,
     predictions: Annotated[
         Path,
         typer.Argument(
@@ -19,7 +35,7 @@ def rescore_command(
             "or what VLMEvalKit (xlsx, tsv, csv, json), lmms-eval (jsonl samples) or MedEvalKit (results.json) wrote."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="Folder for rescore.json.")],
+    out: Annotated[Path, typer.Option(help="Folder for rescore.json and judgements.jsonl.")],
     data: Annotated[
         Path | None,
         typer.Option(
@@ -31,31 +47,107 @@ def rescore_command(
     limit: Annotated[int | None, typer.Option(min=1, help="Score so many questions, drawn at random.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the drawn questions.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print rescore.json instead of the tables.")] = False,
+    judge_endpoint: Annotated[
+        str | None,
+        typer.Option(
+            help="Let a language model judge every answer, too: address of its chat endpoint up to /v1. "
+            "Its key, if any, is read from the variable MEDR1_API_KEY."
+        ),
+    ] = None,
+    judge_model: Annotated[str | None, typer.Option(help="Its name at that endpoint.")] = None,
+    dialect: DialectOption = "vllm",
+    concurrency: ConcurrencyOption = 8,
+    requests_per_minute: RequestsPerMinuteOption = None,
+    timeout: TimeoutOption = 120.0,
+    max_retries: MaxRetriesOption = 5,
+    cache: CacheOption = None,
 ) -> None:
-    """Score stored completions again, without a model: our reading beside every published protocol.
+    """Score stored completions again: our reading beside every published protocol, and beside a judge if asked for.
 
     What no protocol could read counts as wrong. Unreadable: not read by this protocol. Refused: unreadable and a
     refusal. Refusals read: refusals that the protocol takes for an option. With guesses: what to expect of kits that
     draw an option at random where they find none.
-    """
-    from medr1.eval.rescore import drawn_questions, rescore
-    from medr1.eval.stored import read_stored
-    from medr1.records import manifest, write_json
-    from medr1.report.tables import overview, protocols, rich_table
 
-    console = Console(stderr=True)
-    with console.status("Reading"):
-        run = drawn_questions(read_stored(predictions, _questions(data)), limit, seed)
-        train_samples = _questions(train_data)
-    with console.status("Scoring under every protocol"):
-        results = rescore(run, train_samples)
-    arguments = {"predictions": predictions, "data": data, "train_data": train_data, "limit": limit}
-    write_json(out / "rescore.json", {**results, "manifest": manifest(arguments, seed)})
+    A judge is asked about every answer once: called again, the command asks for what is missing in judgements.jsonl.
+    """
+    results = _results(context)
     if as_json:
         typer.echo(json.dumps(results, indent=2))
-        return
+    else:
+        _print(results, str(predictions))
+
+
+def _results(context: typer.Context) -> dict[str, Any]:
+    """What the options of the running command ask for, which is written to rescore.json as well."""
+    from medr1.eval.rescore import drawn_questions, rescore, scored_hash
+    from medr1.eval.stored import asked_questions, read_stored
+    from medr1.records import data_hash, manifest, write_json
+
+    options = SimpleNamespace(**context.params)
+    engine = _judge_engine(context)
+    console = Console(stderr=True)
+    with console.status("Reading"):
+        questions = None if options.data is None else asked_questions(options.data)
+        run = drawn_questions(read_stored(options.predictions, questions), options.limit, options.seed)
+        train_samples = None if options.train_data is None else asked_questions(options.train_data)
+    with console.status("Scoring under every protocol"):
+        results = rescore(run, train_samples)
+    if engine is not None:
+        results["judge"] = _judged(run, engine, options.out, console)
+    arguments = {name: context.params[name] for name in ("predictions", "data", "train_data", "limit")}
+    hashes = {
+        "scored_hash": scored_hash(run),
+        "train_data_hash": None if train_samples is None else data_hash(train_samples),
+    }
+    write_json(options.out / "rescore.json", {**results, "manifest": {**manifest(arguments, options.seed), **hashes}})
+    return results
+
+
+def _judge_engine(context: typer.Context) -> "EndpointEngine | None":
+    """The judge that the options name, once it answers; None without one."""
+    from medr1.rollout.cache import ResponseCache
+    from medr1.rollout.endpoint import EndpointEngine
+
+    options = context.params
+    if (options["judge_endpoint"] is None) != (options["judge_model"] is None):
+        raise ConfigError("a judge needs both --judge-endpoint and --judge-model; add the other one")
+    if options["judge_endpoint"] is None:
+        for name in (*ENDPOINT_OPTIONS, "cache"):
+            source = context.get_parameter_source(name)
+            if source is not None and source.name == "COMMANDLINE":
+                flag = f"--{name.replace('_', '-')}"
+                raise ConfigError(f"{flag} is for a judge; leave it out, or add --judge-endpoint and --judge-model")
+        return None
+    engine = EndpointEngine(
+        base_url=options["judge_endpoint"],
+        model=options["judge_model"],
+        cache=None if options["cache"] is None else ResponseCache(options["cache"]),
+        **{name: options[name] for name in ENDPOINT_OPTIONS},
+    )
+    engine.check()
+    return engine
+
+
+def _judged(run: "StoredRun", engine: "EndpointEngine", out: Path, console: Console) -> dict[str, Any]:
+    from medr1.eval.judge import judge
+
+    with Progress(console=console, transient=True) as bar:
+        task = bar.add_task("Judging", total=None)
+        return judge(
+            run,
+            engine,
+            out=out,
+            batch_size=8 * engine.concurrency,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+
+
+def _print(results: dict[str, Any], title: str) -> None:
+    from medr1.report import judge
+    from medr1.report.tables import overview, protocols, rich_table
+
     if "n" in results:
-        Console().print(rich_table(overview(results, title=str(predictions))))
+        Console().print(rich_table(overview(results, title=title)))
         Console().print(rich_table(protocols(results)))
         apart = results["spread"]
         typer.echo(
@@ -65,15 +157,6 @@ def rescore_command(
     if "open" in results:
         title = f"{results['open']['n']:,} open questions under every protocol for them"
         Console().print(rich_table(protocols(results["open"], title=title)))
-
-
-def _questions(path: Path | None) -> "list[Sample] | None":
-    """The samples of a converted folder or of a file of any source; their images are not opened."""
-    from medr1.data import read_source
-    from medr1.records import read_samples
-
-    if path is None:
-        return None
-    converted = path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet")))
-    saved = (path / "dataset_info.json").exists()
-    return list(read_samples(path) if converted or saved else read_source(path))
+    if "judge" in results:
+        for table in judge.all_tables(results["judge"]):
+            Console().print(rich_table(table))

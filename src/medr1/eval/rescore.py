@@ -11,6 +11,7 @@ from medr1.eval.measures import group_of, key_of, share
 from medr1.eval.protocols import protocol_for, spread
 from medr1.eval.scoring import score_predictions
 from medr1.eval.stored import StoredRun
+from medr1.records import data_hash, short_hash
 from medr1.types import Prediction, Sample
 
 
@@ -27,7 +28,7 @@ def rescore(run: StoredRun, train_samples: Sequence[Sample] | None = None) -> di
         raise DataError("none of the questions has a gold answer; name the data that were asked with --data")
     results: dict[str, Any] = {"stored_as": run.kind}
     if answered:
-        read = [_read_again(p, by_key[key_of(p)]) for p in answered]
+        read = [read_again(p, by_key[key_of(p)]) for p in answered]
         num_draws = 1 + max(p.draw for p in read)
         results |= score_predictions(read, closed, train_samples=train_samples, num_draws=num_draws)
         results["spread"] = spread(results["protocols"])
@@ -48,17 +49,26 @@ def drawn_questions(run: StoredRun, limit: int | None, seed: int) -> StoredRun:
     return replace(run, samples=samples, predictions=[p for p in run.predictions if key_of(p) in kept])
 
 
-def _read_again(prediction: Prediction, sample: Sample) -> Prediction:
+def scored_hash(run: StoredRun) -> str:
+    """Identity of the questions and completions of a run: 16 hex characters."""
+    return short_hash([data_hash(run.samples), [[*key_of(p), p.draw, p.completion] for p in run.predictions]])
+
+
+def read_again(prediction: Prediction, sample: Sample) -> Prediction:
     """The prediction as our default reads it today, whatever was stored."""
     parsed = protocol_for("default", prediction.prompt_style)(prediction.completion, sample)
     return replace(prediction, answer=parsed.letter, parse_status=str(parsed.status))
 
 
-def _score_open(name: str, predictions: Sequence[Prediction], samples: Sequence[Sample]) -> dict[str, Any]:
-    """Mean score over open questions; of several accepted answers the best counts."""
-    judge = OPEN_PROTOCOLS[name]
-    scores = [
-        max(judge(p.completion, answer) for answer in sample.answers)
+def open_scores(name: str, predictions: Sequence[Prediction], samples: Sequence[Sample]) -> list[float]:
+    """Score of each completion to an open question, in 0..1; of several accepted answers the best counts."""
+    score = OPEN_PROTOCOLS[name]
+    return [
+        max(score(p.completion, answer) for answer in sample.answers)
         for p, sample in zip(predictions, samples, strict=True)
     ]
-    return share(scores, [group_of(p) for p in predictions], "accuracy")
+
+
+def _score_open(name: str, predictions: Sequence[Prediction], samples: Sequence[Sample]) -> dict[str, Any]:
+    """Mean score over open questions."""
+    return share(open_scores(name, predictions, samples), [group_of(p) for p in predictions], "accuracy")

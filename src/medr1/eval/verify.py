@@ -7,8 +7,8 @@ stands where the manifest says; numbers that need it otherwise are named as unch
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,7 +32,7 @@ class Verification:
     """What a check found."""
 
     checked: int
-    """Values of `results.json` that were computed again."""
+    """Stored values that were computed again."""
     differing: Sequence[str]
     """One line for each that came out differently, and for each prediction that does not follow from its completion."""
     unchecked: Sequence[str]
@@ -51,12 +51,20 @@ def verify(run: Path, data: Path | None = None, train_data: Path | None = None) 
     train = _training_samples(record, train_data)
     again = _results(run, record, prepared, predictions, train)
     unchecked = set(_unchecked(record, stored, with_data=found is not None, with_train=train is not None))
-    pairs = [pair for pair in _leaves(stored, json.loads(json.dumps(again))) if not unchecked & set(_parents(pair[0]))]
-    return Verification(
-        checked=len(pairs),
-        differing=[*_wrong_predictions(prepared, predictions, record["arguments"]), *_differing(pairs)],
-        unchecked=sorted(unchecked),
-    )
+    compared = compare("results.json", stored, again, unchecked)
+    wrong = _wrong_predictions(prepared, predictions, record["arguments"])
+    return replace(compared, differing=[*wrong, *compared.differing])
+
+
+def compare(file: str, stored: Mapping[str, Any], again: Mapping[str, Any], unchecked: Set[str]) -> Verification:
+    """What differs between the values stored in `file` and those computed again, but for what is at `unchecked`."""
+    pairs = [pair for pair in _leaves(stored, json.loads(json.dumps(again))) if unchecked.isdisjoint(_parents(pair[0]))]
+    differing = [
+        f"{file}, {path}: {before!r} is stored, {now!r} follows from the predictions"
+        for path, before, now in pairs
+        if not _same(before, now)
+    ]
+    return Verification(checked=len(pairs), differing=differing, unchecked=sorted(unchecked))
 
 
 def _open(run: Path) -> tuple[dict[str, Any], dict[str, Any], list[Prediction]]:
@@ -191,14 +199,8 @@ def _parents(path: str) -> Iterator[str]:
     return (".".join(parts[:end]) for end in range(1, len(parts) + 1))
 
 
-def _differing(pairs: Iterable[tuple[str, Any, Any]]) -> Iterator[str]:
-    for path, stored, again in pairs:
-        if not _same(stored, again):
-            yield f"results.json, {path}: {stored!r} is stored, {again!r} follows from the predictions"
-
-
 def _same(stored: Any, again: Any) -> bool:
     numbers = (int, float)
-    if isinstance(stored, numbers) and isinstance(again, numbers) and not isinstance(stored, bool):
+    if isinstance(stored, numbers) and isinstance(again, numbers):
         return math.isclose(stored, again, rel_tol=TOLERANCE, abs_tol=1e-12)
     return stored == again

@@ -169,9 +169,9 @@ class EndpointEngine:
         self._pace = Pace(self.requests_per_minute)
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"--base-url {self.base_url!r} is no address; write it like http://127.0.0.1:8000/v1")
+            raise ConfigError(f"{self.base_url!r} is no address of an endpoint; write it like http://127.0.0.1:8000/v1")
         if parts.username or parts.password:
-            raise ConfigError(f"--base-url holds a user or password; put the key into {API_KEY_VARIABLE} instead")
+            raise ConfigError(f"the endpoint's address holds a user or password; put the key into {API_KEY_VARIABLE}")
 
     def describe(self) -> Mapping[str, str]:
         """Facts for the run manifest, without the address: it may name a machine, and its port may change."""
@@ -204,7 +204,7 @@ class EndpointEngine:
             async with self._client() as client, asyncio.timeout(self.timeout):
                 await client.models.with_raw_response.list()
         except (APIConnectionError, TimeoutError):
-            raise EngineError(f"nobody answers at {self.base_url}; start the server or check --base-url") from None
+            raise EngineError(f"nobody answers at {self.base_url}; start the server or check the address") from None
         except APIStatusError as error:
             if error.status_code in (401, 403):
                 raise EngineError(

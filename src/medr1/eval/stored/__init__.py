@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from medr1.data import read_source
 from medr1.data.record_files import read_records
 from medr1.data.source import located
 from medr1.errors import DataError
@@ -20,7 +21,7 @@ from medr1.eval.runner import prediction_from
 from medr1.eval.stored.kits import KITS, Kit
 from medr1.eval.stored.run import StoredRun, stored_run
 from medr1.eval.stored.seeds import clean_result, is_seed_result, read_seed_result, seed_result
-from medr1.records import read_json, read_jsonl
+from medr1.records import read_json, read_jsonl, read_samples
 from medr1.types import LETTERS, Prediction, Sample
 
 FILES = ("predictions.jsonl", "results.json")
@@ -56,6 +57,13 @@ def read_stored(path: Path, data: Sequence[Sample] | None = None) -> StoredRun:
         fields = ", ".join(islice(map(str, first), 12))
         raise DataError(f"{file} holds no predictions that can be read (its fields: {fields}); give {KNOWN}")
     return _of_kit(kit, file, records, data)
+
+
+def asked_questions(path: Path) -> list[Sample]:
+    """The samples of a converted folder or of a file of any source; their images are not opened."""
+    converted = path.suffix == ".parquet" or (path.is_dir() and any(path.glob("*.parquet")))
+    saved = (path / "dataset_info.json").exists()
+    return list(read_samples(path) if converted or saved else read_source(path))
 
 
 def _file_of(path: Path) -> Path:
@@ -149,4 +157,4 @@ def _question_of(prediction: Prediction) -> Sample:
     )
 
 
-__all__ = ["KNOWN", "StoredRun", "clean_result", "read_stored", "seed_result"]
+__all__ = ["KNOWN", "StoredRun", "asked_questions", "clean_result", "read_stored", "seed_result"]
