@@ -3,13 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 PYTEST := $(BIN)/python -m pytest
+PYTHON_VLLM ?= python3.11
+VLLM_INSTALLED := .venv-vllm/installed
 
 # Idle OpenMP threads sleep instead of spinning: on few cores spinning ones slow each other down.
 export OMP_WAIT_POLICY := PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow check format docs constraints clean
+.PHONY: help install demo test test-slow test-vllm check format docs constraints clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -33,6 +35,18 @@ test: install ## unit, contract, parity and invariant tests and doctests
 
 test-slow: install ## the tests that train: minutes each
 	OMP_NUM_THREADS=1 $(PYTEST) tests -m slow --numprocesses logical --maxprocesses 8
+
+# vLLM pins other versions of much, so it has an environment of its own, in which nothing is left to resolve.
+$(VLLM_INSTALLED): pyproject.toml constraints-vllm.txt tests/vllm_engine/torchvision_on_cpu.py
+	$(PYTHON_VLLM) -m venv .venv-vllm
+	.venv-vllm/bin/python -m pip install --quiet --no-deps --requirement constraints-vllm.txt
+	.venv-vllm/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	.venv-vllm/bin/python tests/vllm_engine/torchvision_on_cpu.py
+	@touch $@
+
+# With one thread vLLM's processes leave the other cores to the tests beside them.
+test-vllm: $(VLLM_INSTALLED) ## the tests on vLLM, on a processor: Python 3.11 and gcc
+	OMP_NUM_THREADS=1 .venv-vllm/bin/python -m pytest -m vllm tests/vllm_engine
 
 check: install ## lint, format, types, import layers, generated docs
 	$(BIN)/ruff check
@@ -61,5 +75,5 @@ constraints: ## pin the newest versions that pyproject.toml allows
 	rm -rf build/pins
 
 clean: ## remove what the other targets made, except runs/
-	rm -rf .venv build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
+	rm -rf .venv .venv-vllm build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,6 +19,7 @@ class EngineName(StrEnum):
     """What generates."""
 
     TRANSFORMERS = "transformers"
+    VLLM = "vllm"
     ENDPOINT = "endpoint"
 
 
@@ -41,7 +42,7 @@ class Dtype(StrEnum):
 EngineOption = Annotated[EngineName, typer.Option(help="What generates.")]
 BatchSizeOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Prompts that are generated together: 8, for an endpoint 8 times --concurrency."),
+    typer.Option(min=1, help="Prompts generated together: 8, vLLM 256, an endpoint 8 times --concurrency."),
 ]
 DeviceOption = Annotated[Device, typer.Option(help="Where the model runs.")]
 DtypeOption = Annotated[Dtype, typer.Option(help="Numbers that it computes in.")]
@@ -68,24 +69,27 @@ CacheOption = Annotated[
 
 OPTIONS_OF = {
     EngineName.TRANSFORMERS: ("device", "dtype"),
+    EngineName.VLLM: ("device", "dtype"),
     EngineName.ENDPOINT: (
         "base_url", "dialect", "concurrency", "requests_per_minute", "timeout", "max_retries", "cache",
     ),
 }  # fmt: skip
-"""Options that only one engine heeds."""
+"""Options that not every engine heeds."""
 
 
 def start_engine(context: typer.Context) -> "Engine":
     """The engine that the options of the running command choose, ready to generate.
 
     Raises `ModelError` for what is no checkpoint, `ConfigError` for options that do not go together and `EngineError`
-    for an endpoint that does not answer.
+    for an endpoint that does not answer and for vLLM that is not installed.
     """
     options = context.params
     _refuse_options_of_others(context)
     match options["engine"]:
         case EngineName.TRANSFORMERS:
             return _transformers(options)
+        case EngineName.VLLM:
+            return _vllm(options)
         case EngineName.ENDPOINT:
             return _endpoint(options)
         case name:
@@ -95,18 +99,38 @@ def start_engine(context: typer.Context) -> "Engine":
 def batch_size_of(context: typer.Context) -> int:
     """Prompts that are generated together: as many as asked for, else what suits the engine."""
     options = context.params
-    # An endpoint idles at the end of every batch, where its last answers come in.
-    usual = 8 * options["concurrency"] if options["engine"] is EngineName.ENDPOINT else 8
+    match options["engine"]:
+        case EngineName.TRANSFORMERS:
+            usual = 8
+        case EngineName.VLLM:  # it fills its batches itself, from all that it has been asked
+            usual = 256
+        case EngineName.ENDPOINT:  # it idles at the end of every batch, where its last answers come in
+            usual = 8 * options["concurrency"]
+        case name:
+            raise AssertionError(f"no engine {name}")
     return options["batch_size"] or usual
 
 
 def _transformers(options: dict[str, Any]) -> "Engine":
     from medr1.rollout.transformers import TransformersEngine
 
-    device = None if options["device"] is Device.AUTO else options["device"].value
     return TransformersEngine(
-        options["model"], device=device, dtype=options["dtype"].value, batch_size=options["batch_size"] or 8
+        options["model"],
+        device=_device(options),
+        dtype=options["dtype"].value,
+        batch_size=options["batch_size"] or 8,
     )
+
+
+def _vllm(options: dict[str, Any]) -> "Engine":
+    from medr1.rollout.vllm import VllmEngine
+
+    return VllmEngine(options["model"], device=_device(options), dtype=options["dtype"].value)
+
+
+def _device(options: dict[str, Any]) -> str | None:
+    """The device that was asked for; None where the engine chooses."""
+    return None if options["device"] is Device.AUTO else options["device"].value
 
 
 def _endpoint(options: dict[str, Any]) -> "Engine":
@@ -128,6 +152,7 @@ def _refuse_options_of_others(context: typer.Context) -> None:
     for engine, names in OPTIONS_OF.items():
         for name in names:
             source = context.get_parameter_source(name)
-            if engine is not chosen and source is not None and source.name == "COMMANDLINE":
+            given = source is not None and source.name == "COMMANDLINE"
+            if given and name not in OPTIONS_OF[chosen]:
                 flag = f"--{name.replace('_', '-')}"
                 raise ConfigError(f"--engine {chosen} has no {flag}; leave it out, or choose --engine {engine}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.processing_utils import ProcessorMixin
 
 from medr1.models.loading import image_backend, load_model, load_processor
@@ -23,17 +23,33 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def end_token_ids(model: PreTrainedModel, tokenizer: Any) -> list[int]:
-    """Every token that ends a completion: the model's own and the tokenizer's."""
-    declared = model.generation_config.eos_token_id
+def declared_ends(generation: GenerationConfig, tokenizer: Any) -> list[int]:
+    """Every token that ends a completion: those of the checkpoint's generation settings and the tokenizer's."""
+    declared = generation.eos_token_id
     declared = [] if declared is None else [declared] if isinstance(declared, int) else list(declared)
     return [*declared, *({tokenizer.eos_token_id} - set(declared))]
+
+
+def end_token_ids(model: PreTrainedModel, tokenizer: Any) -> list[int]:
+    """Every token that ends a completion: the model's own and the tokenizer's."""
+    assert model.generation_config is not None, "every model that generates has generation settings"
+    return declared_ends(model.generation_config, tokenizer)
 
 
 def image_token_ids(tokenizer: Any) -> list[int]:
     """Ids of those image tokens that the tokenizer has."""
     ids = tokenizer.convert_tokens_to_ids(list(IMAGE_TOKENS))
     return [i for i in ids if i is not None and i != tokenizer.unk_token_id]
+
+
+def chat_text(processor: ProcessorMixin, request: Request) -> str:
+    """The request after the checkpoint's chat template, one placeholder per image."""
+    images, text = [{"type": "image"} for _ in request.images], [{"type": "text", "text": request.text}]
+    content = images + text if request.image_first else text + images
+    messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
+    if request.system is not None:
+        messages.insert(0, {"role": "system", "content": [{"type": "text", "text": request.system}]})
+    return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)  # type: ignore[return-value]
 
 
 class TransformersEngine:
@@ -82,12 +98,7 @@ class TransformersEngine:
 
     def chat_text(self, request: Request) -> str:
         """The request after the checkpoint's chat template."""
-        images, text = [{"type": "image"} for _ in request.images], [{"type": "text", "text": request.text}]
-        content = images + text if request.image_first else text + images
-        messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
-        if request.system is not None:
-            messages.insert(0, {"role": "system", "content": [{"type": "text", "text": request.system}]})
-        return self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)  # type: ignore[return-value]
+        return chat_text(self.processor, request)
 
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> list[list[Completion]]:
         """Completions of every request: `result[request][draw]`. float32 results do not depend on the batch size."""

@@ -2,7 +2,8 @@
 
 A group is one prompt and its images, computed once: in sampling (one prefill, expanded cache) and in every scoring pass
 (one packed row, `medr1.models.prefix`). Losses, advantages, masks, metrics, optimisation and checkpoints are TRL's.
-Where a mode cannot share (vLLM, tools, environments, custom rollouts), the parent's own path runs.
+vLLM may draw the completions; then they are scored and learned from in the same way. Where a mode cannot share (tools,
+environments, custom rollouts), the parent's own path runs.
 
 Axes: N completions of a batch, C completion tokens, G completions per prompt.
 """
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
@@ -26,6 +28,7 @@ from medr1.rollout.sampler import Draw, sample
 from medr1.rollout.transformers import image_token_ids
 from medr1.train.adversarial import Adversary
 from medr1.train.resume import RestoresWeights
+from medr1.train.vllm import image_generation
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +53,14 @@ class GroupBatch:
     """The prompts of a generation batch and which completion belongs to which of them."""
 
     prompts: list[PromptTensors]
+    images: list[list[Image.Image]]
+    """Of every prompt, as the data has them."""
     index_N: Tensor
     """Group of every completion of this process, in the order that the parent holds them."""
     keys: list[list[str]]
     """Names of the draws of every prompt, for their random numbers."""
     draws: list[list[Draw]] | None = None
+    """None where vLLM drew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +96,15 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
         self._batches: dict[str, GroupBatch] = {}
         self._scoring: Scoring | None = None
         self.max_row_tokens, self.adversary = max_row_tokens, adversary
-        super().__init__(*args, **kwargs)
+        with image_generation():
+            super().__init__(*args, **kwargs)
         self.pad_token_id: int = self._tokenizer.pad_token_id  # type: ignore[assignment]
         self.shares_prefix = self._can_share()
-        if adversary is not None and not self.shares_prefix:
-            raise ConfigError("adversarial training needs shared prompts; switch off what the warning above names")
+        if adversary is not None and (self.use_vllm or not self.shares_prefix):
+            raise ConfigError(
+                "adversarial training samples on the patches that it moves; switch off use_vllm, and what a warning "
+                "above names"
+            )
         model = self.accelerator.unwrap_model(self.model)
         self._forbidden = image_token_ids(self._tokenizer)
         attention = model.config._attn_implementation
@@ -109,11 +119,10 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
     def _can_share(self) -> bool:
         """Whether this run can share prompts; says so once where it cannot."""
         reasons = {
-            "vLLM generates": self.use_vllm,
             "tools are used": bool(self.tools),
             "environments are used": self.environment_factories is not None,
             "a rollout function is set": self.rollout_func is not None,
-            "generation_kwargs are set": bool(self.args.generation_kwargs),
+            "generation_kwargs are set": bool(self.args.generation_kwargs) and not self.use_vllm,
             "continuous batching is on": self.use_transformers_continuous_batching,
             "an auxiliary router loss is on": self.aux_loss_enabled,
             "the model is text-only": not self._is_vlm,
@@ -141,14 +150,15 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
         prompts = [prompt.to(device) for prompt in encode_prompts(self.processing_class, model, texts, images)]
         if self.adversary is not None and self.model.training:
             prompts = self.adversary(model, prompts, [inputs[row] for row in first], self.state.global_step)
-        batch = GroupBatch(prompts, torch.tensor(index, device=device), self._draw_keys(index))
+        batch = GroupBatch(prompts, images, torch.tensor(index, device=device), self._draw_keys(index))
         self._batches[self._mode] = batch
         # The parent sees text only: the pixels stay here, once per group.
         blind = [{key: value for key, value in row.items() if key not in ("image", "images")} for row in inputs]
         with self._about(Scoring(batch.prompts, batch.index_N)):
             output = super()._generate_and_score_completions(blind)
         output["group_index"] = batch.index_N
-        output |= self._sampled_statistics(batch, output["completion_ids"])
+        if batch.draws is not None:
+            output |= self._sampled_statistics(batch.draws, output["completion_ids"])
         return output
 
     def _group_index(self, count: int) -> list[int]:
@@ -200,6 +210,10 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
                 prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs
             )
         batch = self._batches[self._mode]
+        if self.use_vllm:
+            seen = [batch.images[group] or None for group in batch.index_N.tolist()]
+            some = seen if any(seen) else None
+            return super()._generate_single_turn(prompt_ids, some, multimodal_fields, num_generations, *args, **kwargs)
         params = SamplingParams(
             max_new_tokens=self.max_completion_length,
             temperature=self.temperature,
@@ -232,10 +246,9 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
             model.train(training)
         return [draw.token_ids for draws in batch.draws for draw in draws], None
 
-    def _sampled_statistics(self, batch: GroupBatch, completion_ids_NC: Tensor) -> dict[str, Tensor]:
+    def _sampled_statistics(self, drawn: list[list[Draw]], completion_ids_NC: Tensor) -> dict[str, Tensor]:
         """Log-probabilities and entropies at sampling time, padded like the completions."""
-        assert batch.draws is not None
-        flat = [draw for draws in batch.draws for draw in draws]
+        flat = [draw for draws in drawn for draw in draws]
         logps_NC = torch.zeros(completion_ids_NC.shape, device=completion_ids_NC.device)
         entropies_NC = torch.zeros_like(logps_NC)
         for n, draw in enumerate(flat):
@@ -287,8 +300,8 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
             self._batches[self._mode].prompts,
             inputs["group_index"],
             self._live_completions(inputs) if self.model.training else None,
-            inputs["sampled_logps"],
-            inputs["sampled_entropies"],
+            inputs.get("sampled_logps"),
+            inputs.get("sampled_entropies"),
         )
         with self._about(scoring):
             return super()._compute_loss(model, inputs)
@@ -300,6 +313,7 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
             and not self._entropy_bonus_enabled
             and self.top_entropy_quantile == 1.0
             and self.off_policy_mask_threshold is None
+            and "sampled_entropies" in inputs  # vLLM does not tell them
         )
         if not exact:
             return None

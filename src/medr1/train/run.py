@@ -29,6 +29,7 @@ from medr1.train.diagnose import Diagnosis
 from medr1.train.grpo import SharedPrefixGRPOTrainer, packable_attention
 from medr1.train.preflight import check_exploration, check_grpo, check_lora, check_reference
 from medr1.train.resume import RestoresWeights
+from medr1.train.vllm import check_vllm
 from medr1.types import Sample
 
 FINAL = "final"
@@ -53,6 +54,7 @@ def train_grpo(
 
     Raises:
         ConfigError: unknown prompt or reward, nothing to train on, or settings that do not fit together.
+        EngineError: vLLM is to generate and is not installed.
         ModelError: the checkpoint cannot be read.
     """
     run, trainer = prepare_grpo(script, config, model_arguments, samples=samples, callbacks=callbacks)
@@ -71,6 +73,7 @@ def prepare_grpo(
     template = _named(PROMPTS, script.prompt, "prompt")
     for name in script.reward_funcs:
         _named(REWARDS, name, "reward")
+    check_vllm(config)
     check_exploration(config)
     check_reference(config, lora=model_arguments.use_peft)
     check_adversarial(script.adversarial_k, script.adversarial_steps)
