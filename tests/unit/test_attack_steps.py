@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from medr1.attack.run import ATTACKS, Attack
 from medr1.attack.steps import AdaptiveStep, SignStep, checkpoints
 from medr1.attack.threat import project
 
@@ -53,3 +54,15 @@ def test_adaptive_steps_come_closer_than_fixed_ones() -> None:
 
 def test_dropping_other_rows_changes_nothing() -> None:
     assert torch.equal(climb(AdaptiveStep(8, 40)), climb(AdaptiveStep(8, 40), rows=1))
+
+
+@pytest.mark.parametrize(
+    ("k", "steps", "asked", "size"), [(8, 20, None, 2.0), (2, 20, None, 1.0), (8, 40, None, 1.0), (8, 20, 3.0, 3.0)]
+)
+def test_the_steps_of_a_fixed_size_span_the_budget_five_times(
+    k: int, steps: int, asked: float | None, size: float
+) -> None:
+    step = Attack(name="any", kind="ascent", description="", steps=steps, step_size=asked).step(k)
+    assert isinstance(step, SignStep)
+    assert step.size == size
+    assert isinstance(ATTACKS["apgd"].step(k), AdaptiveStep)

@@ -41,7 +41,7 @@ class Attack:
     restarts: int = 1
     momentum: float = 0.0
     step_size: float | None = None
-    """Grey levels of a fixed step, at least one; None takes 2.5 k / steps."""
+    """Grey levels of a fixed step, at least one; None takes 5 k / steps: half of that leaves twice the survivors."""
     adaptive: bool = False
     """Step sizes of APGD instead of a fixed one."""
     refresh: int = 5
@@ -61,7 +61,7 @@ class Attack:
         """The step rule at a budget; a step of less than one level would be rounded away."""
         if self.adaptive:
             return AdaptiveStep(k, self.steps)
-        size = 2.5 * k / self.steps if self.step_size is None else self.step_size
+        size = 5 * k / self.steps if self.step_size is None else self.step_size
         return SignStep(max(1.0, size), self.momentum)
 
 
