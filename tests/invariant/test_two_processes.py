@@ -1,6 +1,8 @@
 """Two processes take the same way as one: same completions, same weights after every step."""
 
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,9 +18,11 @@ from medr1.models.tiny import WARM_START
 SETTINGS = (
     "--prompt", "bare", "--use_cpu", "true", "--gradient_checkpointing", "false", "--report_to", "none",
     "--logging_steps", "1", "--num_generations", "4", "--max_completion_length", "10", "--max_steps", "3",
-    "--learning_rate", "1e-2", "--optim", "sgd", "--save_strategy", "no", "--seed", "5",
-    "--dataloader_pin_memory", "false",
+    "--learning_rate", "1e-2", "--seed", "5", "--dataloader_pin_memory", "false",
 )  # fmt: skip
+PLAIN = ("-m", "medr1", "train", "grpo")
+SHARDED = (str(Path(__file__).parents[1] / "fsdp_training.py"),)
+NO_CHECKPOINTS = ("--optim", "sgd", "--save_strategy", "no")
 
 
 def free_port() -> str:
@@ -27,28 +31,63 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
-def train(folder: Path, data: Path, processes: int, loss_type: str) -> dict[str, torch.Tensor]:
-    words = [
-        "-m", "medr1", "train", "grpo", *SETTINGS, "--model_name_or_path", str(WARM_START), "--train_data", str(data),
-        "--per_device_train_batch_size", str(24 // processes), "--loss_type", loss_type, "--output_dir", str(folder),
-    ]  # fmt: skip
+def train(folder: Path, data: Path, processes: int, program: tuple[str, ...], *words: str) -> str:
+    """Run a training that learns from 24 completions per step; returns what it printed."""
     launch = ["-m", "torch.distributed.run", "--nproc_per_node", str(processes), "--master_port", free_port()]
-    command = [sys.executable, *(launch if processes > 1 else []), *words]
+    command = [
+        sys.executable, *(launch if processes > 1 else []), *program, *SETTINGS, *words,
+        "--model_name_or_path", str(WARM_START), "--train_data", str(data), "--output_dir", str(folder),
+    ]  # fmt: skip
     if processes > 1:
-        command += ["--ddp_backend", "gloo"]
+        command += ["--ddp_backend", "gloo", "--ddp_timeout", "300"]  # one that waits for the other fails
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done.stdout
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "final" / "model.safetensors")
+
+
+def assert_same_weights(found: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    start = load_file(WARM_START / "model.safetensors")
+    moved = max((expected[name] - tensor).abs().max().item() for name, tensor in start.items())
+    assert moved > 1e-4, "nothing was learned, so nothing was compared"
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(found[name], tensor, rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("loss_type", ["grpo", "dapo"])
 def test_two_processes_equal_one(loss_type: str, tmp_path: Path) -> None:
     write_phantoms(tmp_path / "data", "train", 24)
-    one = train(tmp_path / "one", tmp_path / "data", 1, loss_type)
-    two = train(tmp_path / "two", tmp_path / "data", 2, loss_type)
-    start = load_file(WARM_START / "model.safetensors")
-    moved = max((one[name] - tensor).abs().max().item() for name, tensor in start.items())
-    assert moved > 1e-4, "nothing was learned, so nothing was compared"
-    for name, tensor in one.items():
-        torch.testing.assert_close(two[name], tensor, rtol=1e-5, atol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
+    words = ["--loss_type", loss_type, *NO_CHECKPOINTS, "--per_device_train_batch_size"]
+    train(tmp_path / "one", tmp_path / "data", 1, PLAIN, *words, "24")
+    train(tmp_path / "two", tmp_path / "data", 2, PLAIN, *words, "12")
+    assert_same_weights(weights(tmp_path / "two"), weights(tmp_path / "one"))
+
+
+@pytest.mark.slow
+def test_two_processes_with_sharded_weights_equal_one(tmp_path: Path) -> None:
+    """FSDP2, with completions that end at different steps on the two processes and two micro-batches per update."""
+    write_phantoms(tmp_path / "data", "train", 24)
+    # An epsilon that large keeps AdamW from blowing up the rounding of gradients that are next to nothing.
+    words = ("--loss_type", "dapo", "--optim", "adamw_torch", "--adam_epsilon", "1e-2", "--temperature", "1.3")
+    train(tmp_path / "one", tmp_path / "data", 1, PLAIN, *words, "--per_device_train_batch_size", "24")
+    expected = weights(tmp_path / "one")
+
+    words += ("--per_device_train_batch_size", "6", "--gradient_accumulation_steps", "2", "--fsdp")
+    words += ("--save_strategy", "steps", "--save_steps", "2")
+    two = tmp_path / "two"
+    proof = json.loads(train(two, tmp_path / "data", 2, SHARDED, *words).splitlines()[-1])
+    assert not proof["whole"], "these weights were not sharded"
+    assert not proof["fusable"], "the fused decoder would take a part of a weight for the whole"
+    assert any(first != second for first, second in proof["longest"]), "choose other settings: both ended together"
+    assert_same_weights(weights(two), expected)
+    assert_same_weights(load_file(two / "checkpoint-3" / "model.safetensors"), expected)
+
+    shutil.rmtree(two / "checkpoint-3")
+    shutil.rmtree(two / "final")
+    train(two, tmp_path / "data", 2, SHARDED, *words)
+    assert_same_weights(weights(two), expected)

@@ -7,6 +7,7 @@ a resize, so `image_backend` names the one in use for every manifest.
 
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -166,9 +167,19 @@ def _chat_template(folder: Path, tokenizer: Any) -> str | None:
     return tokenizer.chat_template
 
 
-def save_checkpoint(model: PreTrainedModel, processor: ProcessorMixin, folder: str | Path) -> None:
-    """Write weights (safetensors) and processor in the layout that every tool for Qwen-VL opens."""
-    model.save_pretrained(folder)
+def save_checkpoint(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    folder: str | Path,
+    *,
+    weights: Mapping[str, torch.Tensor] | None = None,
+) -> None:
+    """Write weights (safetensors) and processor in the layout that every tool for Qwen-VL opens.
+
+    Args:
+        weights: by their names in the model, where the model itself holds only a part of them.
+    """
+    model.save_pretrained(folder, state_dict=None if weights is None else dict(weights))
     processor.save_pretrained(folder)
     for file in Path(folder).glob("*.safetensors"):
         file.chmod(0o644)  # safetensors writes files that only their owner may read

@@ -25,6 +25,7 @@ from transformers.generation.logits_process import (
 )
 
 from medr1.models.prefix import PromptTensors, backbone, left_padded
+from medr1.models.sharding import is_sharded, largest_of_all
 from medr1.models.shared_attention import SHARED_PREFIX, attention_of
 from medr1.rollout.decode import ModelDecoder, SharedPrefixCache
 from medr1.rollout.engine import SamplingParams
@@ -116,11 +117,14 @@ class _Drawn:
         self.done_N = self.done_N | ended_N
 
     def smaller_grid(self, draws: int) -> tuple[Tensor, Tensor] | None:
-        """Prompts (P') and columns (P', G') of a grid without most of the ended draws; None where it gains little."""
+        """Prompts (P') and columns (P', G') of a grid without most of the ended draws; None where it gains little.
+
+        None also when all have ended: then the rows run along for other processes, and nothing of them is kept.
+        """
         done_PG = self.done_N.view(-1, draws)
         alive_P = (~done_PG).sum(1)
         prompts, draws_left = alive_P.nonzero()[:, 0], int(alive_P.max())
-        if len(prompts) * draws_left > (1 - COMPACT_AT) * done_PG.numel():
+        if not draws_left or len(prompts) * draws_left > (1 - COMPACT_AT) * done_PG.numel():
             return None
         first_alive = done_PG[prompts].to(torch.uint8).argsort(dim=1, stable=True)
         return prompts, first_alive[:, :draws_left]
@@ -196,7 +200,7 @@ def sample(
     uniform_NT = _uniform(params, keys, device)
     filters = logits_processors(params)
 
-    text_config = backbone(model).language_model.config
+    text_config, sharded = backbone(model).language_model.config, is_sharded(model)
     small = is_small(text_config, len(drawn.draw_N), device)
     decoder = FusedDecoder(model, cache) if small and can_fuse(model) else ModelDecoder(model, cache)
     with attention_of(text_config, SHARED_PREFIX), decoding_threads(single=small and threads_sleep()):
@@ -207,7 +211,10 @@ def sample(
             probabilities_NV = log_NV.exp()
             token_N = pick(probabilities_NV, None if uniform_NT is None else uniform_NT[drawn.draw_N, step])
             drawn.note(step, token_N, log_NV, probabilities_NV)
-            if drawn.done_N.all() or step == params.max_new_tokens - 1:
+            going_on = not drawn.done_N.all()
+            if sharded:  # the other processes cannot run a forward without this one
+                going_on = bool(largest_of_all(going_on, device))
+            if not going_on or step == params.max_new_tokens - 1:
                 break
             if (grid := drawn.smaller_grid(cache.num_draws)) is not None:
                 rows = (grid[0][:, None] * cache.num_draws + grid[1]).flatten()

@@ -22,6 +22,7 @@ from trl.models.utils import unwrap_model_for_generation
 
 from medr1.errors import ConfigError
 from medr1.models.prefix import PromptTensors, backbone, encode_prompts, pack_groups
+from medr1.models.sharding import head_gathered, is_sharded, largest_of_all
 from medr1.models.shared_attention import SHARED_PREFIX
 from medr1.rollout.engine import SamplingParams
 from medr1.rollout.sampler import Draw, sample
@@ -100,10 +101,10 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
             super().__init__(*args, **kwargs)
         self.pad_token_id: int = self._tokenizer.pad_token_id  # type: ignore[assignment]
         self.shares_prefix = self._can_share()
-        if adversary is not None and (self.use_vllm or not self.shares_prefix):
+        if adversary is not None and (self.use_vllm or self.is_fsdp_enabled or not self.shares_prefix):
             raise ConfigError(
-                "adversarial training samples on the patches that it moves; switch off use_vllm, and what a warning "
-                "above names"
+                "adversarial training samples on the patches that it moves, and moves other ones on every process; "
+                "switch off use_vllm and fsdp, and what a warning above names"
             )
         model = self.accelerator.unwrap_model(self.model)
         self._forbidden = image_token_ids(self._tokenizer)
@@ -356,7 +357,12 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
             # Left out because nothing depends on them but the metrics, for which the values at sampling time stand.
             logps_NC[:, :width] = scoring.sampled_logps_NC[:, :width]
             entropies_NC[:, :width] = scoring.sampled_entropies_NC[:, :width]
-        for rows in self._chunks(scoring.index_N, scored_N, batch_size):
+        plain = self.accelerator.unwrap_model(model)
+        chunks = list(self._chunks(scoring.index_N, scored_N, batch_size))
+        if batch_size is not None and is_sharded(plain):
+            # Groups that straddle two processes are cut differently; the last chunk is scored again where one has more.
+            chunks += chunks[-1:] * (largest_of_all(len(chunks), device) - len(chunks))
+        for rows in chunks:
             groups, local_index = scoring.index_N[rows].unique(return_inverse=True)
             packed = pack_groups(
                 [scoring.prompts[group] for group in groups.tolist()],
@@ -367,7 +373,7 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
                 max_row_tokens=self.max_row_tokens,
                 additive_mask=self._additive_mask,
             )
-            with self.accelerator.autocast():
+            with self.accelerator.autocast(), head_gathered(plain):
                 outputs = model(**packed.inputs, fused_lm_head=True)
             logps_NC = logps_NC.index_copy(0, rows, packed.unpack(outputs.log_probs).to(logps_NC.dtype))
             if compute_entropy:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from peft import PeftModel
+from peft import PeftModel, get_peft_model
 from transformers import PreTrainedModel, Trainer, TrainerCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOConfig, SFTConfig, SFTTrainer, get_peft_config
@@ -17,6 +17,7 @@ from medr1.data.convert import choose
 from medr1.data.images import open_image
 from medr1.errors import ConfigError
 from medr1.models.loading import image_backend, load_model, load_processor, locate, model_type, save_checkpoint
+from medr1.models.sharding import is_sharded
 from medr1.prompts import PROMPTS, PromptTemplate, messages, target
 from medr1.records import data_hash, manifest, read_samples, write_json
 from medr1.rewards import REWARDS, trl_reward
@@ -244,13 +245,23 @@ class _Run:
         )
         trainer.train(resume_from_checkpoint=last)
         final = self.folder / FINAL
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        # Gathered by all processes, and whole on the main one.
+        weights = trainer.accelerator.get_state_dict(trainer.model) if is_sharded(model) else None
         if trainer.accelerator.is_main_process:
-            model = trainer.accelerator.unwrap_model(trainer.model)
             if isinstance(model, PeftModel):
-                model = model.merge_and_unload()
-            save_checkpoint(model, self.processor, final)
+                model, weights = self._merged(model, weights), None
+            save_checkpoint(model, self.processor, final, weights=weights)
         trainer.accelerator.wait_for_everyone()
         return final
+
+    def _merged(self, model: PeftModel, weights: Mapping[str, Any] | None) -> Any:
+        """The model with its adapter worked in; a sharded one, whose `weights` were gathered, in a copy on the CPU."""
+        if weights is not None:
+            dtype = next(tensor.dtype for name, tensor in weights.items() if "lora_" not in name)
+            model = get_peft_model(load_model(self.source, dtype=dtype), model.peft_config["default"])  # type: ignore[assignment]
+            model.load_state_dict(weights)
+        return model.merge_and_unload()
 
 
 def _named(registry: Mapping[str, Any], name: str, what: str) -> Any:
