@@ -1,4 +1,6 @@
+import json
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -135,3 +137,31 @@ def test_a_hub_that_does_not_answer_is_one_clear_line(monkeypatch: pytest.Monkey
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     with pytest.raises(DataError, match=r"BoKelvin/SLAKE could not be fetched .*\(no connection\)"):
         download("slake", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "published", "left"),
+    [
+        ("pubmedvision", ["PubMedVision_Alignment_VQA.json", "PubMedVision_InstructionTuning_VQA.json", "images_9.zip"],
+         ["PubMedVision_Original_Caption.json"]),
+        ("pmc-vqa", ["train.csv", "test_clean.csv", "train_2.csv", "test_2.csv", "images.zip", "images_2.zip"],
+         ["oa_comm_use_file_list.csv"]),
+        ("mm-iq", ["test-00000-of-00001.parquet"], ["data.zip"]),
+    ],
+)  # fmt: skip
+def test_only_the_questions_and_their_images_are_asked_for(name: str, published: list[str], left: list[str]):
+    patterns = download_of(name).files
+    assert [file for file in (*published, *left) if any(fnmatch(file, one) for one in patterns)] == published
+
+
+def test_a_download_of_omnimedvqa_is_read_from_where_it_was_put(tmp_path: Path):
+    record = {"dataset": "MIAS", "question_type": "Modality Recognition", "question": "How?", "gt_answer": "X-Ray"}
+    record |= {"image_path": "Images/MIAS/a.png", "option_A": "X-Ray", "option_B": "CT", "modality_type": "X-Ray"}
+    data = tmp_path / "OmniMedVQA"
+    file = data / "QA_information" / "Open-access" / "MIAS.json"
+    for path, content in ((file, json.dumps([record])), (data / "Images" / "MIAS" / "a.png", "x")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    source = SOURCES["omnimedvqa"]
+    for asked in (tmp_path, data, data / "QA_information", file.parent, file):
+        assert source.image_root(asked).resolve() == data

@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from medr1.data import (
+    chest_xray14,
     class_folders,
     huatuo,
     med_r1,
     medvlm_r1,
     medvlthinker,
     medxpertqa,
+    mm_iq,
     omnimedvqa,
     path_vqa,
     pmc_vqa,
@@ -30,6 +32,7 @@ SOURCES: dict[str, Source] = {
     for source in (
         *(omnimedvqa.SOURCE, med_r1.SOURCE, medvlm_r1.SOURCE, huatuo.SOURCE, pubmedvision.SOURCE),
         *(vqa_rad.SOURCE, slake.SOURCE, path_vqa.SOURCE, pmc_vqa.SOURCE, medxpertqa.SOURCE, medvlthinker.SOURCE),
+        *(chest_xray14.SOURCE, mm_iq.SOURCE),
         *(trl.SOURCE, vlmevalkit.SOURCE, table.JSONL, table.CSV, table.ROWS, class_folders.SOURCE),
     )
 }

@@ -1,7 +1,8 @@
 """Rows of Medical_Multimodal_Evaluation_Data (HuatuoGPT-Vision), the training data of MedVLM-R1.
 
 A row is `{"question", "image": ["images/…"], "options": [...], "answer": "<option text>", "dataset", "subset"}`; for
-OmniMedVQA the subset is the modality.
+OmniMedVQA the subset is the modality. One file holds six published sets. Where the publisher keeps an answer, as for
+MMMU's test questions, it is `?`; the authors' own scorer counts such a row as wrong, here it is left out.
 """
 
 from pathlib import Path
@@ -20,6 +21,8 @@ from medr1.data.source import (
     with_record,
 )
 from medr1.types import Sample
+
+WITHHELD = "?"
 
 
 def _sniff(record: Record) -> bool:
@@ -63,6 +66,8 @@ SOURCE = Source(
     sniff=_sniff,
     parse=_parse,
     write_back=write_back,
+    keeps_repeats=True,
+    withheld=lambda record: record.get("answer") == WITHHELD,
     download=Download(
         repo="FreedomIntelligence/Medical_Multimodal_Evaluation_Data",
         files=("*.json", "images.zip", "README.md"),

@@ -46,7 +46,7 @@ SOURCE = Source(
     sniff=_sniff,
     parse=_parse,
     keeps_repeats=True,
-    image_folders=("", "..", "../.."),
+    image_folders=("", "..", "../..", "OmniMedVQA"),
     download=Download(repo="foreverbeliever/OmniMedVQA", files=("*.zip", "*.md"), archives={"*.zip": ""}),
     note="the restricted data sets must be asked for at their owners; their questions are in the download",
 )

@@ -1,9 +1,10 @@
 """PMC-VQA (arXiv:2305.10415): four-option questions about figures of papers.
 
-The CSV files have two forms. Version 1 is `Figure_path, Question, Answer, Choice A … Choice D, Answer_label` with the
-answer's text in `Answer`; version 2 and the cleaned test file have `index, Figure_path, Caption, Question, Choice A …
-Choice D, Answer, split` with its letter there. Choices may begin with their own letter (` A:Axial `), which is taken
-off.
+The CSV files have two forms. Version 1 (`train.csv`, `test.csv`, `test_clean.csv`) is `Figure_path, Question, Answer,
+Choice A … Choice D, Answer_label` with the answer's text in `Answer`; version 2 (`train_2.csv`, `test_2.csv`, figures
+in `images_2.zip`) is `index, Figure_path, Caption, Question, Choice A … Choice D, Answer, split` with its letter there.
+Choices begin with their own letter (` A:Axial `), which is taken off. The first uploads of version 1 spell `Answer` as
+`Anwser`: `--column Answer=Anwser`.
 """
 
 import re
@@ -54,8 +55,9 @@ SOURCE = Source(
     image_folders=("images", "figures", ""),
     download=Download(
         repo="RadGenome/PMC-VQA",
-        files=("train.csv", "test.csv", "test_clean.csv", "images.zip"),
-        archives={"images.zip": "images"},
+        files=("train.csv", "test.csv", "test_clean.csv", "train_2.csv", "test_2.csv", "images.zip", "images_2.zip"),
+        archives={"images*.zip": "images"},
         flat=True,
     ),
+    note="convert one file at a time: test_clean.csv is part of test.csv, and *_2.csv are version 2",
 )

@@ -1,7 +1,8 @@
 """PubMedVision (HuatuoGPT-Vision, arXiv:2406.19280): 1.3 million open questions about figures of papers.
 
 A record is `{"image": ["images/…", …], "conversations": [{"from": "human", "value": …}, {"from": "gpt", "value": …}],
-"id", "modality", "body_part"}`. The first question and answer are the sample; later rounds stay in `extra`.
+"id", "modality", "body_part"}`. The first question and answer are the sample; later rounds stay in `extra`. The
+captions behind the questions (`PubMedVision_Original_Caption.json`) have no conversations and are not fetched.
 """
 
 import json
@@ -50,7 +51,7 @@ SOURCE = Source(
     keeps_repeats=True,
     download=Download(
         repo="FreedomIntelligence/PubMedVision",
-        files=("*.json", "images_*.zip"),
+        files=("PubMedVision_*_VQA.json", "images_*.zip"),
         archives={"images_*.zip": "images"},
         flat=True,
     ),

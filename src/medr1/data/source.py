@@ -82,6 +82,8 @@ class Source:
     """The records of one file (or of the folder)."""
     keeps_repeats: bool = False
     """The published files ask some questions twice about one image. Each is kept: the repetition gets another id."""
+    withheld: Callable[[Record], bool] = lambda record: False
+    """Whether the publisher keeps the answer of a record: it is left out, since nothing could be scored."""
     image_folders: tuple[str, ...] = ("",)
     """Where the images may lie, relative to the folder of the data; the first that holds the first image counts."""
     download: Download | None = None
@@ -125,7 +127,8 @@ class Source:
         for number, record in enumerate(self.records(file), start=1):
             with located(file, number):
                 renamed = choice.rename(record)
-                sample = self.parse(renamed, file) if choice.fits(renamed) else None
+                wanted = choice.fits(renamed) and not self.withheld(renamed)
+                sample = self.parse(renamed, file) if wanted else None
             if sample is not None:
                 yield file, number, sample
 

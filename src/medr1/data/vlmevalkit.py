@@ -1,13 +1,14 @@
 """Tables of VLMEvalKit: tab-separated, the images inside as base64.
 
-Columns: `index`, `image` (base64, or a JSON list of them) or `image_path`, `question`, optional `hint`, the options in
-`A`, `B`, …, `answer` (a letter; without options a text or yes or no), `category`, `l2-category`, `split`. A short
-number in `image` stands for the picture of another row there; such tables must be written out first.
+Columns: `index`, `image` (base64) or `image_path`, either of which may be a list written as Python or JSON writes it,
+`question`, optional `hint`, the options in `A`, `B`, …, `answer` (a letter; without options a text or yes or no),
+`category`, `l2-category`, `split`. A cell of `image` that is no longer than an index stands for the picture of another
+row; such tables must be written out first.
 """
 
+import ast
 import base64
 import binascii
-import json
 from pathlib import Path
 
 from medr1.data.record_files import TSV_SUFFIXES, Record
@@ -16,8 +17,8 @@ from medr1.data.typed import embedded_image, image_refs, other_fields, typed_sam
 from medr1.errors import DataError
 from medr1.types import LETTERS, ImageRef, Sample
 
-SHORTEST_IMAGE = 64
-"""A shorter cell is the index of another row (VLMEvalKit's own rule)."""
+LONGEST_INDEX = 64
+"""A cell of at most so many characters is the index of another row (VLMEvalKit's own rule)."""
 
 
 def _sniff(record: Record) -> bool:
@@ -41,20 +42,24 @@ def _parse(record: Record, file: Path) -> Sample:
 
 
 def _images(record: Record) -> tuple[ImageRef, ...]:
-    if not record.get("image"):
-        return image_refs(record, "image_path")
-    cell = text(record, "image")
+    if record.get("image"):
+        return tuple(_image(value) for value in _cells(record, "image"))
+    return image_refs({"image_path": _cells(record, "image_path")}, "image_path")
+
+
+def _cells(record: Record, name: str) -> list[str]:
+    cell = text(record, name)
     try:
-        cells = json.loads(cell) if cell.startswith("[") else [cell]
-    except (ValueError, RecursionError):
+        cells = ast.literal_eval(cell) if cell.startswith("[") and cell.endswith("]") else [cell]
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: lists in lists in lists
         cells = []
     if not cells or not all(isinstance(value, str) for value in cells):
-        raise DataError("image is not base64 or a JSON list of it; write the table again")
-    return tuple(_image(value) for value in cells)
+        raise DataError(f"{name} is neither one image nor a list of texts; write the table again")
+    return cells
 
 
 def _image(cell: str) -> ImageRef:
-    if len(cell) < SHORTEST_IMAGE:
+    if len(cell) <= LONGEST_INDEX:
         raise DataError(f"image {cell!r} stands for the picture of another row; write every row's picture into it")
     try:
         return embedded_image(base64.b64decode(cell, validate=True))

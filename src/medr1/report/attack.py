@@ -88,19 +88,16 @@ def trust_line(grid: Mapping[str, Any]) -> str:
 
 
 def parts_table(grid: Mapping[str, Any], axis: str, title: str) -> Table:
-    """Accuracy of every cell by modality or task (`axis` is `by_modality` or `by_task`), in percent."""
-    cells = {name: cell for name, cell in grid["cells"].items() if "error" not in cell}
-    names = list(next(iter(cells.values()))[axis]) if cells else []
+    """Accuracy of every cell, a row each, by modality or task (`axis` is `by_modality` or `by_task`), in percent."""
+    cells = {name: cell[axis] for name, cell in grid["cells"].items() if "error" not in cell}
+    clean = grid["clean"][axis]
+    names = list(next(iter(cells.values()))) if cells else []
     rows = [
-        (
-            name,
-            f"{grid['clean'][axis][name]['n']:,}",
-            percent(grid["clean"][axis][name]["accuracy"]),
-            *(percent(cell[axis][name]["robust_accuracy"]) for cell in cells.values()),
-        )
-        for name in names
+        ("n", *(f"{clean[name]['n']:,}" for name in names)),
+        ("clean", *(percent(clean[name]["accuracy"]) for name in names)),
+        *((label, *(percent(parts[name]["robust_accuracy"]) for name in names)) for label, parts in cells.items()),
     ]
-    return Table(title=title, columns=("", "n", "clean", *cells), rows=rows)
+    return Table(title=title, columns=("", *names), rows=rows)
 
 
 def checks_table(grid: Mapping[str, Any]) -> Table:
