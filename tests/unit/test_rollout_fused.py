@@ -87,10 +87,27 @@ class TestWhatIsFused:
         handle.remove()
         assert can_fuse(model)
 
-    def test_not_a_wrapped_forward_as_of_autocast(self, checkpoints: dict[str, Path]) -> None:
+    def test_not_autocast(self, checkpoints: dict[str, Path]) -> None:
+        from accelerate import Accelerator
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state(reset_partial_state=True)
+        try:
+            model = Accelerator(cpu=True, mixed_precision="bf16").prepare(load_model(checkpoints["qwen2_vl"]))
+        finally:
+            AcceleratorState._reset_state(reset_partial_state=True)
+        assert not can_fuse(model)
+
+    def test_not_a_layer_with_a_forward_of_its_own(self, checkpoints: dict[str, Path]) -> None:
+        model: Any = load_model(checkpoints["qwen2_vl"])
+        layer = model.model.language_model.layers[0].mlp
+        layer.forward = layer.forward
+        assert not can_fuse(model)
+
+    def test_a_model_that_trl_has_given_its_fused_head(self, checkpoints: dict[str, Path]) -> None:
         model: Any = load_model(checkpoints["qwen2_vl"])
         model.forward = model.forward
-        assert not can_fuse(model)
+        assert can_fuse(model)
 
     def test_not_another_model(self) -> None:
         assert not can_fuse(nn.Linear(2, 2))

@@ -36,7 +36,7 @@ def can_fuse(model: nn.Module) -> bool:
     if getattr(getattr(model, "config", None), "model_type", None) not in FAMILIES:
         return False
     text = backbone(model).language_model
-    modules = [model, model.lm_head, *text.modules()]
+    modules = [model.lm_head, *text.modules()]
     kinds = set(getattr(text.config, "layer_types", None) or ["full_attention"])
     return (
         kinds == {"full_attention"}
@@ -45,6 +45,8 @@ def can_fuse(model: nn.Module) -> bool:
         and all(type(m) is nn.Linear for m in modules if isinstance(m, nn.Linear) or hasattr(m, "base_layer"))
         and all(type(p) is nn.Parameter and p.dtype in WIDE for p in text.parameters())
         and not any(m._forward_hooks or m._forward_pre_hooks or "forward" in vars(m) for m in modules)
+        # TRL replaces the forward of the whole, for its fused head; accelerate does so for autocast, and notes it.
+        and not (model._forward_hooks or model._forward_pre_hooks or "_original_forward" in vars(model))
     )
 
 

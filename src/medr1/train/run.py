@@ -247,7 +247,7 @@ class _Run:
         final = self.folder / FINAL
         model = trainer.accelerator.unwrap_model(trainer.model)
         # Gathered by all processes, and whole on the main one.
-        weights = trainer.accelerator.get_state_dict(trainer.model) if is_sharded(model) else None
+        weights: Any = trainer.accelerator.get_state_dict(trainer.model) if is_sharded(model) else None
         if trainer.accelerator.is_main_process:
             if isinstance(model, PeftModel):
                 model, weights = self._merged(model, weights), None
