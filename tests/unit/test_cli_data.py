@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,20 @@ def test_errors_reach_the_caller_and_leave_no_folder(data: Path):
     with pytest.raises(DataError, match=r"a\.png"):
         run("convert", data, "--out", data.parent / "out")
     assert [path.name for path in data.parent.iterdir()] == ["own.jsonl"]
+
+
+def test_bad_records_are_skipped_with_a_line_for_the_first(data: Path):
+    rows = [RECORD | {"question": f"Number {n}?", "answer": "?" if n < 7 else "B"} for n in range(9)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ("--skip-bad", "--allow-missing-images")
+    printed = run("convert", data, "--out", data.parent / "out", *flags)
+    assert "2 questions" in printed
+    assert re.search(r"left out .* cannot be used .* 7 ", printed)
+    named = [line for line in printed.splitlines() if line.startswith("left out: ")]
+    assert len(named) == 6
+    assert named[0].startswith("left out: own.jsonl record 1: the answer '?' is not among the options")
+    assert named[5] == "left out: and 2 more"
+    assert "left out" not in run("convert", data, "--out", data.parent / "good", *flags, "--where", "answer=B")
 
 
 def test_records_are_chosen_and_columns_mapped(data: Path):

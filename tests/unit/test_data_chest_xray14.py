@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from medr1.data import SOURCES, find_source
+from medr1.errors import DataError
 
 HEADER = (
     "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
@@ -33,6 +34,12 @@ def test_the_official_lists_tell_the_split(table: Path):
     (table.parent / "train_val_list.txt").write_text("7_001.png\n")
     (table.parent / "test_list.txt").write_text("7_000.png\n8_000.png\n")
     assert [sample.extra["split"] for sample in SOURCES["chest-xray14"].read(table)] == ["test", "train"]
+
+
+def test_a_list_that_cannot_be_read_is_named(table: Path):
+    (table.parent / "test_list.txt").write_bytes(b"7_000.png\n\xff\xfe")
+    with pytest.raises(DataError, match=r"test_list\.txt is no list of image names"):
+        list(SOURCES["chest-xray14"].read(table))
 
 
 PUBLISHED = (

@@ -1,15 +1,19 @@
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from medr1.data import med_r1
 from medr1.data.convert import Conversion, choose, convert
-from medr1.data.source import choice_sample
+from medr1.data.source import Choice, choice_sample
 from medr1.errors import ConfigError, DataError, MedR1Error
+from medr1.eval.controls import png_bytes
 from medr1.records import data_hash, read_json, read_samples
 
 Records = list[dict[str, Any]]
@@ -64,6 +68,7 @@ def test_a_converted_folder_has_everything(folder: Path):
         "by_answer_type": {"choice": 6},
         "data_hash": data_hash(samples),
         "missing_images": 0,
+        "left_out": {"withheld": 0, "bad": 0, "first_bad": []},
     }
     assert summary == expected
     manifest = read_json(folder / "out" / "manifest.json")
@@ -131,6 +136,104 @@ def test_bad_input_ends_in_one_clear_error_and_leaves_nothing(folder: Path, name
     assert sorted(path.name for path in folder.iterdir()) == before
     if existing:
         assert len(list(read_samples(folder / "out"))) == 6
+
+
+SKIPPED = {
+    "missing image": 2,
+    "corrupt image": 2,
+    "empty image": 2,
+    "letter outside the options": 1,
+    "empty question": 1,
+    "duplicate": 1,
+    "path that leads out": 1,
+    "absolute path": 1,
+}
+"""How many records each bad input costs; what is not here spoils the file as a whole."""
+
+
+@pytest.mark.parametrize("name", BAD_INPUTS)
+def test_bad_records_are_skipped_and_named_where_asked_for(folder: Path, name: str):
+    spoil, message = BAD_INPUTS[name]
+    spoil(folder)
+    total = 7 if name == "duplicate" else 6
+    if name not in SKIPPED:
+        with pytest.raises(DataError, match=message):
+            convert(job(folder, skip_bad=True))
+        return
+    summary = convert(job(folder, skip_bad=True))
+    left_out = summary["left_out"]
+    assert (left_out["bad"], left_out["withheld"]) == (SKIPPED[name], 0)
+    assert summary["n"] == len(list(read_samples(folder / "out"))) == total - SKIPPED[name]
+    assert len(left_out["first_bad"]) == SKIPPED[name]
+    assert all(re.search(message, line) for line in left_out["first_bad"])
+    assert str(folder) not in json.dumps(left_out), "a manifest holds no folder of this machine"
+    manifest = read_json(folder / "out" / "manifest.json")
+    assert manifest["left_out"] == left_out
+    assert manifest["arguments"]["skip_bad"] is True
+
+
+def test_many_bad_records_are_counted_and_the_first_named(folder: Path):
+    rows = [row | {"solution": "?"} if n % 2 else row for n, row in enumerate(records(40))]
+    write(folder, rows)
+    left_out = convert(job(folder, skip_bad=True, limit=3))["left_out"]
+    assert left_out["bad"] == 20, "of the whole file, each once"
+    assert [line.split(":")[0] for line in left_out["first_bad"]] == [
+        f"X-Ray_test.json record {number}" for number in (2, 4, 6, 8, 10)
+    ]
+
+
+def test_the_images_are_found_by_the_first_good_record(folder: Path):
+    first, *others = records(6)
+    (folder / "imgs").mkdir()
+    (folder / "Images").rename(folder / "imgs" / "Images")
+    rows = [first | {"solution": "?"}, *others]
+    slake = [
+        {"img_name": row["image"], "question": row["problem"], "answer": "" if n == 0 else "lung", "q_lang": "en"}
+        | {"modality": "CT"}
+        for n, row in enumerate(rows)
+    ]
+    write(folder, slake)
+    assert convert(job(folder, skip_bad=True))["n"] == 5
+
+
+def test_nothing_is_written_where_nothing_can_be_used(folder: Path):
+    write(folder, [row | {"solution": "?"} for row in records(6)])
+    with pytest.raises(DataError, match=r"nothing but 6 bad records, the first: .*X-Ray_test\.json record 1: the sol"):
+        convert(job(folder, skip_bad=True))
+    write(folder, records(6))
+    with pytest.raises(DataError, match=r"nothing but 2 bad records, the first: image .* --image-root"):
+        convert(job(folder, skip_bad=True, image_root=folder / "none", limit=2))
+    assert not (folder / "out").exists()
+
+
+def test_a_bad_image_inside_a_record_is_found_by_its_question(tmp_path: Path):
+    row = {"category": "x", "question_zh": "?", "data_id": 1, "answer": "B"}
+    rows = [
+        {**row, "question_en": f"Which {n}?", "image": {"bytes": data, "path": None}}
+        for n, data in enumerate((png_bytes(Image.new("L", (2, 2))), b"no picture"))
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "test.parquet")
+    with pytest.raises(DataError, match=r"question 'Which 1\?': image .* is none of PNG"):
+        convert(Conversion(path=tmp_path, out=tmp_path / "out"))
+
+
+def huatuo(answers: str) -> Records:
+    options = {"question": "Which?", "options": ["a", "b"], "subset": "CT"}
+    return [
+        {"image": [row["image"]], "answer": answer, "dataset": "MMMU" if answer == "?" else "VQA", **options}
+        for row, answer in zip(records(len(answers)), answers, strict=True)
+    ]
+
+
+def test_withheld_answers_are_counted(folder: Path):
+    write(folder, huatuo("a??b"))
+    summary = convert(job(folder))
+    assert (summary["n"], summary["left_out"]) == (2, {"withheld": 2, "bad": 0, "first_bad": []})
+    asked = Choice(where={"dataset": ["VQA"]})
+    assert convert(job(folder, choice=asked, overwrite=True))["left_out"]["withheld"] == 0, "what was not asked for"
+    write(folder, huatuo("???"))
+    with pytest.raises(DataError, match=r"X-Ray_test\.json tells no answer, its publisher keeps all 3"):
+        convert(job(folder, overwrite=True))
 
 
 def test_text_only_work_keeps_the_names_of_missing_images(folder: Path):

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from faulty_server import FaultyServer, prompt_of
 from medr1.cli import app
-from medr1.errors import ConfigError, DataError
+from medr1.errors import ConfigError, DataError, EngineError
 from medr1.eval.judge import FILE, cohens_kappa, judge, judge_prompt, read_judgements, read_verdict
 from medr1.eval.stored import StoredRun, read_stored
 from medr1.records import read_json, read_jsonl
@@ -176,9 +176,39 @@ def test_every_draw_is_judged(run: StoredRun, tmp_path: Path) -> None:
     assert len({judgement.case for judgement in read_judgements(tmp_path)}) == 20
 
 
+def test_a_judge_that_answers_nothing_stops_the_command_and_leaves_nothing(stored: Path, tmp_path: Path) -> None:
+    with FaultyServer(lambda prompt, attempt: 404 if prompt != "GET" else None) as server:
+        flags = ["--judge-endpoint", server.url, "--judge-model", "none", "--max-retries", "0", "--concurrency", "1"]
+        result = CliRunner().invoke(app, ["rescore", str(stored), "--out", str(tmp_path / "out"), *flags])
+        assert len(server.bodies) == 8, "the first batch, not the two after it"
+    assert isinstance(result.exception, EngineError)
+    assert "answered none of the first 8 requests (HTTP 404" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_address_where_nobody_answers_is_named_before_anything_is_asked(stored: Path, tmp_path: Path) -> None:
+    with FaultyServer() as server:
+        address = server.url
+    flags = ["--judge-endpoint", address, "--judge-model", "m"]
+    result = CliRunner().invoke(app, ["rescore", str(stored), "--out", str(tmp_path / "out"), *flags])
+    assert isinstance(result.exception, EngineError)
+    assert f"nobody answers at {address}; start the server" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_questions_that_a_known_judge_keeps_failing_do_not_stop_the_scores(run: StoredRun, tmp_path: Path) -> None:
+    failing: Callable[[str, int], Any] = lambda prompt, attempt: 400 if question_of(prompt) == "Which 5?" else None  # noqa: E731
+    with FaultyServer(failing, answer=reply) as server:
+        before = ask(server, run, tmp_path)
+        assert ask(server, run, tmp_path) == before
+    assert before["closed"]["failed"] == 1
+
+
 def test_a_lost_server_gives_no_accuracy(run: StoredRun, tmp_path: Path) -> None:
-    with FaultyServer(lambda prompt, attempt: 400) as server:
-        scores = ask(server, run, tmp_path)
+    failing: Callable[[str, int], Any] = lambda prompt, attempt: 400 if "Where" in question_of(prompt) else None  # noqa: E731
+    other_first = replace(run, predictions=run.predictions[::-1])
+    with FaultyServer(failing, answer=reply) as server:
+        scores = ask(server, other_first, tmp_path)
     assert scores["open"] == {
         "n": 4,
         "decided": 0,
@@ -187,7 +217,7 @@ def test_a_lost_server_gives_no_accuracy(run: StoredRun, tmp_path: Path) -> None
         "unparsable": 0,
         "failed": 4,
     }
-    assert scores["agreement"] == {}
+    assert list(scores["agreement"]) == ["default"]
 
 
 def test_questions_are_needed(run: StoredRun, tmp_path: Path) -> None:

@@ -137,6 +137,19 @@ def test_a_prediction_that_stands_twice(run: Path) -> None:
     assert any("stands twice" in line for line in verify(run).differing)
 
 
+@pytest.mark.parametrize("name", ["manifest.json", "results.json"])
+def test_files_that_are_no_objects_are_refused(run: Path, name: str) -> None:
+    write_json(run / name, [])
+    with pytest.raises(DataError, match=rf"{name} is not what `medr1 eval` wrote"):
+        verify(run)
+
+
+@pytest.mark.parametrize("name", ["blind", "controls"])
+def test_a_part_that_was_emptied_shows(run: Path, name: str) -> None:
+    write_json(run / "results.json", {**read_json(run / "results.json"), name: None})
+    assert any(line.startswith(f"results.json, {name}: None is stored") for line in verify(run).differing)
+
+
 def test_other_data_are_refused(run: Path, data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not the data of this run"):
         verify(run, data / "train")

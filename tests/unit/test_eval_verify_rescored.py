@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -110,11 +111,26 @@ def test_completions_that_are_elsewhere_are_named(folder: Path, monkeypatch: pyt
         verify_rescored(folder)
 
 
-def test_results_of_before_hashes_are_refused(folder: Path) -> None:
-    stored = read_json(folder / "out" / "rescore.json")
-    del stored["manifest"]["scored_hash"]
-    write_json(folder / "out" / "rescore.json", stored)
-    with pytest.raises(DataError, match="score it again with `medr1 rescore`"):
+TAMPERED: dict[str, Callable[[dict[str, Any]], Any]] = {
+    "all of it": lambda stored: [stored],
+    "manifest": lambda stored: stored.pop("manifest") and stored,
+    "manifest.scored_hash": lambda stored: stored["manifest"].pop("scored_hash") and stored,
+    "manifest.arguments": lambda stored: stored["manifest"].update(arguments=[]) or stored,
+    "manifest.arguments.predictions": lambda stored: stored["manifest"]["arguments"].update(predictions=None) or stored,
+    "manifest.seed": lambda stored: stored["manifest"].update(seed="first") or stored,
+    "judge": lambda stored: {**stored, "judge": [1]},
+    "judge.engine": lambda stored: {**stored, "judge": {}},
+    "blind": lambda stored: {**stored, "blind": None},
+}
+
+
+@pytest.mark.parametrize("place", TAMPERED)
+def test_a_file_that_cannot_be_followed_is_refused_with_its_place(folder: Path, place: str) -> None:
+    path = folder / "out" / "rescore.json"
+    write_json(path, TAMPERED[place](read_json(path)))
+    with pytest.raises(
+        DataError, match=rf"rescore\.json does not tell .*\({place}: .*; score it again with `medr1 resc"
+    ):
         verify_rescored(folder / "out")
 
 

@@ -120,6 +120,20 @@ def test_a_crash_is_a_failure_and_no_success(
     assert "failed: RuntimeError" in (tmp_path / "run" / "attack.html").read_text()
 
 
+def test_one_sample_to_attack_is_enough_for_the_checks(
+    grid: tuple[Path, dict], samples: list[Sample], tmp_path: Path
+) -> None:
+    lines = [json.loads(line) for line in (grid[0] / "clean" / "predictions.jsonl").read_text().splitlines()]
+    right = next(line["id"] for line in lines if line["answer"] == line["gold"])
+    one = [sample for sample in samples if sample.id == right]
+    wanted = job(tmp_path / "run", attacks=(ATTACKS["fgsm"],), budgets=(2,), checks=True, square_queries=4)
+    result = run_attack(wanted, one, engine())
+    assert result["checks"]["batch_independence"] == "not_run"
+    assert "one sample to attack" in result["check_details"]["batch_independence"]
+    assert result["checks"]["preprocessing"] == "passed"
+    assert not result["trustworthy"], "a required check could not run"
+
+
 def test_the_command_writes_the_contract(tmp_path: Path) -> None:
     write_phantoms(tmp_path / "data", "validation", 6)
     arguments = ["attack", str(WARM_START), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]

@@ -153,6 +153,13 @@ def test_empty_parts_have_no_heading() -> None:
     assert re.findall(r"<h2>(.*?)</h2>", render_report(Report(title="t", intro="i"))) == []
 
 
+@pytest.mark.parametrize(("number", "wide"), [(1, "1"), (4, "4"), (5, "3"), (6, "3"), (7, "4"), (8, "4")])
+def test_rows_of_facts_are_even(number: int, wide: str) -> None:
+    facts = [Fact(label="l", value="v")] * number
+    page = Page(render_report(Report(title="t", intro="", headline=facts)))
+    assert [a["style"] for tag, a in page.elements if a.get("class") == "facts"] == [f"--columns: {wide}"]
+
+
 def test_data_uris_hold_the_image() -> None:
     kind, encoded = data_uri(PNG).split(";base64,")
     assert kind == "data:image/png"

@@ -3,7 +3,6 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
@@ -88,7 +87,7 @@ def attack_command(
     from medr1.report.attack import attack_table, parts_table
     from medr1.report.tables import rich_table
 
-    result = attacked(SimpleNamespace(**context.params))
+    result = attacked(context.params)
     cells = list(result["cells"].values())
     if as_json:
         typer.echo(json.dumps(cells[0] if len(cells) == 1 else result, indent=2))
@@ -102,7 +101,7 @@ def attack_command(
         raise typer.Exit(1)
 
 
-def attacked(options: SimpleNamespace) -> dict[str, Any]:
+def attacked(options: dict[str, Any]) -> dict[str, Any]:
     """The result of the run that the options describe, as `grid.json` holds it."""
     from medr1.attack.run import named_attack
     from medr1.attack.threat import ThreatModel
@@ -112,27 +111,29 @@ def attacked(options: SimpleNamespace) -> dict[str, Any]:
     from medr1.records import read_samples
     from medr1.rollout.transformers import TransformersEngine
 
-    changes = {name: value for name in ("steps", "restarts") if (value := getattr(options, name)) is not None}
-    names = options.attack or (GRID_ATTACKS if options.grid else "pgd")
+    changes = {name: value for name in ("steps", "restarts") if (value := options[name]) is not None}
+    names = options["attack"] or (GRID_ATTACKS if options["grid"] else "pgd")
     job = AttackJob(
-        out=options.out,
+        out=options["out"],
         attacks=tuple(named_attack(name.strip(), **changes) for name in names.split(",")),
         budgets=_budgets(options),
-        prompt=options.prompt,
-        protocol=options.protocol,
-        modes=_modes(options.modes),
-        threat=ThreatModel(k=0, grey=options.grey, region=options.region.value, space=options.space.value),
-        masks=options.masks,
-        max_new_tokens=options.max_new_tokens,
-        batch_size=options.batch_size,
-        seed=options.seed,
-        checks=options.checks,
-        arguments={name: getattr(options, name) for name in ("model", "data", "limit", "steps", "restarts")},
+        prompt=options["prompt"],
+        protocol=options["protocol"],
+        modes=_modes(options["modes"]),
+        threat=ThreatModel(k=0, grey=options["grey"], region=options["region"].value, space=options["space"].value),
+        masks=options["masks"],
+        max_new_tokens=options["max_new_tokens"],
+        batch_size=options["batch_size"],
+        seed=options["seed"],
+        checks=options["checks"],
+        arguments={name: options[name] for name in ("model", "data", "limit", "steps", "restarts")},
     )
-    samples = choose(list(read_samples(options.data)), options.limit, options.seed)
-    train_samples = None if options.train_data is None else list(read_samples(options.train_data))
-    device = None if options.device is Device.AUTO else options.device.value
-    engine = TransformersEngine(options.model, device=device, dtype=options.dtype.value, batch_size=options.batch_size)
+    samples = choose(list(read_samples(options["data"])), options["limit"], options["seed"])
+    train_samples = None if options["train_data"] is None else list(read_samples(options["train_data"]))
+    device = None if options["device"] is Device.AUTO else options["device"].value
+    engine = TransformersEngine(
+        options["model"], device=device, dtype=options["dtype"].value, batch_size=options["batch_size"]
+    )
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Attacking", total=None)
         return run_attack(
@@ -144,15 +145,15 @@ def attacked(options: SimpleNamespace) -> dict[str, Any]:
         )
 
 
-def _budgets(options: SimpleNamespace) -> tuple[int, ...]:
+def _budgets(options: dict[str, Any]) -> tuple[int, ...]:
     """Budgets in grey levels. Raises `ConfigError`."""
     from medr1.attack.threat import LEVELS, levels_of
 
-    if options.epsilon is not None:
-        if options.k is not None:
+    if options["epsilon"] is not None:
+        if options["k"] is not None:
             raise ConfigError("--k and --epsilon both set the budget; leave one out")
-        return (levels_of(options.epsilon),)
-    text = options.k or (GRID_BUDGETS if options.grid else str(ONE_BUDGET))
+        return (levels_of(options["epsilon"]),)
+    text = options["k"] or (GRID_BUDGETS if options["grid"] else str(ONE_BUDGET))
     levels = [part.strip() for part in text.split(",")]
     if not all(level.isdecimal() and int(level) <= LEVELS for level in levels):
         raise ConfigError(f"--k is {text!r}; write whole grey levels from 0 to {LEVELS} with commas, as in 2,4,8")

@@ -58,10 +58,17 @@ def convert(
     allow_missing_images: Annotated[
         bool, typer.Option("--allow-missing-images", help="Keep only the name of an image that is not there.")
     ] = False,
+    skip_bad: Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Leave out records or images that cannot be used, count and name them."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that is not empty.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
-    """Convert a data set to a parquet folder with its images inside; every image is checked by decoding it."""
+    """Convert a data set to a parquet folder with its images inside; every image is checked by decoding it.
+
+    It stops at the first record that cannot be used, and then writes nothing, unless --skip-bad is given.
+    """
     from medr1.data.convert import Conversion
     from medr1.data.convert import convert as run
 
@@ -74,6 +81,7 @@ def convert(
         limit=limit,
         seed=seed,
         allow_missing_images=allow_missing_images,
+        skip_bad=skip_bad,
         overwrite=overwrite,
     )
     with Progress(console=Console(stderr=True), transient=True) as bar:
@@ -98,4 +106,12 @@ def _print_summary(summary: dict[str, Any], *, title: str, as_json: bool) -> Non
         table.add_row("images missing", "", str(summary["missing_images"]))
     if summary.get("burned_in_text"):
         table.add_row("text burned in", "look for names before you share it", str(summary["burned_in_text"]))
+    left_out = summary["left_out"]
+    for name, label in (("withheld", "answer withheld"), ("bad", "cannot be used")):
+        if left_out[name]:
+            table.add_row("left out", label, str(left_out[name]))
     Console().print(table)
+    for message in left_out["first_bad"]:
+        typer.echo(f"left out: {message}")
+    if left_out["bad"] > len(left_out["first_bad"]):
+        typer.echo(f"left out: and {left_out['bad'] - len(left_out['first_bad']):,} more")

@@ -3,6 +3,7 @@
 A command that generates takes these options and a `typer.Context`, and calls `start_engine(context)`.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -12,6 +13,7 @@ import typer
 from medr1.errors import ConfigError
 
 if TYPE_CHECKING:
+    from medr1.rollout.endpoint import EndpointEngine
     from medr1.rollout.engine import Engine
 
 
@@ -67,13 +69,13 @@ CacheOption = Annotated[
     typer.Option(help="Endpoint: folder that keeps completions, so that no request is paid twice, in whatever run."),
 ]
 
+ENDPOINT_OPTIONS = ("dialect", "concurrency", "requests_per_minute", "timeout", "max_retries", "cache")
+"""Options of how an endpoint is asked, whatever it is asked for."""
 OPTIONS_OF = {
     EngineName.TRANSFORMERS: ("device", "dtype"),
     EngineName.VLLM: ("device", "dtype"),
-    EngineName.ENDPOINT: (
-        "base_url", "dialect", "concurrency", "requests_per_minute", "timeout", "max_retries", "cache",
-    ),
-}  # fmt: skip
+    EngineName.ENDPOINT: ("base_url", *ENDPOINT_OPTIONS),
+}
 """Options that not every engine heeds."""
 
 
@@ -91,9 +93,34 @@ def start_engine(context: typer.Context) -> "Engine":
         case EngineName.VLLM:
             return _vllm(options)
         case EngineName.ENDPOINT:
-            return _endpoint(options)
+            if options["base_url"] is None:
+                raise ConfigError("--engine endpoint needs an address; add --base-url http://127.0.0.1:8000/v1")
+            return start_endpoint(options["base_url"], options["model"], options)
         case name:
             raise AssertionError(f"no engine {name}")
+
+
+def start_endpoint(base_url: str, model: str, options: dict[str, Any]) -> "EndpointEngine":
+    """The model at an endpoint, asked as `ENDPOINT_OPTIONS` say.
+
+    Raises `EngineError` where it does not answer and `ConfigError` for an address that is none.
+    """
+    from medr1.rollout.cache import ResponseCache
+    from medr1.rollout.endpoint import EndpointEngine
+
+    settings: dict[str, Any] = {name: options[name] for name in ENDPOINT_OPTIONS}
+    settings["cache"] = None if options["cache"] is None else ResponseCache(options["cache"])
+    engine = EndpointEngine(base_url=base_url, model=model, **settings)
+    engine.check()
+    return engine
+
+
+def given_flags(context: typer.Context, names: Iterable[str]) -> list[str]:
+    """The flags of those options that stand on the command line."""
+    sources = {name: context.get_parameter_source(name) for name in names}
+    return [
+        f"--{name.replace('_', '-')}" for name, source in sources.items() if source and source.name == "COMMANDLINE"
+    ]
 
 
 def batch_size_of(context: typer.Context) -> int:
@@ -133,26 +160,9 @@ def _device(options: dict[str, Any]) -> str | None:
     return None if options["device"] is Device.AUTO else options["device"].value
 
 
-def _endpoint(options: dict[str, Any]) -> "Engine":
-    from medr1.rollout.cache import ResponseCache
-    from medr1.rollout.endpoint import EndpointEngine
-
-    if options["base_url"] is None:
-        raise ConfigError("--engine endpoint needs an address; add --base-url http://127.0.0.1:8000/v1")
-    settings: dict[str, Any] = {name: options[name] for name in ("model", *OPTIONS_OF[EngineName.ENDPOINT])}
-    settings["cache"] = None if options["cache"] is None else ResponseCache(options["cache"])
-    engine = EndpointEngine(**settings)
-    engine.check()
-    return engine
-
-
 def _refuse_options_of_others(context: typer.Context) -> None:
     """Raise `ConfigError` where an option was given that the chosen engine does not heed."""
     chosen = context.params["engine"]
     for engine, names in OPTIONS_OF.items():
-        for name in names:
-            source = context.get_parameter_source(name)
-            given = source is not None and source.name == "COMMANDLINE"
-            if given and name not in OPTIONS_OF[chosen]:
-                flag = f"--{name.replace('_', '-')}"
-                raise ConfigError(f"--engine {chosen} has no {flag}; leave it out, or choose --engine {engine}")
+        for flag in given_flags(context, (name for name in names if name not in OPTIONS_OF[chosen])):
+            raise ConfigError(f"--engine {chosen} has no {flag}; leave it out, or choose --engine {engine}")

@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -92,29 +91,29 @@ def _evaluate(context: typer.Context) -> dict[str, Any]:
     from medr1.records import read_samples
     from medr1.rollout.engine import SamplingParams
 
-    options = SimpleNamespace(**context.params)
-    if options.option_logprobs and options.engine is not EngineName.TRANSFORMERS:
-        raise ConfigError(f"--engine {options.engine} does not tell --option-logprobs; choose --engine transformers")
-    samples = choose(list(read_samples(options.data)), options.limit, options.seed)
-    train_samples = None if options.train_data is None else list(read_samples(options.train_data))
-    sampling = {name: context.params[name] for name in ("max_new_tokens", "temperature", "num_draws", "seed")}
+    options = context.params
+    if options["option_logprobs"] and options["engine"] is not EngineName.TRANSFORMERS:
+        raise ConfigError(f"--engine {options['engine']} does not tell --option-logprobs; choose --engine transformers")
+    samples = choose(list(read_samples(options["data"])), options["limit"], options["seed"])
+    train_samples = None if options["train_data"] is None else list(read_samples(options["train_data"]))
+    sampling = {name: options[name] for name in ("max_new_tokens", "temperature", "num_draws", "seed")}
     generator = start_engine(context)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Evaluating", total=None)
         return evaluate(
             samples,
             generator,
-            out=options.out,
-            prompt=options.prompt,
-            protocol=options.protocol,
+            out=options["out"],
+            prompt=options["prompt"],
+            protocol=options["protocol"],
             params=SamplingParams(**sampling),
-            controls=[name for name in options.controls.split(",") if name],
+            controls=[name for name in options["controls"].split(",") if name],
             batch_size=batch_size_of(context),
-            seed=options.seed,
-            option_scorer=_option_scorer(generator) if options.option_logprobs else None,
+            seed=options["seed"],
+            option_scorer=_option_scorer(generator) if options["option_logprobs"] else None,
             train_samples=train_samples,
-            arguments={name: context.params[name] for name in ("model", "data", "limit", "dtype")},
-            overwrite=options.overwrite,
+            arguments={name: options[name] for name in ("model", "data", "limit", "dtype")},
+            overwrite=options["overwrite"],
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
 

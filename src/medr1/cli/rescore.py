@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,20 +9,21 @@ from rich.console import Console
 from rich.progress import Progress
 
 from medr1.cli.engines import (
+    ENDPOINT_OPTIONS,
     CacheOption,
     ConcurrencyOption,
     DialectOption,
     MaxRetriesOption,
     RequestsPerMinuteOption,
     TimeoutOption,
+    given_flags,
+    start_endpoint,
 )
 from medr1.errors import ConfigError
 
 if TYPE_CHECKING:
     from medr1.eval.stored import StoredRun
     from medr1.rollout.endpoint import EndpointEngine
-
-ENDPOINT_OPTIONS = ("dialect", "concurrency", "requests_per_minute", "timeout", "max_retries")
 
 
 def rescore_command(
@@ -70,62 +70,58 @@ def rescore_command(
 
     A judge is asked about every answer once: called again, the command asks for what is missing in judgements.jsonl.
     """
-    results = _results(context)
+    results = _rescored(
+        predictions, data, train_data, limit=limit, seed=seed, out=out, judge_engine=_start_judge(context)
+    )
     if as_json:
         typer.echo(json.dumps(results, indent=2))
     else:
         _print(results, str(predictions))
 
 
-def _results(context: typer.Context) -> dict[str, Any]:
-    """What the options of the running command ask for, which is written to rescore.json as well."""
+def _rescored(
+    predictions: Path,
+    data: Path | None,
+    train_data: Path | None,
+    *,
+    limit: int | None,
+    seed: int,
+    out: Path,
+    judge_engine: "EndpointEngine | None",
+) -> dict[str, Any]:
+    """The scores, which are written to rescore.json with a manifest as well."""
     from medr1.eval.rescore import drawn_questions, rescore, scored_hash
     from medr1.eval.stored import asked_questions, read_stored
     from medr1.records import data_hash, manifest, write_json
 
-    options = SimpleNamespace(**context.params)
-    engine = _judge_engine(context)
     console = Console(stderr=True)
     with console.status("Reading"):
-        questions = None if options.data is None else asked_questions(options.data)
-        run = drawn_questions(read_stored(options.predictions, questions), options.limit, options.seed)
-        train_samples = None if options.train_data is None else asked_questions(options.train_data)
+        questions = None if data is None else asked_questions(data)
+        run = drawn_questions(read_stored(predictions, questions), limit, seed)
+        train_samples = None if train_data is None else asked_questions(train_data)
     with console.status("Scoring under every protocol"):
         results = rescore(run, train_samples)
-    if engine is not None:
-        results["judge"] = _judged(run, engine, options.out, console)
-    arguments = {name: context.params[name] for name in ("predictions", "data", "train_data", "limit")}
+    if judge_engine is not None:
+        results["judge"] = _judged(run, judge_engine, out, console)
+    arguments = {"predictions": predictions, "data": data, "train_data": train_data, "limit": limit}
     hashes = {
         "scored_hash": scored_hash(run),
         "train_data_hash": None if train_samples is None else data_hash(train_samples),
     }
-    write_json(options.out / "rescore.json", {**results, "manifest": {**manifest(arguments, options.seed), **hashes}})
+    write_json(out / "rescore.json", {**results, "manifest": {**manifest(arguments, seed), **hashes}})
     return results
 
 
-def _judge_engine(context: typer.Context) -> "EndpointEngine | None":
+def _start_judge(context: typer.Context) -> "EndpointEngine | None":
     """The judge that the options name, once it answers; None without one."""
-    from medr1.rollout.cache import ResponseCache
-    from medr1.rollout.endpoint import EndpointEngine
-
-    options = context.params
-    if (options["judge_endpoint"] is None) != (options["judge_model"] is None):
+    address, model = context.params["judge_endpoint"], context.params["judge_model"]
+    if (address is None) != (model is None):
         raise ConfigError("a judge needs both --judge-endpoint and --judge-model; add the other one")
-    if options["judge_endpoint"] is None:
-        for name in (*ENDPOINT_OPTIONS, "cache"):
-            source = context.get_parameter_source(name)
-            if source is not None and source.name == "COMMANDLINE":
-                flag = f"--{name.replace('_', '-')}"
-                raise ConfigError(f"{flag} is for a judge; leave it out, or add --judge-endpoint and --judge-model")
-        return None
-    engine = EndpointEngine(
-        base_url=options["judge_endpoint"],
-        model=options["judge_model"],
-        cache=None if options["cache"] is None else ResponseCache(options["cache"]),
-        **{name: options[name] for name in ENDPOINT_OPTIONS},
-    )
-    engine.check()
-    return engine
+    if address is not None:
+        return start_endpoint(address, model, context.params)
+    for flag in given_flags(context, ENDPOINT_OPTIONS):
+        raise ConfigError(f"{flag} is for a judge; leave it out, or add --judge-endpoint and --judge-model")
+    return None
 
 
 def _judged(run: "StoredRun", engine: "EndpointEngine", out: Path, console: Console) -> dict[str, Any]:

@@ -32,11 +32,18 @@ def _records(file: Path) -> Iterator[Record]:
         name: split
         for list_name, split in SPLIT_LISTS.items()
         if (file.parent / list_name).is_file()
-        for name in (file.parent / list_name).read_text(encoding="utf-8", errors="replace").split()
+        for name in _names(file.parent / list_name)
     }
     for record in read_records(file):
         split = split_of.get(record.get("Image Index", ""))
         yield {**record, "split": split} if split else record
+
+
+def _names(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{file} is no list of image names ({error}); fetch it again, or take it away") from error
 
 
 def _sniff(record: Record) -> bool:

@@ -63,6 +63,41 @@ class Choice:
 
 EVERYTHING = Choice()
 
+NAMED = 5
+"""Bad records that a summary names; the others are only counted."""
+
+
+@dataclass(slots=True, kw_only=True)
+class LeftOut:
+    """What a reading leaves out of what was asked for, counted as it goes."""
+
+    skip_bad: bool = False
+    """Go on after a record that cannot be used, where reading stops there otherwise."""
+    withheld: int = 0
+    """Records whose answer the publisher keeps."""
+    bad: int = 0
+    first_bad: list[str] = field(default_factory=list)
+    """What is wrong with the first of them."""
+
+    def add_bad(self, error: DataError) -> None:
+        """Count a record that cannot be used; raises the error where such records are not to be skipped."""
+        if not self.skip_bad:
+            raise error
+        self.bad += 1
+        if self.bad <= NAMED:
+            self.first_bad.append(str(error))
+
+    def no_sample(self, path: Path, choice: Choice) -> DataError:
+        """Why reading `path` gave nothing at all."""
+        if self.bad:
+            return DataError(f"{path} holds nothing but {self.bad} bad records, the first: {self.first_bad[0]}")
+        if self.withheld:
+            return DataError(
+                f"{path} tells no answer, its publisher keeps all {self.withheld}; give another part of it"
+            )
+        where = " and ".join(f"{name} is {' or '.join(values)}" for name, values in choice.where.items())
+        return DataError(f"{path} has no record where {where}; check the names and values")
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -94,51 +129,70 @@ class Source:
         """The files of this format under `path`; `DataError` when there are none."""
         return data_files(path, self.suffixes) if self.suffixes else [path]
 
-    def read(self, path: Path, image_root: Path | None = None, choice: Choice = EVERYTHING) -> Iterator[Sample]:
+    def read(
+        self,
+        path: Path,
+        image_root: Path | None = None,
+        choice: Choice = EVERYTHING,
+        left_out: LeftOut | None = None,
+    ) -> Iterator[Sample]:
         """Samples of a file, or of all files under a folder; `DataError` names file and record.
 
         Images stay the names in the records (enough for work on text); with `image_root` they are paths under it.
         One file must not hold a question twice. A question that several files hold is one sample with what each file
         knows: this is how Med-R1's modality and question-type files are joined. Sources that keep repeats stream
         instead: nothing is joined and only ids are held in memory.
+
+        `left_out` counts what is left out, and says whether a bad record is. A file whose records cannot be told apart
+        (broken JSON or CSV) and files that disagree are errors in any case.
         """
-        parsed = [self._parsed(file, choice) for file in self.files(path)]
+        left_out = left_out or LeftOut()
+        parsed = [self._parsed(file, choice, left_out) for file in self.files(path)]
         if self.keeps_repeats:
             samples = _numbered(parsed)
         else:
-            alone = (_without_repeats(file) for file in parsed)
+            alone = (_without_repeats(file, left_out) for file in parsed)
             samples = next(alone) if len(parsed) == 1 else merged(alone)
         empty = True
         for sample in samples:
             empty = False
             yield sample if image_root is None else _with_paths(sample, image_root)
         if empty:
-            raise DataError(f"{path} has no record where {_described(choice)}; check the names and values")
+            raise left_out.no_sample(path, choice)
 
-    def image_root(self, path: Path, choice: Choice = EVERYTHING) -> Path:
+    def image_root(self, path: Path, choice: Choice = EVERYTHING, *, skip_bad: bool = False) -> Path:
         """The folder that image names are relative to when no other is named."""
         folder = path if path.is_dir() else path.parent
-        _, _, first = next(self._parsed(self.files(path)[0], choice), (None, None, None))
+        parsed = self._parsed(self.files(path)[0], choice, LeftOut(skip_bad=skip_bad))
+        _, _, first = next(parsed, (None, None, None))
         names = [ref.path for ref in first.images if ref.data is None and ref.path is not None] if first else []
         candidates = [folder / name for name in self.image_folders]
         return next((root for root in candidates if all(_exists(root, name) for name in names)), candidates[0])
 
-    def _parsed(self, file: Path, choice: Choice) -> Iterator[tuple[Path, int, Sample]]:
+    def _parsed(self, file: Path, choice: Choice, left_out: LeftOut) -> Iterator[tuple[Path, int, Sample]]:
         for number, record in enumerate(self.records(file), start=1):
-            with located(file, number):
-                renamed = choice.rename(record)
-                wanted = choice.fits(renamed) and not self.withheld(renamed)
-                sample = self.parse(renamed, file) if wanted else None
-            if sample is not None:
+            try:
+                with located(file, number):
+                    renamed = choice.rename(record)
+                    if not choice.fits(renamed):
+                        continue
+                    if self.withheld(renamed):
+                        left_out.withheld += 1
+                        continue
+                    sample = self.parse(renamed, file)
+            except DataError as error:
+                left_out.add_bad(error)
+            else:
                 yield file, number, sample
 
 
-def _without_repeats(parsed: Iterable[tuple[Path, int, Sample]]) -> Iterator[Sample]:
+def _without_repeats(parsed: Iterable[tuple[Path, int, Sample]], left_out: LeftOut) -> Iterator[Sample]:
     first_seen: dict[str, int] = {}
     for file, number, sample in parsed:
         if sample.id in first_seen:
-            with located(file, number):
-                raise DataError(f"repeats the question of record {first_seen[sample.id]}; remove one of them")
+            repeat = f"repeats the question of record {first_seen[sample.id]}; remove one of them"
+            left_out.add_bad(DataError(f"{file} record {number}: {repeat}"))
+            continue
         first_seen[sample.id] = number
         yield sample
 
@@ -150,10 +204,6 @@ def _numbered(parsed: Iterable[Iterable[tuple[Path, int, Sample]]]) -> Iterator[
             times[sample.id] += 1
             repeat = times[sample.id]
             yield sample if repeat == 1 else replace(sample, id=short_hash([sample.id, repeat]))
-
-
-def _described(choice: Choice) -> str:
-    return " and ".join(f"{name} is {' or '.join(values)}" for name, values in choice.where.items())
 
 
 def _exists(root: Path, name: str) -> bool:

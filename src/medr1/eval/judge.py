@@ -8,16 +8,17 @@ A judge is no measuring instrument: its agreement with the rules stands beside i
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from medr1.answers import OPEN_PROTOCOLS
 from medr1.answers.tags import outside_thinking
 from medr1.answers.typed import LABEL_SEPARATOR
-from medr1.errors import DataError
+from medr1.errors import DataError, EngineError
 from medr1.eval.measures import group_of, is_right, key_of, share
 from medr1.eval.rescore import open_scores, read_again
 from medr1.eval.stored import StoredRun
@@ -25,7 +26,7 @@ from medr1.prompts import question_text
 from medr1.records import JsonlAppender, read_jsonl
 from medr1.rollout.cache import request_hash
 from medr1.rollout.engine import Engine, Request, SamplingParams
-from medr1.types import ParseStatus, Prediction, Sample
+from medr1.types import Completion, ParseStatus, Prediction, Sample
 
 FILE = "judgements.jsonl"
 SAMPLING = SamplingParams(max_new_tokens=1024)
@@ -121,7 +122,8 @@ def judge(
 ) -> dict[str, Any]:
     """Ask for every verdict that `out` does not hold yet, keep them in `judgements.jsonl` and return the scores.
 
-    Requests that fail are counted and asked again by the next call. Raises `DataError` where a question is unknown.
+    Requests that fail are counted and asked again by the next call. Raises `DataError` where a question is unknown and
+    `EngineError` for a judge that has answered nothing yet and fails the whole first batch; nothing is written then.
     """
     unknown = [sample.id for sample in run.samples if not sample.question]
     if unknown:
@@ -130,18 +132,35 @@ def judge(
             "judge needs it; name the data that were asked with --data"
         )
     cases = _cases(run, engine.describe())
+    known = {judgement.case for judgement in read_judgements(out)} if (out / FILE).exists() else set()
+    todo = [case for case in cases if case.name not in known]
+    replies = _replies(engine, todo, batch_size, must_answer=len(todo) == len(cases))
+    done = len(cases) - len(todo)
+    progress(done, len(cases))
+    first = list(islice(replies, 1))
     with JsonlAppender(out / FILE) as file:
-        known = {judgement.case for judgement in read_judgements(out)}
-        todo = [case for case in cases if case.name not in known]
-        for start in range(0, len(todo), batch_size):
-            progress(len(cases) - len(todo) + start, len(cases))
-            batch = todo[start : start + batch_size]
-            replies = engine.generate([case.request for case in batch], SAMPLING)
-            for case, (reply,) in zip(batch, replies, strict=True):
+        for batch in chain(first, replies):
+            for case, reply in batch:
                 if reply.finish_reason != "error":
                     file.append(asdict(case.judgement(reply.text)))
-    progress(len(cases), len(cases))
+            done += len(batch)
+            progress(done, len(cases))
     return score_judgements(run, engine.describe(), read_judgements(out))
+
+
+def _replies(
+    engine: Engine, todo: Sequence["_Case"], batch_size: int, *, must_answer: bool
+) -> Iterator[list[tuple["_Case", Completion]]]:
+    """Batch after batch; `EngineError` where `must_answer` and the first brings no answer: the others would not."""
+    for start in range(0, len(todo), batch_size):
+        batch = todo[start : start + batch_size]
+        replies = [reply for (reply,) in engine.generate([case.request for case in batch], SAMPLING)]
+        if must_answer and start == 0 and all(reply.finish_reason == "error" for reply in replies):
+            raise EngineError(
+                f"the judge answered none of the first {len(batch)} requests ({replies[0].text}); check its name, its "
+                "address and its key"
+            )
+        yield list(zip(batch, replies, strict=True))
 
 
 def read_judgements(out: Path) -> list[Judgement]:

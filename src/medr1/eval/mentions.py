@@ -11,8 +11,11 @@ DENIALS = (
     "no not nor neither never without isn aren wasn weren doesn don didn cannot exclude excludes excluded excluding "
     "unlike unlikely than instead against absent"
 )
-"""Words that deny what follows; normalised text writes "isn't" as "isn t"."""
+"""Words that deny what follows; normalised text writes "isn't" as "isn t".
 
+Wider than the denials of `medr1.answers.conclusion`, which decides a reward: there only what stands right before a name
+counts.
+"""
 
 _BREAK = re.compile(r"[,;:.!?\n]+")
 

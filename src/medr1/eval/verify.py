@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from medr1.data.convert import choose
 from medr1.errors import DataError
@@ -19,8 +19,9 @@ from medr1.eval.measures import key_of
 from medr1.eval.protocols import protocol_for
 from medr1.eval.runner import read_predictions
 from medr1.eval.scoring import ControlRun, answers_to, score_predictions
+from medr1.eval.stored.run import question_of
 from medr1.records import data_hash, read_json, read_jsonl, read_samples
-from medr1.types import LETTERS, Modality, Prediction, Sample, Task
+from medr1.types import Prediction, Sample
 
 TOLERANCE = 1e-9
 """Relative; sums may be added in another order by other versions of numpy."""
@@ -68,11 +69,18 @@ def compare(file: str, stored: Mapping[str, Any], again: Mapping[str, Any], unch
 
 
 def _open(run: Path) -> tuple[dict[str, Any], dict[str, Any], list[Prediction]]:
-    record, stored = (read_json(run / name) for name in ("manifest.json", "results.json"))
+    record, stored = (_object(run / name) for name in ("manifest.json", "results.json"))
     missing = {"prompt", "protocol", "sampling", "data_hash"} - set(record.get("arguments", {}))
     if missing:
         raise DataError(f"{run / 'manifest.json'} does not tell the {min(missing)} of an evaluation; name its folder")
     return record, stored, read_predictions(run)
+
+
+def _object(file: Path) -> dict[str, Any]:
+    value = read_json(file)
+    if not isinstance(value, dict):
+        raise DataError(f"{file} is not what `medr1 eval` wrote, which is a JSON object; evaluate again")
+    return value
 
 
 def _found_samples(record: Mapping[str, Any], data: Path | None) -> list[Sample] | None:
@@ -105,29 +113,13 @@ def _prepared(samples: Sequence[Sample], record: Mapping[str, Any]) -> dict[str,
 
 def _rebuilt(run: Path, record: Mapping[str, Any], predictions: Sequence[Prediction]) -> dict[str, Sequence[Sample]]:
     """The samples of every variant as far as their predictions tell."""
-    by_key = {key_of(prediction): _sample_of(prediction) for prediction in predictions}
+    by_key = {key_of(prediction): question_of(prediction) for prediction in predictions}
     failures = read_jsonl(run / "failures.jsonl") if (run / "failures.jsonl").exists() else []
     unknown = {(failure["id"], failure["variant"]) for failure in failures} - set(by_key)
     if unknown:
         raise DataError(f"{run} has {len(unknown)} questions without any answer; name the evaluated data with --data")
     variants = ("", *record.get("controls", ()))
     return {name: [sample for sample in by_key.values() if sample.variant == name] for name in variants}
-
-
-def _sample_of(prediction: Prediction) -> Sample:
-    """What a prediction tells of its sample: all but question and images."""
-    return Sample(
-        id=prediction.id,
-        variant=prediction.variant,
-        images=(),
-        question="",
-        options=prediction.options,
-        answer_index=None if prediction.gold is None else LETTERS.index(prediction.gold),
-        group=prediction.group,
-        source=prediction.source,
-        modality=cast(Modality, prediction.modality),
-        task=cast(Task, prediction.task),
-    )
 
 
 def _results(
@@ -151,9 +143,9 @@ def _unchecked(
     record: Mapping[str, Any], stored: Mapping[str, Any], *, with_data: bool, with_train: bool
 ) -> Iterator[str]:
     """Paths of the stored values that cannot be computed from what is there."""
-    if stored.get("blind", {}).get("text_prior") is not None and not (with_data and with_train):
+    if (stored.get("blind") or {}).get("text_prior") is not None and not (with_data and with_train):
         yield "blind.text_prior"
-    for name, scores in stored.get("controls", {}).items():
+    for name, scores in (stored.get("controls") or {}).items():
         if "follows" in scores and not with_data:
             yield f"controls.{name}.follows"
 

@@ -4,10 +4,12 @@ Completions and questions come from where its manifest says, or from where they 
 the same. Verdicts of a judge are read from its stored replies again.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel, ValidationError
 
 from medr1.errors import DataError
 from medr1.eval.judge import Judgement, read_judgements, read_verdict, score_judgements
@@ -21,55 +23,92 @@ FILE = "rescore.json"
 TEXT_PRIOR = "blind.text_prior"
 
 
+class _Arguments(BaseModel):
+    predictions: Path
+    data: Path | None
+    train_data: Path | None
+    limit: int | None
+
+
+class _Manifest(BaseModel):
+    arguments: _Arguments
+    seed: int
+    scored_hash: str
+    train_data_hash: str | None
+
+
+class _Judge(BaseModel):
+    engine: dict[str, str]
+
+
+class _Rescored(BaseModel):
+    """What of `rescore.json` says how to compute the rest again."""
+
+    manifest: _Manifest
+    blind: dict[str, Any] = {}
+    judge: _Judge | None = None
+
+
 def verify_rescored(
     folder: Path, predictions: Path | None = None, data: Path | None = None, train_data: Path | None = None
 ) -> Verification:
     """Score the completions again and say what differs; the paths default to those of the manifest.
 
-    Raises `DataError` where completions or questions are not found, and for other training data than were used.
+    Raises `DataError` where `rescore.json` is not as `medr1 rescore` writes it, where completions or questions are not
+    found, and for other training data than were used.
     """
     stored = read_json(folder / FILE)
-    record = stored.pop("manifest", {})
-    if "scored_hash" not in record:
-        raise DataError(f"{folder / FILE} does not tell what was scored; score it again with `medr1 rescore`")
+    known = _known(stored, folder / FILE)
+    record = known.manifest
     run = _run(record, predictions, data)
     train = _training_samples(record, train_data)
     again = rescore(run, train)
     differing: list[str] = []
-    if scored_hash(run) != record["scored_hash"]:
+    if scored_hash(run) != record.scored_hash:
         differing.append(f"{FILE}: other completions or questions were scored (another hash than in its manifest)")
-    if "judge" in stored:
+    if known.judge is not None:
         judgements = read_judgements(folder)
-        again["judge"] = score_judgements(run, stored["judge"]["engine"], judgements)
+        again["judge"] = score_judgements(run, known.judge.engine, judgements)
         differing += _wrong_verdicts(judgements)
-    unchecked = {TEXT_PRIOR} if train is None and stored.get("blind", {}).get("text_prior") is not None else set()
-    compared = compare(FILE, stored, again, unchecked)
+    unchecked = {TEXT_PRIOR} if train is None and known.blind.get("text_prior") is not None else set()
+    scores = {name: value for name, value in stored.items() if name != "manifest"}
+    compared = compare(FILE, scores, again, unchecked)
     return replace(compared, differing=[*differing, *compared.differing])
 
 
-def _run(record: Mapping[str, Any], predictions: Path | None, data: Path | None) -> StoredRun:
-    arguments = record["arguments"]
-    file = predictions or _place(arguments, "predictions")
-    asked = data or (None if arguments["data"] is None else _place(arguments, "data"))
+def _known(stored: Any, file: Path) -> _Rescored:
+    try:
+        return _Rescored.model_validate(stored)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "all of it"
+        raise DataError(
+            f"{file} does not tell what was scored ({where}: {first['msg']}); score it again with `medr1 rescore`"
+        ) from None
+
+
+def _run(record: _Manifest, predictions: Path | None, data: Path | None) -> StoredRun:
+    stored = record.arguments
+    file = predictions or _place("predictions", stored.predictions)
+    asked = data or (None if stored.data is None else _place("data", stored.data))
     questions = None if asked is None else asked_questions(asked)
-    return drawn_questions(read_stored(file, questions), arguments["limit"], record["seed"])
+    return drawn_questions(read_stored(file, questions), stored.limit, record.seed)
 
 
-def _place(arguments: Mapping[str, Any], name: str) -> Path:
+def _place(name: str, path: Path) -> Path:
     """Where the manifest says that something was."""
-    path = Path(arguments[name])
     if not path.exists():
         raise DataError(f"the {name} of this rescoring are not at {path}; say with --{name} where they are")
     return path
 
 
-def _training_samples(record: Mapping[str, Any], train_data: Path | None) -> list[Sample] | None:
+def _training_samples(record: _Manifest, train_data: Path | None) -> list[Sample] | None:
     """What the text prior was fitted on; None where there was nothing or where it is not found."""
-    path = train_data or Path(record["arguments"]["train_data"] or "")
-    if train_data is None and not (record["train_data_hash"] and path.exists()):
+    path = train_data or record.arguments.train_data
+    if path is None or (train_data is None and not (record.train_data_hash and path.exists())):
         return None
     samples = asked_questions(path)
-    if data_hash(samples) == record["train_data_hash"]:
+    if data_hash(samples) == record.train_data_hash:
         return samples
     if train_data is not None:
         raise DataError(f"{train_data} is not what the text prior was fitted on; name the data it used")

@@ -6,7 +6,7 @@ from typing import Any
 
 from medr1.attack import checks
 from medr1.attack.checks import CHECKS, Check, not_run
-from medr1.attack.problem import RIGHT
+from medr1.attack.problem import RIGHT, Problem
 from medr1.attack.run import ATTACKS, craft
 from medr1.attack.store import hashes, manifest_lines, png_name
 from medr1.eval.measures import is_right
@@ -86,10 +86,7 @@ def _model_checks(stage: Stage, inputs: Inputs, cells: Mapping[str, Mapping[str,
         ("unbounded", lambda: _unbounded(stage, inputs)),
         ("convergence", lambda: _convergence(stage, inputs)),
         ("black_box", lambda: _black_box(stage, inputs, k)),
-        (
-            "batch_independence",
-            lambda: checks.batch_independence(few, modes, seed, replace(ATTACKS["pgd"], steps=4, refresh=2)),
-        ),
+        ("batch_independence", lambda: _batch_independence(few, stage)),
         ("planted_shortcut", lambda: checks.planted_shortcut(problem, modes, seed)),
     ]
     found = {}
@@ -97,6 +94,12 @@ def _model_checks(stage: Stage, inputs: Inputs, cells: Mapping[str, Mapping[str,
         stage.progress(f"check: {name.replace('_', ' ')}", number, len(steps))
         found[name] = check()
     return found
+
+
+def _batch_independence(problem: Problem, stage: Stage) -> Check:
+    if len(problem) < 2:
+        return not_run("one sample to attack has no others beside it")
+    return checks.batch_independence(problem, stage.modes, stage.job.seed, replace(ATTACKS["pgd"], steps=4, refresh=2))
 
 
 def _unbounded(stage: Stage, inputs: Inputs) -> Check:

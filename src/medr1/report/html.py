@@ -5,6 +5,7 @@ forbids scripts and requests in case something slips through.
 """
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,7 +92,7 @@ def render_report(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"data_uri": data_uri, "flat": flat, "verdict": verdict}
+    environment.filters |= {"data_uri": data_uri, "flat": flat, "verdict": verdict, "columns": columns}
     return environment.get_template("report.html.jinja").render(report=report, letters=LETTERS)
 
 
@@ -106,6 +107,16 @@ def verdict(item: GalleryItem) -> str:
     if item.right:
         return "right"
     return "unreadable" if item.answer is None else "wrong"
+
+
+def columns(number: int, most: int = 4) -> int:
+    """Columns of a grid of so many cards, at most `most`, whose rows are as even as can be.
+
+    >>> [columns(number) for number in range(1, 10)]
+    [1, 2, 3, 4, 3, 3, 4, 4, 3]
+    """
+    rows = math.ceil(number / most)
+    return math.ceil(number / rows)
 
 
 def flat(value: Any, prefix: str = "") -> list[tuple[str, str]]:

@@ -19,10 +19,10 @@ from medr1.errors import DataError
 from medr1.eval.measures import key_of
 from medr1.eval.runner import prediction_from
 from medr1.eval.stored.kits import KITS, Kit
-from medr1.eval.stored.run import StoredRun, stored_run
+from medr1.eval.stored.run import StoredRun, question_of, stored_run
 from medr1.eval.stored.seeds import clean_result, is_seed_result, read_seed_result, seed_result
 from medr1.records import read_json, read_jsonl, read_samples
-from medr1.types import LETTERS, Prediction, Sample
+from medr1.types import Sample
 
 FILES = ("predictions.jsonl", "results.json")
 """What is read of a folder: our predictions, or MedEvalKit's."""
@@ -128,7 +128,7 @@ def _ours(file: Path, lines: Sequence[Mapping[str, Any]], data: Sequence[Sample]
     originals = [p for p in predictions if p.variant == ""] or predictions
     if not originals:
         raise DataError(f"{file} holds no predictions yet; evaluate first with `medr1 eval`")
-    by_key = {key_of(p): _question_of(p) for p in originals}
+    by_key = {key_of(p): question_of(p) for p in originals}
     if data is not None:
         known = {key_of(sample): sample for sample in data}
         missing = [key for key in by_key if key not in known]
@@ -139,22 +139,6 @@ def _ours(file: Path, lines: Sequence[Mapping[str, Any]], data: Sequence[Sample]
             )
         by_key = {key: known[key] for key in by_key}
     return StoredRun(kind="medr1", samples=list(by_key.values()), predictions=originals)
-
-
-def _question_of(prediction: Prediction) -> Sample:
-    """What a prediction tells of its question: all that scoring needs."""
-    return Sample(
-        id=prediction.id,
-        variant=prediction.variant,
-        images=(),
-        question="",
-        options=prediction.options,
-        answer_index=None if prediction.gold is None else LETTERS.index(prediction.gold),
-        modality=prediction.modality,  # pyright: ignore[reportArgumentType]
-        task=prediction.task,  # pyright: ignore[reportArgumentType]
-        source=prediction.source,
-        group=prediction.group,
-    )
 
 
 __all__ = ["KNOWN", "StoredRun", "asked_questions", "clean_result", "read_stored", "seed_result"]

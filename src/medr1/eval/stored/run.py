@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from medr1.answers import parse_answer
 from medr1.answers.reading import read_answer
@@ -14,7 +14,7 @@ from medr1.data.names import modality_of, task_of
 from medr1.data.typed import YES_NO, kind_of_answer
 from medr1.errors import DataError
 from medr1.records import short_hash
-from medr1.types import LETTERS, Prediction, Sample
+from medr1.types import LETTERS, Modality, Prediction, Sample, Task
 
 OPTION_FIELDS = ("options", "choices")
 MODALITY_FIELDS = ("modality_type", "modality")
@@ -78,6 +78,22 @@ def prediction_of(sample: Sample, completion: str, draw: int, prompt_style: str)
         answer=parsed.letter,
         parse_status=str(parsed.status),
         num_tokens=0,
+    )
+
+
+def question_of(prediction: Prediction) -> Sample:
+    """What a line of our own `predictions.jsonl` tells of its question: all that scoring needs, no text and images."""
+    return Sample(
+        id=prediction.id,
+        variant=prediction.variant,
+        images=(),
+        question="",
+        options=prediction.options,
+        answer_index=None if prediction.gold is None else LETTERS.index(prediction.gold),
+        modality=cast(Modality, prediction.modality),
+        task=cast(Task, prediction.task),
+        source=prediction.source,
+        group=prediction.group,
     )
 
 
