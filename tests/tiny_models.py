@@ -31,7 +31,9 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         )
         model = build_model(shape, tokenizer, seed=1)
         with torch.no_grad():  # answers should depend visibly on the image
-            model.model.visual.merger.mlp[2].weight.mul_(8)
+            for name, weight in model.model.visual.named_parameters():
+                if "merger" in name and name.endswith(("mlp.2.weight", "linear_fc2.weight")):
+                    weight.mul_(8)
         save_checkpoint(model, build_processor(shape, tokenizer), folder)
         folders[family] = folder
     return folders

@@ -12,6 +12,7 @@ from PIL import Image
 
 from medr1.data.images import open_image
 from medr1.eval.runner import evaluate
+from medr1.models.tiny.build import FAMILIES
 from medr1.prompts import PROMPTS, render
 from medr1.rollout.engine import Request, SamplingParams
 from medr1.rollout.sampler import pick, uniform_numbers
@@ -50,7 +51,7 @@ def reference(engine: TransformersEngine, request: Request, params: SamplingPara
     return output[0, inputs["input_ids"].shape[1] :].tolist()
 
 
-@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl"])
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("repetition_penalty", [1.0, 1.3])
 def test_greedy_equals_generate_at_any_batch_size(
     checkpoints: dict[str, Path], questions: list[Sample], family: str, repetition_penalty: float

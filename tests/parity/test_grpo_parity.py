@@ -8,6 +8,7 @@ import pytest
 import torch
 from trl import GRPOTrainer
 
+from medr1.models.tiny.build import FAMILIES
 from medr1.train.grpo import Scoring, SharedPrefixGRPOTrainer
 from medr1.types import Sample
 from tiny_trainer import GENERATIONS, generation_batch, make_trainer
@@ -62,7 +63,7 @@ def compare(trainer: SharedPrefixGRPOTrainer) -> None:
 
 @pytest.mark.parametrize(
     ("family", "lora", "checkpointing", "attention"),
-    list(product(("qwen2_vl", "qwen2_5_vl"), (False, True), (False, True), ("sdpa", "eager"))),
+    list(product(FAMILIES, (False, True), (False, True), ("sdpa", "eager"))),
 )
 def test_loss_and_gradient_equal_the_parent(
     checkpoints: dict[str, Path],
@@ -96,6 +97,7 @@ def test_every_loss_type(
     "changes",
     [
         {"max_row_tokens": 20},
+        {"max_row_tokens": 20, "family": "qwen3_vl"},
         {"num_iterations": 2},
         {"num_iterations": 2, "beta": 0.04, "epsilon": 0.001},
         {"importance_sampling_level": "sequence"},
@@ -111,17 +113,18 @@ def test_other_settings(
     checkpoints: dict[str, Path], questions: list[Sample], tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     changes = dict(changes)
-    width = changes.pop("max_row_tokens", None)
-    trainer = make_trainer(checkpoints["qwen2_5_vl"], questions, tmp_path, **changes)
+    width, family = changes.pop("max_row_tokens", None), changes.pop("family", "qwen2_5_vl")
+    trainer = make_trainer(checkpoints[family], questions, tmp_path, **changes)
     if width:
         trainer.max_row_tokens = width
     compare(trainer)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
 def test_log_probabilities_and_entropies_equal_the_parent(
-    checkpoints: dict[str, Path], questions: list[Sample], tmp_path: Path
+    checkpoints: dict[str, Path], questions: list[Sample], tmp_path: Path, family: str
 ) -> None:
-    trainer = make_trainer(checkpoints["qwen2_5_vl"], questions, tmp_path, beta=0.04)
+    trainer = make_trainer(checkpoints[family], questions, tmp_path, beta=0.04)
     rows = generation_batch(trainer)
     output = trainer._generate_and_score_completions(rows)
     reference = parent_inputs(trainer, rows, output)

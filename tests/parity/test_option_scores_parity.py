@@ -19,7 +19,7 @@ from medr1.types import LETTERS, Completion, Sample
 WRITTEN = ("<answer>B</answer>", "<answer> C", "<answer>\n A\n", "<answer>cyst</answer>", "<answer>B. cyst</answer>")
 
 
-@pytest.fixture(scope="module", params=["qwen2_vl", "qwen2_5_vl"])
+@pytest.fixture(scope="module", params=list(build.FAMILIES))
 def engine(request: pytest.FixtureRequest, checkpoints: dict[str, Path]) -> TransformersEngine:
     return TransformersEngine(checkpoints[request.param], dtype="float32", device="cpu")
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoModelForImageTextToText, AutoTokenizer
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
 from medr1.data.phantom import QUESTIONS, phantom
 from medr1.errors import ModelError
@@ -15,6 +16,7 @@ from medr1.models.loading import load_model, load_processor, model_type, save_ch
 from medr1.models.pixels import patchify
 from medr1.models.prefix import encode_prompts, left_padded
 from medr1.models.tiny import WARM_START
+from medr1.models.tiny.build import FAMILIES
 from medr1.models.tiny.tokenizer import TAGS, train_tokenizer
 
 
@@ -50,6 +52,27 @@ def test_stock_classes_open_the_warm_start() -> None:
     assert settings["processor_class"] == "Qwen2_5_VLProcessor"
     assert settings["video_processor"]["video_processor_type"] == "Qwen2VLVideoProcessor"
     assert sum(file.stat().st_size for file in WARM_START.iterdir()) < 10e6
+
+
+@pytest.mark.parametrize(
+    ("family", "video", "mean"),
+    [
+        ("qwen2_vl", "Qwen2VLVideoProcessor", 0.481),
+        ("qwen2_5_vl", "Qwen2VLVideoProcessor", 0.481),
+        ("qwen3_vl", "Qwen3VLVideoProcessor", 0.5),
+    ],
+)
+def test_a_checkpoint_names_the_stock_classes_of_its_family(
+    checkpoints: dict[str, Path], family: str, video: str, mean: float
+) -> None:
+    settings = json.loads((checkpoints[family] / "processor_config.json").read_text())
+    assert settings["processor_class"] == PROCESSOR_MAPPING_NAMES[family]
+    assert settings["video_processor"]["video_processor_type"] == video
+    for part in ("image_processor", "video_processor"):
+        assert settings[part]["image_mean"][0] == pytest.approx(mean, abs=1e-3)
+    assert settings["image_processor"]["patch_size"] == settings["video_processor"]["patch_size"]
+    config = json.loads((checkpoints[family] / "config.json").read_text())
+    assert config["vision_config"]["patch_size"] == settings["image_processor"]["patch_size"]
 
 
 def test_every_option_is_one_token() -> None:
@@ -90,9 +113,10 @@ def test_save_and_load_changes_nothing(tmp_path: Path, checkpoints: dict[str, Pa
             assert torch.equal(model(**one).logits, reloaded(**two).logits)
 
 
-def test_prompts_of_a_batch_equal_prompts_alone(checkpoints: dict[str, Path]) -> None:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_prompts_of_a_batch_equal_prompts_alone(checkpoints: dict[str, Path], family: str) -> None:
     """Left padding, several images and text-only prompts: the logits of each prompt are those it has alone."""
-    folder = checkpoints["qwen2_5_vl"]
+    folder = checkpoints[family]
     processor, model = load_processor(folder), load_model(folder, dtype="float32")
     pictures = [Image.fromarray(phantom("train", i, side=56 + 28 * (i % 2)).image) for i in range(3)]
     images = [[pictures[0]], [pictures[1], pictures[2]], []]

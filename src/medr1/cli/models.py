@@ -28,7 +28,9 @@ def tiny(
     out: Annotated[Path, typer.Option(help="Folder to write the checkpoint to.")],
     train: Annotated[bool, typer.Option("--train", help="Train the warm start anew (about ten minutes).")] = False,
     random: Annotated[bool, typer.Option("--random", help="Starting weights only, untrained.")] = False,
-    family: Annotated[str, typer.Option(help="qwen2_5_vl or qwen2_vl; the shipped one is qwen2_5_vl.")] = "qwen2_5_vl",
+    family: Annotated[
+        str, typer.Option(help="qwen2_5_vl, qwen2_vl or qwen3_vl; the shipped one is qwen2_5_vl.")
+    ] = "qwen2_5_vl",
     seed: Annotated[int, typer.Option(help="Seed of the weights and the training.")] = 0,
     processes: Annotated[int, typer.Option(min=1, help="Processes that draw phantoms.")] = 2,
 ) -> None:
@@ -39,6 +41,9 @@ def tiny(
 
     if family not in FAMILIES:
         raise ConfigError(f"there is no tiny model of the family {family!r}; choose one of {', '.join(FAMILIES)}")
+    if train and not FAMILIES[family].circuits:
+        trainable = " or ".join(name for name, made_of in FAMILIES.items() if made_of.circuits)
+        raise ConfigError(f"the tiny {family} does not learn from its random weights; train {trainable}")
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out} is not empty; name a new folder with --out")
     shape = TinyShape(family=family)
