@@ -50,8 +50,8 @@ def test_a_step_is_the_step_of_the_model(checkpoints: dict[str, Path], family: s
             ours, wanted = (decoder(token_N, position_N + step) for decoder in decoders)
             torch.testing.assert_close(ours, wanted, rtol=1e-5, atol=1e-5)
             token_N = wanted.argsort(-1)[:, -1 - step]
-    for ours, wanted in zip(caches[0].keys + caches[0].values, caches[1].keys + caches[1].values, strict=True):
-        torch.testing.assert_close(ours[:, :, :, :4], wanted[:, :, :, :4], rtol=1e-5, atol=1e-5)
+    for ours, wanted in zip(caches[0].states, caches[1].states, strict=True):
+        torch.testing.assert_close(ours[:, :, :4], wanted[:, :, :4], rtol=1e-5, atol=1e-5)
 
 
 class TestWhatIsFused:
@@ -61,6 +61,9 @@ class TestWhatIsFused:
 
     def test_not_a_narrow_type(self, checkpoints: dict[str, Path]) -> None:
         assert not can_fuse(load_model(checkpoints["qwen2_vl"], dtype="bfloat16"))
+
+    def test_not_a_family_with_other_layers(self, checkpoints: dict[str, Path]) -> None:
+        assert not can_fuse(load_model(checkpoints["qwen3_vl"]))
 
     def test_not_an_adapter(self, checkpoints: dict[str, Path]) -> None:
         from peft import LoraConfig, get_peft_model

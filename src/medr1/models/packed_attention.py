@@ -6,7 +6,7 @@ returns the gradient of the joined softmax (Dao et al., FlashAttention, 2022, se
 repeated per completion, and the gradients of all blocks are written into one buffer.
 
 Axes: R packed rows, S tokens of a row, N completions, C completion tokens, T tokens, B batch, H query heads,
-K key-value heads, Q query heads per key-value head, D head size.
+K key-value heads, D head size.
 """
 
 from typing import Any
@@ -38,22 +38,18 @@ class PackedSoftmax(torch.autograd.Function):
     ) -> Tensor:
         """See the class."""
         output, logsum = torch.zeros_like(query), query.new_zeros(query.shape[:3], dtype=_wide(query.dtype))
-        queries, keys, values = (_gather(states, slot_NC) for states in (query, key, value))
-        repeats = query.shape[2] // key.shape[2]
-        own, own_logsum = _attend(queries, _repeated(keys, repeats), _repeated(values, repeats), True, scaling)
+        states = [_gather(x, slot_NC) for x in (query, key, value)]
+        own, own_logsum = block_attention(*states, scaling, causal=True)
         _scatter(output, own, slot_NC, present_NC)
         _scatter(logsum[..., None], own_logsum[..., None], slot_NC, present_NC)
         for row, (prompt, end) in enumerate(spans):
-            states = [x[row : row + 1, :prompt].transpose(1, 2) for x in (query, key, value)]
-            seen, seen_logsum = _attend(
-                states[0], _repeated(states[1], repeats), _repeated(states[2], repeats), True, scaling
-            )
+            seen, seen_logsum = block_attention(*_heads_first(row, 0, prompt, query, key, value), scaling, causal=True)
             output[row, :prompt], logsum[row, :prompt] = seen[0].transpose(0, 1), seen_logsum[0].transpose(0, 1)
             if end > prompt:  # all completions of the row may be masked
-                folded = _folded(query[row, prompt:end], repeats)
-                seen, seen_logsum = _attend(folded, states[1], states[2], False, scaling)
-                _join(output[row, prompt:end], logsum[row, prompt:end], _unfolded(seen, repeats),
-                      _unfolded(seen_logsum[..., None], repeats)[..., 0])  # fmt: skip
+                states = [*_heads_first(row, prompt, end, query), *_heads_first(row, 0, prompt, key, value)]
+                seen, seen_logsum = block_attention(*states, scaling)
+                _join(output[row, prompt:end], logsum[row, prompt:end], seen[0].transpose(0, 1),
+                      seen_logsum[0].transpose(0, 1))  # fmt: skip
         ctx.save_for_backward(query, key, value, output, logsum, slot_NC, present_NC)
         ctx.spans, ctx.scaling = spans, scaling
         return output
@@ -63,30 +59,26 @@ class PackedSoftmax(torch.autograd.Function):
         """Gradients of query, key and value."""
         query, key, value, output, logsum, slot_NC, present_NC = ctx.saved_tensors
         grad, scaling = grads[0], ctx.scaling
-        repeats = query.shape[2] // key.shape[2]
         grad_query, grad_key, grad_value = (torch.zeros_like(x) for x in (query, key, value))
         for row, (prompt, end) in enumerate(ctx.spans):
-            states = [x[row : row + 1, :prompt].transpose(1, 2) for x in (grad, query, key, value, output)]
-            states[2:4] = (_repeated(x, repeats) for x in states[2:4])
-            ours = _backward(*states, logsum[row : row + 1, :prompt].transpose(1, 2), 0.0, True, scale=scaling)
-            grad_query[row, :prompt] = ours[0][0].transpose(0, 1)
-            grad_key[row, :prompt] = _summed(ours[1], repeats)[0].transpose(0, 1)
-            grad_value[row, :prompt] = _summed(ours[2], repeats)[0].transpose(0, 1)
+            states = _heads_first(row, 0, prompt, grad, query, key, value, output, logsum)
+            ours = _backward(*states, 0.0, True, scale=scaling)
+            for target, source in zip((grad_query, grad_key, grad_value), ours, strict=True):
+                target[row, :prompt] = source[0].transpose(0, 1)
             if end > prompt:
-                folded = [_folded(x[row, prompt:end], repeats) for x in (grad, query, output, logsum[..., None])]
-                seen = [x[row : row + 1, :prompt].transpose(1, 2) for x in (key, value)]
-                ours = _backward(*folded[:2], *seen, folded[2], folded[3][..., 0], 0.0, False, scale=scaling)
-                grad_query[row, prompt:end] = _unfolded(ours[0], repeats)
+                states = _heads_first(row, prompt, end, grad, query, output, logsum)
+                states[2:2] = _heads_first(row, 0, prompt, key, value)
+                ours = _backward(*states, 0.0, False, scale=scaling)
+                grad_query[row, prompt:end] = ours[0][0].transpose(0, 1)
                 grad_key[row, :prompt] += ours[1][0].transpose(0, 1)
                 grad_value[row, :prompt] += ours[2][0].transpose(0, 1)
-        states = [_gather(x, slot_NC) for x in (grad, query, key, value, output)]
-        states[2:4] = (_repeated(x, repeats) for x in states[2:4])
+        states = [_gather(x, slot_NC) for x in (grad, query, key, value, output, logsum[..., None])]
         # Where a completion has no token, another's gradient was gathered.
         states[0] = states[0].masked_fill(~present_NC[:, None, :, None], 0)
-        ours = _backward(*states, _gather(logsum[..., None], slot_NC)[..., 0], 0.0, True, scale=scaling)
+        ours = _backward(*states[:5], states[5][..., 0], 0.0, True, scale=scaling)
         _scatter(grad_query, ours[0], slot_NC, present_NC, add=True)
-        _scatter(grad_key, _summed(ours[1], repeats), slot_NC, present_NC)
-        _scatter(grad_value, _summed(ours[2], repeats), slot_NC, present_NC)
+        _scatter(grad_key, ours[1], slot_NC, present_NC)
+        _scatter(grad_value, ours[2], slot_NC, present_NC)
         return grad_query, grad_key, grad_value, None, None, None, None
 
 
@@ -95,9 +87,15 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, causal: bool, scaling: float) -> tuple[Tensor, Tensor]:
-    """Output (B, H, T, D) and log-sum-exp (B, H, T) of one block."""
-    output, logsum = _forward(query, key, value, 0.0, causal, scale=scaling)[:2]
+def block_attention(
+    query: Tensor, key: Tensor, value: Tensor, scaling: float, *, causal: bool = False, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Attention to one block of keys, on a CPU.
+
+    Output (B, H, T, D) and log-sum-exp (B, H, T) of query (B, H, T, D), key and value (B, K, S, D); K divides H. `mask`
+    is added to the scores.
+    """
+    output, logsum = _forward(query, key, value, 0.0, causal, attn_mask=mask, scale=scaling)[:2]
     return output, logsum
 
 
@@ -126,23 +124,6 @@ def _scatter(target: Tensor, states: Tensor, slot_NC: Tensor, present_NC: Tensor
     (flat.index_add_ if add else flat.index_copy_)(0, slots, source)
 
 
-def _repeated(states_BKTD: Tensor, repeats: int) -> Tensor:
-    """Every key-value head once per query head."""
-    return states_BKTD if repeats == 1 else states_BKTD.repeat_interleave(repeats, 1)
-
-
-def _summed(grad_BHTD: Tensor, repeats: int) -> Tensor:
-    """The gradient of `_repeated`."""
-    return grad_BHTD if repeats == 1 else grad_BHTD.unflatten(1, (-1, repeats)).sum(2)
-
-
-def _folded(states_THD: Tensor, repeats: int) -> Tensor:
-    """Query heads that read one key-value head as further queries of it: (1, K, Q * T, D)."""
-    tokens, heads, size = states_THD.shape
-    return states_THD.transpose(0, 1).reshape(1, heads // repeats, repeats * tokens, size)
-
-
-def _unfolded(states: Tensor, repeats: int) -> Tensor:
-    """(T, H, D) out of `_folded`."""
-    _, kv_heads, rows, size = states.shape
-    return states.reshape(kv_heads * repeats, rows // repeats, size).transpose(0, 1)
+def _heads_first(row: int, start: int, end: int, *states: Tensor) -> list[Tensor]:
+    """Tokens `start` to `end` of one row of (R, S, H, …), as the kernels take them: (1, H, T, …)."""
+    return [x[row : row + 1, start:end].transpose(1, 2) for x in states]

@@ -24,8 +24,8 @@ from medr1.models.packed_attention import PackedSoftmax
 SHARED_PREFIX = "shared_prefix"
 """Name of the attention, and of the argument of the model's forward that it waits for."""
 
-NO_MASK: dict[str, None] = {"full_attention": None, "sliding_attention": None}
-"""In place of `attention_mask`: the rows themselves say who sees whom, so transformers need not draw up a mask."""
+NO_MASK = torch.ones(1, 1, 1, 1, dtype=torch.bool)
+"""In place of `attention_mask`: the rows themselves say who sees whom; a mask with four axes is handed on as it is."""
 
 
 class SharedAttention(Protocol):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, silu
 
 from medr1.models.prefix import backbone
-from medr1.models.shared_attention import SharedAttention
+from medr1.rollout.decode import SharedPrefixCache
 
 FAMILIES = {"qwen2_vl", "qwen2_5_vl"}
 """Model types whose text layers are the ones written out here."""
@@ -65,13 +65,15 @@ class _Layer:
 class FusedDecoder:
     """The text model of a Qwen2-VL or Qwen2.5-VL for one new token per row."""
 
-    def __init__(self, model: Any, cache: SharedAttention) -> None:
+    def __init__(self, model: Any, cache: SharedPrefixCache) -> None:
         assert can_fuse(model), "the caller asks can_fuse first"
         text = backbone(model).language_model
         config = text.config
         self.cache, self.heads, self.kv_heads = cache, config.num_attention_heads, config.num_key_value_heads
         self.head_size = config.hidden_size // config.num_attention_heads
-        self.eps, self.scaling = config.rms_norm_eps, self.head_size**-0.5
+        self.scaling = self.head_size**-0.5
+        # sqrt(mean(x^2) + eps) = hypot(|x|, epsilon) / sqrt(E).
+        self.epsilon = text.norm.weight.new_tensor(config.rms_norm_eps * config.hidden_size).sqrt()
         self.embedding = text.embed_tokens.weight
         self.head_EV = _transposed([model.lm_head], text.norm)
         # The three axes of M-RoPE stand at the same position behind the prompt: the rotation is the ordinary one.
@@ -95,22 +97,22 @@ class FusedDecoder:
         rotated = self.heads + self.kv_heads
         cosine_N1D, sine_N1D = self._rotation(position_N, hidden_NE.dtype)
         for index, layer in enumerate(self.layers):
-            states = torch.addmm(layer.qkv_bias_X, self._normed(hidden_NE), layer.qkv_EX).view(
-                rows, -1, 1, self.head_size
-            )
-            turning, value = states[:, :rotated, 0], states[:, rotated:]
-            turned = torch.addcmul(turning * cosine_N1D, turning.roll(self.head_size // 2, -1), sine_N1D)
-            query, key = turned[:, :, None].split([self.heads, self.kv_heads], 1)
-            seen = self.cache.attend(index, query, key, value, self.scaling).view(rows, width)
+            states = torch.addmm(layer.qkv_bias_X, self._normed(hidden_NE), layer.qkv_EX).view(rows, -1, self.head_size)
+            turning = states.narrow(1, 0, rotated)
+            torch.addcmul(turning * cosine_N1D, turning.roll(self.head_size // 2, -1), sine_N1D, out=turning)
+            query_NHD, key_value = states.split([self.heads, 2 * self.kv_heads], 1)
+            seen = self.cache.step(index, query_NHD, key_value, self.scaling).view(rows, width)
             hidden_NE = torch.addmm(hidden_NE, seen, layer.output_XE)
             gate_NF, up_NF = (self._normed(hidden_NE) @ layer.gate_up_EF).chunk(2, -1)
             hidden_NE = torch.addmm(hidden_NE, silu(gate_NF) * up_NF, layer.down_FE)
         return self._normed(hidden_NE) @ self.head_EV
 
     def _normed(self, hidden_NE: Tensor) -> Tensor:
-        """RMSNorm without its weight; a third of the time of `torch.nn.functional.rms_norm` on a few rows."""
-        mean_square_N1 = torch.linalg.vecdot(hidden_NE, hidden_NE)[:, None] / hidden_NE.shape[1]
-        return hidden_NE * (mean_square_N1 + self.eps).rsqrt()
+        """RMSNorm without its weight and without the square root of E, by which `_transposed` scales the map behind it.
+
+        The fewest calls: on a few rows `torch.nn.functional.rms_norm` takes twice as long.
+        """
+        return hidden_NE / torch.hypot(torch.linalg.vector_norm(hidden_NE, dim=-1, keepdim=True), self.epsilon)
 
     def _rotation(self, position_N: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Cosine, and sine with the sign of the half that it multiplies: x cos + roll(x) sin is the rotated x."""
@@ -122,4 +124,4 @@ class FusedDecoder:
 def _transposed(linear: Sequence[nn.Linear], norm: Any = None) -> Tensor:
     """The weights of maps of one input, side by side, scaled by the norm before them: (in, out + out + …)."""
     joined = torch.cat([module.weight.t() for module in linear], 1)
-    return joined.contiguous() if norm is None else joined * norm.weight[:, None]
+    return joined.contiguous() if norm is None else joined * (norm.weight * len(norm.weight) ** 0.5)[:, None]
