@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from PIL import Image
 from torch.nn.functional import log_softmax
+from transformers import AutoModelForImageTextToText
 from trl import GRPOConfig, GRPOTrainer
 
 from medr1.data.phantom import phantom
@@ -59,10 +60,17 @@ def questions(count: int, side: int, words: int) -> list[Sample]:
     return samples
 
 
+def plain(folder: Path, options: argparse.Namespace) -> Any:
+    """The model as transformers loads it."""
+    return AutoModelForImageTextToText.from_pretrained(folder, dtype=options.dtype).to(options.device)
+
+
 def make_trainer(kind: str, folder: Path, options: argparse.Namespace) -> GRPOTrainer:
     """TRL's trainer or ours, on the same weights."""
     processor = load_processor(folder)
-    model = load_model(folder, dtype=options.dtype, device=options.device)
+    model = (
+        load_model(folder, dtype=options.dtype, device=options.device) if kind == "shared" else plain(folder, options)
+    )
     never = processor.tokenizer.convert_tokens_to_ids(NEVER_SAMPLED)
     image = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
     model.generation_config.eos_token_id = never
@@ -140,7 +148,7 @@ class PublishedStep:
         self.processor = load_processor(folder)
         # Random weights would sample image tokens, for which there are no pixels.
         self.unsampled = self.processor.tokenizer.convert_tokens_to_ids(["<|image_pad|>", NEVER_SAMPLED])
-        self.model = load_model(folder, dtype=options.dtype, device=options.device).train()
+        self.model = plain(folder, options).train()
         self.reference = copy.deepcopy(self.model).eval()
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-6)
         self.rows = TrainingRows(questions(QUESTIONS, options.side, options.words), PROMPTS["bare"], seed=0)

@@ -39,15 +39,17 @@ class PackedSoftmax(torch.autograd.Function):
         """See the class."""
         output, logsum = torch.zeros_like(query), query.new_zeros(query.shape[:3], dtype=_wide(query.dtype))
         states = [_gather(x, slot_NC) for x in (query, key, value)]
-        own, own_logsum = block_attention(*states, scaling, causal=True)
+        own, own_logsum = block_attention(*states, scaling=scaling, causal=True)
         _scatter(output, own, slot_NC, present_NC)
         _scatter(logsum[..., None], own_logsum[..., None], slot_NC, present_NC)
         for row, (prompt, end) in enumerate(spans):
-            seen, seen_logsum = block_attention(*_heads_first(row, 0, prompt, query, key, value), scaling, causal=True)
+            seen, seen_logsum = block_attention(
+                *_heads_first(row, 0, prompt, query, key, value), scaling=scaling, causal=True
+            )
             output[row, :prompt], logsum[row, :prompt] = seen[0].transpose(0, 1), seen_logsum[0].transpose(0, 1)
             if end > prompt:  # all completions of the row may be masked
                 states = [*_heads_first(row, prompt, end, query), *_heads_first(row, 0, prompt, key, value)]
-                seen, seen_logsum = block_attention(*states, scaling)
+                seen, seen_logsum = block_attention(*states, scaling=scaling)
                 _join(output[row, prompt:end], logsum[row, prompt:end], seen[0].transpose(0, 1),
                       seen_logsum[0].transpose(0, 1))  # fmt: skip
         ctx.save_for_backward(query, key, value, output, logsum, slot_NC, present_NC)
@@ -88,7 +90,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 
 
 def block_attention(
-    query: Tensor, key: Tensor, value: Tensor, scaling: float, *, causal: bool = False, mask: Tensor | None = None
+    query: Tensor, key: Tensor, value: Tensor, *, scaling: float, causal: bool = False, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Attention to one block of keys, on a CPU.
 

@@ -71,8 +71,10 @@ class SharedPrefixCache:
     ) -> Tensor:
         """Torch's flash kernel over each block of keys, joined by their log-sum-exps."""
         query_PHGD = query_NHD.unflatten(0, (-1, self.num_draws)).transpose(1, 2)
-        seen_PHGD, logsum_PHG = block_attention(query_PHGD, prompt_keys, prompt_values, scaling, mask=self.bias_P11L)
-        own, own_logsum = block_attention(query_NHD.unsqueeze(2), keys, values, scaling)
+        seen_PHGD, logsum_PHG = block_attention(
+            query_PHGD, prompt_keys, prompt_values, scaling=scaling, mask=self.bias_P11L
+        )
+        own, own_logsum = block_attention(query_NHD.unsqueeze(2), keys, values, scaling=scaling)
         # The share of the second block in the softmax over both.
         share_NH1 = torch.sigmoid(own_logsum - logsum_PHG.transpose(1, 2).reshape(own_logsum.shape)).to(own.dtype)
         return seen_PHGD.transpose(1, 2).reshape(query_NHD.shape).lerp(own.view(query_NHD.shape), share_NH1)
