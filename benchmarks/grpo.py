@@ -223,9 +223,10 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     times: dict[str, list[dict[str, float]]] = {kind: [] for kind in runs}
     for repeat in range(options.repeats + 1):
         for kind, run in runs.items():
-            taken = run()
+            # A step right behind one of another kind pays for the memory that the other has given back.
+            taken = [run() for _ in range(1 + options.in_a_row)][1:]
             if repeat:  # the first round warms up
-                times[kind].append(taken)
+                times[kind] += taken
     medians = {
         kind: {part: statistics.median(t[part] for t in taken) for part in ("rollout", "update", "step")}
         for kind, taken in times.items()
@@ -259,7 +260,8 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=128, help="new tokens of every completion")
     parser.add_argument("--side", type=int, default=392, help="side of the images in pixels")
     parser.add_argument("--words", type=int, default=24, help="words that lengthen the question")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3, help="rounds that are counted, of every kind in turn")
+    parser.add_argument("--in-a-row", type=int, default=1, help="steps of a kind in a round, after one not counted")
     parser.add_argument("--checkpointing", action="store_true")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", default="float32")

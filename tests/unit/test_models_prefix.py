@@ -1,10 +1,13 @@
 """Packed rows: who sees whom, where every token stands, and that nothing is lost when groups are split."""
 
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from medr1.models.prefix import PromptTensors, joined, left_padded, pack_groups, plan_rows, visible_pairs
 
@@ -54,10 +57,15 @@ def test_row_by_hand() -> None:
     mask = torch.tensor([[1, 1, 1], [1, 1, 0]])
     packed = pack_groups([prompt], torch.tensor([0, 0]), completions, mask, pad_token_id=PAD)
     assert packed.inputs["input_ids"].tolist() == [[100, 101, 102, 7, 8, 102, 5]]
-    assert packed.inputs["shift_labels"].tolist() == [[-100, -100, 7, 8, 9, 5, 6]]
+    assert packed.inputs["shift_labels"].tolist() == [[7, 8, 9, 5, 6]]
     assert packed.inputs["position_ids"][0].tolist() == [[0, 1, 2, 3, 4, 2, 3]]
-    values = torch.arange(7.0)[None]  # what the model says at each place of the row
-    assert packed.unpack(values).tolist() == [[2, 3, 4], [5, 6, 0]]
+    places = torch.arange(7.0)[None]  # what the model says at each place of the row
+    norm = nn.Identity()
+    model: Any = SimpleNamespace(model=SimpleNamespace(language_model=SimpleNamespace(norm=norm)))
+    with packed.head_on_completions(model):
+        scored = norm(places[..., None])[..., 0]
+    assert packed.unpack(scored).tolist() == [[2, 3, 4], [5, 6, 0]]
+    assert norm(places) is places
 
 
 @given(
@@ -97,7 +105,7 @@ def test_every_token_finds_its_score(lengths: list[int], width: int | None, seed
     )
     # Scores that are the labels themselves come back as the completions.
     assert packed.unpack(packed.inputs["shift_labels"]).tolist() == ids.tolist()
-    before = packed.unpack(packed.inputs["input_ids"])
+    before = packed.unpack(packed.inputs["input_ids"].flatten()[None, packed.slot_NC[packed.present_NC]])
     for n, length in enumerate(lengths):
         expected = [prompts[index[n]].input_ids_L[-1].item(), *ids[n, : max(length - 1, 0)].tolist()][:length]
         assert before[n, :length].tolist() == expected

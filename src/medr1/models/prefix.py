@@ -14,7 +14,8 @@ Axes: P prompts, N completions, L prompt tokens, C completion tokens, R packed r
 A the three axes of M-RoPE.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,19 +157,35 @@ def left_padded(prompts: Sequence[PromptTensors], pad_token_id: int) -> dict[str
 
 @dataclass(frozen=True, slots=True)
 class PackedGroups:
-    """Model inputs of packed rows, and where the scores of each completion are in the output."""
+    """Model inputs of packed rows, and where the tokens of each completion are in them.
+
+    Labels and scores are those of the completions' tokens alone, one after the other (M of them), for a model in
+    `head_on_completions`.
+    """
 
     inputs: dict[str, Any]
-    column_NC: Tensor
-    """Column in its row of every completion token; 0 where a completion is shorter than C."""
-    row_N: Tensor
+    slot_NC: Tensor
+    """Place of every completion token among all R * S; of no meaning where a completion is shorter than C."""
     present_NC: Tensor
     """True where a completion has a token."""
 
-    def unpack(self, values_RS: Tensor) -> Tensor:
-        """Per-token values of the rows as `values_NC`, zero where a completion has no token."""
-        values_NC = values_RS[self.row_N[:, None], self.column_NC]
-        return values_NC.masked_fill(~self.present_NC, 0)
+    @contextmanager
+    def head_on_completions(self, model: nn.Module) -> Iterator[None]:
+        """Inside, the model's last norm and head leave out what is not scored: prompts and padding."""
+        slot_M = self.slot_NC[self.present_NC]
+
+        def scored(_: nn.Module, states: tuple[Tensor]) -> Tensor:
+            return states[0].flatten(0, 1).index_select(0, slot_M)[None]
+
+        handle = backbone(model).language_model.norm.register_forward_pre_hook(scored)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def unpack(self, values_1M: Tensor) -> Tensor:
+        """Per-token values as `values_NC`, zero where a completion has no token."""
+        return values_1M.new_zeros(self.present_NC.shape).masked_scatter(self.present_NC, values_1M)
 
 
 def plan_rows(
@@ -220,7 +237,7 @@ def pack_groups(
     rows = plan_rows([len(prompt.input_ids_L) for prompt in prompts], group_index_N, lengths, max_row_tokens)
     column_NC = torch.zeros_like(completion_ids_NC)
     row_N = torch.zeros(len(lengths), dtype=torch.long, device=device)
-    ids, labels, segments, positions, types = [], [], [], [], []
+    ids, segments, positions, types = [], [], [], []
     for row, (group, members) in enumerate(rows):
         prompt = prompts[group]
         shared = len(prompt.input_ids_L) - 1
@@ -232,7 +249,6 @@ def pack_groups(
         parts = [completion_ids_NC[n, : lengths[n]] for n in members]
         shared_ids, last = prompt.input_ids_L[:-1], prompt.input_ids_L[-1:]
         ids.append(torch.cat([shared_ids, *(torch.cat([last, part[:-1]])[: len(part)] for part in parts)]))
-        labels.append(torch.cat([last.new_full((shared,), -100), *parts]))
         sizes = torch.tensor([shared, *map(len, parts)], device=device)
         segments.append(torch.arange(len(sizes), device=device).repeat_interleave(sizes))
         after = [prompt.position_ids_AL[:, -1:] + torch.arange(len(part), device=device) for part in parts]
@@ -250,10 +266,10 @@ def pack_groups(
         **attention,
         "position_ids": torch.stack([_right_padded([row[axis] for row in positions], 0) for axis in range(3)]),
         "mm_token_type_ids": _right_padded(types, 0),
-        "shift_labels": _right_padded(labels, -100),
+        "shift_labels": completion_ids_NC[present_NC][None],
         **image_inputs([prompts[group] for group, _ in rows]),
     }
-    return PackedGroups(inputs, column_NC, row_N, present_NC)
+    return PackedGroups(inputs, row_N[:, None] * segment_RS.shape[1] + column_NC, present_NC)
 
 
 def _right_padded(rows: list[Tensor], value: int) -> Tensor:

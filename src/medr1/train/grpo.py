@@ -373,7 +373,7 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
                 max_row_tokens=self.max_row_tokens,
                 additive_mask=self._additive_mask,
             )
-            with self.accelerator.autocast(), head_gathered(plain):
+            with self.accelerator.autocast(), head_gathered(plain), packed.head_on_completions(plain):
                 outputs = model(**packed.inputs, fused_lm_head=True)
             logps_NC = logps_NC.index_copy(0, rows, packed.unpack(outputs.log_probs).to(logps_NC.dtype))
             if compute_entropy:
