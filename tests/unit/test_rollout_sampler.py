@@ -1,6 +1,7 @@
 """Sampling filters against their schoolbook definitions, random numbers, and how completions end."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from medr1.data.images import open_image
 from medr1.models.tiny import WARM_START
 from medr1.prompts import PROMPTS, render
+from medr1.rollout import sampler
 from medr1.rollout.engine import Request, SamplingParams
 from medr1.rollout.sampler import pick, uniform_numbers
 from medr1.rollout.transformers import TransformersEngine, end_token_ids, image_token_ids
@@ -159,3 +161,25 @@ def test_random_numbers_come_from_seed_and_key_alone() -> None:
         assert not np.isin(other, numbers).any()
     assert 0 <= numbers.min() < 0.01
     assert 0.99 < numbers.max() < 1
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_sampling_keeps_no_graph_and_leaves_the_model_trainable(
+    engine: TransformersEngine, request_: Request, fused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sampler, "can_fuse", lambda model: fused)
+    kind, seen = (sampler.FusedDecoder, sampler.ModelDecoder)[not fused], []
+    step = kind.__call__
+
+    def watched(decoder: Any, *arguments: torch.Tensor) -> torch.Tensor:
+        logits = step(decoder, *arguments)
+        seen.append(logits.requires_grad)
+        return logits
+
+    monkeypatch.setattr(kind, "__call__", watched)
+    engine.generate([request_], SamplingParams(max_new_tokens=4, num_draws=2, seed=0))
+    assert seen == [False] * len(seen)
+    assert seen
+    inputs = engine.processor(text=[engine.chat_text(request_)], images=list(request_.images), return_tensors="pt")
+    engine.model(**inputs).logits.sum().backward()
+    engine.model.zero_grad()

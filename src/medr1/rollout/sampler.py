@@ -9,7 +9,7 @@ Axes: P prompts, G draws of a prompt, N batch rows (the grid P × G), V vocabula
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -202,8 +202,14 @@ def sample(
 
     text_config, sharded = backbone(model).language_model.config, is_sharded(model)
     small = is_small(text_config, len(drawn.draw_N), device)
-    decoder = FusedDecoder(model, cache) if small and can_fuse(model) else ModelDecoder(model, cache)
-    with attention_of(text_config, SHARED_PREFIX), decoding_threads(single=small and threads_sleep()):
+    fused = small and can_fuse(model)
+    decoder = FusedDecoder(model, cache) if fused else ModelDecoder(model, cache)
+    with (
+        attention_of(text_config, SHARED_PREFIX),
+        decoding_threads(single=small and threads_sleep()),
+        # Calls cost less in it, but a model's own modules may keep a tensor that training could not use afterwards.
+        torch.inference_mode() if fused else nullcontext(),
+    ):
         for step in range(params.max_new_tokens):
             logits_NV = logits_NV.float().index_fill(1, forbidden, -torch.inf)
             logits_NV = filters(history_N, logits_NV)  # type: ignore[arg-type]
