@@ -71,13 +71,32 @@ def make_trainer(kind: str, folder: Path, options: argparse.Namespace) -> GRPOTr
     model = (
         load_model(folder, dtype=options.dtype, device=options.device) if kind == "shared" else plain(folder, options)
     )
+    return trainer_of(kind, model, processor, options)
+
+
+def trainer_of(
+    kind: str,
+    model: Any,
+    processor: Any,
+    options: argparse.Namespace,
+    *,
+    micro_batches: int = 1,
+) -> GRPOTrainer:
+    """TRL's trainer or ours around a model, ready for its first step.
+
+    Rewards are 0 and 1 in turn: no advantage is zero, so that ours leaves nothing out of an update.
+
+    Args:
+        micro_batches: parts in which a rollout is learned from.
+    """
     never = processor.tokenizer.convert_tokens_to_ids(NEVER_SAMPLED)
     image = processor.tokenizer.convert_tokens_to_ids("<|image_pad|>")
     model.generation_config.eos_token_id = never
     rows = TrainingRows(questions(QUESTIONS, options.side, options.words), PROMPTS["bare"], seed=0)
     config = GRPOConfig(
         output_dir=tempfile.mkdtemp(),
-        per_device_train_batch_size=options.prompts * options.generations,
+        per_device_train_batch_size=options.prompts * options.generations // micro_batches,
+        gradient_accumulation_steps=micro_batches,
         num_generations=options.generations,
         max_completion_length=options.tokens,
         max_steps=1000,
@@ -98,13 +117,13 @@ def make_trainer(kind: str, folder: Path, options: argparse.Namespace) -> GRPOTr
     count = iter(range(10**9))
     trainer = trainer_class(
         model=model,
-        reward_funcs=lambda completions, **_: [float(next(count) % 3) for _ in completions],
+        reward_funcs=lambda completions, **_: [float(next(count) % 2) for _ in completions],
         args=config,
         train_dataset=rows.dataset(),
         processing_class=processor,
     )
     trainer.eos_token_ids = [never]
-    trainer.current_gradient_accumulation_steps = 1
+    trainer.current_gradient_accumulation_steps = micro_batches
     trainer.create_optimizer_and_scheduler(1000)
     trainer.model.train()
     return trainer
@@ -194,7 +213,7 @@ class PublishedStep:
             logps = self.logps(self.model, inputs, completion_GC)
             with torch.no_grad():
                 reference = self.logps(self.reference, inputs, completion_GC)
-            rewards = torch.arange(len(completion_GC), device=logps.device).float() % 3
+            rewards = torch.arange(len(completion_GC), device=logps.device).float() % 2
             advantage = ((rewards - rewards.mean()) / (rewards.std() + 1e-4))[:, None]
             kl = torch.exp(reference - logps) - (reference - logps) - 1
             loss = -(torch.exp(logps - logps.detach()) * advantage - 0.04 * kl).mean()

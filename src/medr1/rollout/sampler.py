@@ -166,6 +166,21 @@ def decoding_threads(*, single: bool) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def _decoder(model: nn.Module, cache: SharedPrefixCache, rows: int) -> Iterator[FusedDecoder | ModelDecoder]:
+    """The cheaper way to a next token of every row, with threads and modes as it needs them."""
+    text_config = backbone(model).language_model.config
+    small = is_small(text_config, rows, cache.bias_P11L.device)
+    fused = small and can_fuse(model)
+    with (
+        attention_of(text_config, SHARED_PREFIX),
+        decoding_threads(single=small and threads_sleep()),
+        # Calls cost less in it, but a model's own modules may keep a tensor that training could not use afterwards.
+        torch.inference_mode() if fused else nullcontext(),
+    ):
+        yield FusedDecoder(model, cache) if fused else ModelDecoder(model, cache)
+
+
 @torch.no_grad()
 def sample(
     model: nn.Module,
@@ -200,16 +215,8 @@ def sample(
     uniform_NT = _uniform(params, keys, device)
     filters = logits_processors(params)
 
-    text_config, sharded = backbone(model).language_model.config, is_sharded(model)
-    small = is_small(text_config, len(drawn.draw_N), device)
-    fused = small and can_fuse(model)
-    decoder = FusedDecoder(model, cache) if fused else ModelDecoder(model, cache)
-    with (
-        attention_of(text_config, SHARED_PREFIX),
-        decoding_threads(single=small and threads_sleep()),
-        # Calls cost less in it, but a model's own modules may keep a tensor that training could not use afterwards.
-        torch.inference_mode() if fused else nullcontext(),
-    ):
+    sharded = is_sharded(model)
+    with _decoder(model, cache, len(drawn.draw_N)) as decoder:
         for step in range(params.max_new_tokens):
             logits_NV = logits_NV.float().index_fill(1, forbidden, -torch.inf)
             logits_NV = filters(history_N, logits_NV)  # type: ignore[arg-type]
