@@ -41,11 +41,7 @@ def step(cache: SharedPrefixCache, reference: Reference, rows: int) -> None:
 
 
 @pytest.mark.parametrize("mask", [MASK, torch.ones_like(MASK)], ids=["padded", "whole"])
-@pytest.mark.parametrize("way", ["_attend_by_kernels", "_attend_by_products"])
-def test_decoding_is_attention_over_prompt_and_completion(
-    mask: Tensor, way: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(SharedPrefixCache, "_attend_by_kernels", getattr(SharedPrefixCache, way))  # the one of a CPU
+def test_decoding_is_attention_over_prompt_and_completion(mask: Tensor) -> None:
     torch.manual_seed(0)
     keys, values = torch.randn(2, PROMPTS, KEY_HEADS, PROMPT_TOKENS, SIZE).unbind()
     prefill = SimpleNamespace(layers=[SimpleNamespace(keys=keys, values=values)])

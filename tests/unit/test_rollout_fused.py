@@ -50,8 +50,8 @@ def test_a_step_is_the_step_of_the_model(checkpoints: dict[str, Path], family: s
             ours, wanted = (decoder(token_N, position_N + step) for decoder in decoders)
             torch.testing.assert_close(ours, wanted, rtol=1e-5, atol=1e-5)
             token_N = wanted.argsort(-1)[:, -1 - step]
-    for ours, wanted in zip(caches[0].states, caches[1].states, strict=True):
-        torch.testing.assert_close(ours[:, :, :4], wanted[:, :, :4], rtol=1e-5, atol=1e-5)
+    for ours, wanted in zip(caches[0].states_2PKGSD, caches[1].states_2PKGSD, strict=True):
+        torch.testing.assert_close(ours[..., :4, :], wanted[..., :4, :], rtol=1e-5, atol=1e-5)
 
 
 class TestWhatIsFused:

@@ -30,6 +30,7 @@ from transformers.processing_utils import ProcessorMixin
 from transformers.utils import is_torchvision_available
 
 from medr1.errors import ModelError
+from medr1.models.lean import lighten
 from medr1.models.patches import multiply_patches
 from medr1.models.zoo import ZOO
 
@@ -207,6 +208,7 @@ def load_model(
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{folder}: the weights cannot be read ({error})") from error
     multiply_patches(loaded)
+    lighten(loaded)
     return loaded.to(device).eval()  # type: ignore[arg-type]
 
 

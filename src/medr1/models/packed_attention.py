@@ -39,17 +39,17 @@ class PackedSoftmax(torch.autograd.Function):
         """See the class."""
         output, logsum = torch.zeros_like(query), query.new_zeros(query.shape[:3], dtype=_wide(query.dtype))
         states = [_gather(x, slot_NC) for x in (query, key, value)]
-        own, own_logsum = block_attention(*states, scaling=scaling, causal=True)
+        own, own_logsum = _block_attention(*states, scaling=scaling, causal=True)
         _scatter(output, own, slot_NC, present_NC)
         _scatter(logsum[..., None], own_logsum[..., None], slot_NC, present_NC)
         for row, (prompt, end) in enumerate(spans):
-            seen, seen_logsum = block_attention(
+            seen, seen_logsum = _block_attention(
                 *_heads_first(row, 0, prompt, query, key, value), scaling=scaling, causal=True
             )
             output[row, :prompt], logsum[row, :prompt] = seen[0].transpose(0, 1), seen_logsum[0].transpose(0, 1)
             if end > prompt:  # all completions of the row may be masked
                 states = [*_heads_first(row, prompt, end, query), *_heads_first(row, 0, prompt, key, value)]
-                seen, seen_logsum = block_attention(*states, scaling=scaling)
+                seen, seen_logsum = _block_attention(*states, scaling=scaling)
                 _join(output[row, prompt:end], logsum[row, prompt:end], seen[0].transpose(0, 1),
                       seen_logsum[0].transpose(0, 1))  # fmt: skip
         ctx.save_for_backward(query, key, value, output, logsum, slot_NC, present_NC)
@@ -89,15 +89,14 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def block_attention(
-    query: Tensor, key: Tensor, value: Tensor, *, scaling: float, causal: bool = False, mask: Tensor | None = None
+def _block_attention(
+    query: Tensor, key: Tensor, value: Tensor, *, scaling: float, causal: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Attention to one block of keys, on a CPU.
 
-    Output (B, H, T, D) and log-sum-exp (B, H, T) of query (B, H, T, D), key and value (B, K, S, D); K divides H. `mask`
-    is added to the scores.
+    Output (B, H, T, D) and log-sum-exp (B, H, T) of query (B, H, T, D), key and value (B, K, S, D); K divides H.
     """
-    output, logsum = _forward(query, key, value, 0.0, causal, attn_mask=mask, scale=scaling)[:2]
+    output, logsum = _forward(query, key, value, 0.0, causal, scale=scaling)[:2]
     return output, logsum
 
 

@@ -3,8 +3,9 @@
 The batch is a grid of P prompts × G draws. A new token attends to its prompt (all draws of it together) and to its
 own completion; both share one softmax. Nothing is copied from step to step.
 
-Axes: P prompts, G draws of a prompt, L prompt tokens, T tokens drawn so far, K key-value heads, H query heads,
-Q query heads per key-value head, D head size; N = P × G rows, X = G × Q.
+Axes: P prompts, G draws of a prompt, L prompt tokens, T tokens drawn so far, S tokens that there is room for,
+K key-value heads, H query heads, Q query heads per key-value head, D head size. N = P × G rows, A = P × K, X = G × Q,
+B = P × K × G: the queries of a prompt's draws side by side are one product, those of a draw another.
 """
 
 import math
@@ -13,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medr1.models.packed_attention import block_attention
 from medr1.models.shared_attention import NO_MASK
 
 FIRST_CAPACITY = 64
@@ -30,22 +30,24 @@ class SharedPrefixCache:
     """
 
     def __init__(self, prefill: Any, prompt_mask_PL: Tensor, num_draws: int) -> None:
+        values = [layer.values for layer in prefill.layers]
+        prompts, heads, prompt_length, size = values[0].shape
         self.num_draws, self.length = num_draws, 0
-        prompts, self.heads, _, size = prefill.layers[0].values.shape
-        self.prompt_keys = [layer.keys for layer in prefill.layers]
-        self.prompt_values = [layer.values for layer in prefill.layers]
+        # A product of a few rows is faster with keys that are transposed in memory.
+        self.prompt_keys_PKDL = [layer.keys.mT.contiguous() for layer in prefill.layers]
+        self.prompt_values_PKLD = values
         # Added to the scores: hides the padding of shorter prompts.
-        hidden_P11L = ~prompt_mask_PL.bool()[:, None, None]
-        bias_P11L = torch.zeros_like(hidden_P11L, dtype=prefill.layers[0].values.dtype)
-        self.bias_P11L = bias_P11L.masked_fill_(hidden_P11L, -math.inf)
-        # Of every draw the keys, behind them the values: (N, 2 K, room, D).
-        shape = prompts * num_draws, 2 * self.heads, FIRST_CAPACITY, size
-        self.states = [layer.values.new_empty(shape) for layer in prefill.layers]
+        self.bias_PK1L = values[0].new_zeros(prompts, heads, 1, prompt_length)
+        self.bias_PK1L.masked_fill_(~prompt_mask_PL.bool()[:, None, None], -math.inf)
+        self.no_bias = values[0].new_zeros(())
+        # Of every draw the keys, and the values.
+        shape = 2, prompts, heads, num_draws, FIRST_CAPACITY, size
+        self.states_2PKGSD = [layer.new_empty(shape) for layer in values]
 
     def advance(self) -> None:
         """Make room for the next token of every draw."""
-        if self.length == self.states[0].shape[2]:
-            self.states = [torch.cat([old, torch.empty_like(old)], 2) for old in self.states]
+        if self.length == self.states_2PKGSD[0].shape[4]:
+            self.states_2PKGSD = [torch.cat([old, torch.empty_like(old)], 4) for old in self.states_2PKGSD]
         self.length += 1
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
@@ -54,63 +56,35 @@ class SharedPrefixCache:
 
     def step(self, layer: int, query_NHD: Tensor, key_value: Tensor, scaling: float) -> Tensor:
         """Output (N, H, D) of one layer; `key_value` (N, 2 K, D): the new keys, behind them the new values."""
-        states, heads = self.states[layer], self.heads
-        states.select(2, self.length - 1).copy_(key_value)
-        keys, values = states.narrow(2, 0, self.length).split(heads, 1)
-        attend = self._attend_by_kernels if states.device.type == "cpu" else self._attend_by_products
-        return attend(query_NHD, self.prompt_keys[layer], self.prompt_values[layer], keys, values, scaling)
+        prompts, heads, _, prompt_length = self.bias_PK1L.shape
+        states_2PKGSD, size = self.states_2PKGSD[layer], query_NHD.shape[-1]
+        new_PG2KD = key_value.view(prompts, self.num_draws, 2, heads, size)
+        states_2PKGSD.select(4, self.length - 1).copy_(new_PG2KD.permute(2, 0, 3, 1, 4))
+        keys_BTD, values_BTD = states_2PKGSD.narrow(4, 0, self.length).flatten(1, 3)
 
-    def _attend_by_kernels(
-        self,
-        query_NHD: Tensor,
-        prompt_keys: Tensor,
-        prompt_values: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        scaling: float,
-    ) -> Tensor:
-        """Torch's flash kernel over each block of keys, joined by their log-sum-exps."""
-        query_PHGD = query_NHD.unflatten(0, (-1, self.num_draws)).transpose(1, 2)
-        seen_PHGD, logsum_PHG = block_attention(
-            query_PHGD, prompt_keys, prompt_values, scaling=scaling, mask=self.bias_P11L
-        )
-        own, own_logsum = block_attention(query_NHD.unsqueeze(2), keys, values, scaling=scaling)
-        # The share of the second block in the softmax over both.
-        share_NH1 = torch.sigmoid(own_logsum - logsum_PHG.transpose(1, 2).reshape(own_logsum.shape)).to(own.dtype)
-        return seen_PHGD.transpose(1, 2).reshape(query_NHD.shape).lerp(own.view(query_NHD.shape), share_NH1)
-
-    def _attend_by_products(
-        self,
-        query_NHD: Tensor,
-        prompt_keys: Tensor,
-        prompt_values: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        scaling: float,
-    ) -> Tensor:
-        """Two products and one softmax, where no kernel returns its log-sum-exp."""
-        prompts, heads, _, size = prompt_keys.shape
-        draws, rows = self.num_draws, len(query_NHD)
-        query_PKXD = query_NHD.view(prompts, draws, heads, -1, size).transpose(1, 2).reshape(prompts, heads, -1, size)
-        prompt_PKXL = query_PKXD @ prompt_keys.mT * scaling + self.bias_P11L
-        prompt_NKQL = prompt_PKXL.view(prompts, heads, draws, -1, prompt_PKXL.shape[-1]).transpose(1, 2).flatten(0, 1)
-        own_NKQT = query_NHD.view(rows, heads, -1, size) @ keys.mT * scaling
-        scores = torch.cat([prompt_NKQL, own_NKQT], -1)
-        weights = scores.softmax(-1, dtype=torch.promote_types(values.dtype, torch.float32)).to(values.dtype)
-        prompt_NKQL, own_NKQT = weights.split([weights.shape[-1] - self.length, self.length], -1)
-        prompt_PKXL = prompt_NKQL.unflatten(0, (prompts, draws)).transpose(1, 2).flatten(2, 3)
-        seen = (prompt_PKXL @ prompt_values).view(prompts, heads, draws, -1, size).transpose(1, 2)
-        return (own_NKQT @ values).view(query_NHD.shape) + seen.reshape(query_NHD.shape)
+        query_PGKQD = query_NHD.view(prompts, self.num_draws, heads, -1, size)
+        query_AXD = query_PGKQD.transpose(1, 2).reshape(prompts * heads, -1, size)
+        query_BQD = query_AXD.view(len(keys_BTD), -1, size)
+        prompt_keys_ADL = self.prompt_keys_PKDL[layer].flatten(0, 1)
+        scores_AXL = torch.baddbmm(self.bias_PK1L.flatten(0, 1), query_AXD, prompt_keys_ADL, alpha=scaling)
+        scores_BQT = torch.baddbmm(self.no_bias, query_BQD, keys_BTD.mT, beta=0, alpha=scaling)
+        scores = torch.cat([scores_AXL.view(*query_BQD.shape[:2], -1), scores_BQT], -1)
+        weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(scores.dtype)
+        weights_BQL, weights_BQT = weights.split([prompt_length, self.length], -1)
+        weights_AXL = weights_BQL.view(*query_AXD.shape[:2], -1)
+        seen_AXD = weights_AXL @ self.prompt_values_PKLD[layer].flatten(0, 1)
+        output_BQD = torch.baddbmm(seen_AXD.view_as(query_BQD), weights_BQT, values_BTD)
+        return output_BQD.view(prompts, heads, self.num_draws, -1, size).transpose(1, 2).reshape(query_NHD.shape)
 
     def keep(self, prompts: Tensor, draws: Tensor) -> None:
         """Go on with a smaller grid: `draws` (P', G') of the old grid, of the old prompts `prompts` (P')."""
-        rows_N = (prompts[:, None] * self.num_draws + draws).flatten()
         self.num_draws = draws.shape[1]
-        self.prompt_keys = [layer[prompts] for layer in self.prompt_keys]
-        self.prompt_values = [layer[prompts] for layer in self.prompt_values]
-        self.bias_P11L = self.bias_P11L[prompts]
+        self.prompt_keys_PKDL = [layer[prompts] for layer in self.prompt_keys_PKDL]
+        self.prompt_values_PKLD = [layer[prompts] for layer in self.prompt_values_PKLD]
+        self.bias_PK1L = self.bias_PK1L[prompts]
         # What is beyond the length was never written.
-        self.states = [layer[rows_N] for layer in self.states]
+        grid = slice(None), prompts[:, None], slice(None), draws
+        self.states_2PKGSD = [layer[grid].permute(2, 0, 3, 1, 4, 5).contiguous() for layer in self.states_2PKGSD]
 
 
 class ModelDecoder:

@@ -170,7 +170,7 @@ def decoding_threads(*, single: bool) -> Iterator[None]:
 def _decoder(model: nn.Module, cache: SharedPrefixCache, rows: int) -> Iterator[FusedDecoder | ModelDecoder]:
     """The cheaper way to a next token of every row, with threads and modes as it needs them."""
     text_config = backbone(model).language_model.config
-    small = is_small(text_config, rows, cache.bias_P11L.device)
+    small = is_small(text_config, rows, cache.no_bias.device)
     fused = small and can_fuse(model)
     with (
         attention_of(text_config, SHARED_PREFIX),
@@ -211,6 +211,7 @@ def sample(
     # The repetition penalty must not take padding for something said, or draws would depend on their batch.
     prompt_ids = torch.where(batch["attention_mask"].bool(), batch["input_ids"], batch["input_ids"][:, -1:])
     history_N = prompt_ids.repeat_interleave(draws, 0)
+    del output  # holds the keys, which the cache has transposed
     forbidden = torch.tensor(list(forbidden_token_ids), dtype=torch.long, device=device)
     uniform_NT = _uniform(params, keys, device)
     filters = logits_processors(params)
