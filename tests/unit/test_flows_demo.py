@@ -205,6 +205,7 @@ def test_the_page_says_the_same(small: Demo) -> None:
     page = (small.out / "report.html").read_text()
     for words in ("75.0 %", "+33.3 points", "20.8 %", "25.0 %", "31.2 %", "warm start 41.7 %", "p = 3.1e-05"):
         assert words in page, words
+    assert small.table.note in page
     assert page.count("data:image/png") == 16, "ten right and six wrong answers"
     assert re.findall(r"training of \w+", page) == ["training of grpo"]
     assert json.loads((small.out / "summary.json").read_text()) == small.summary

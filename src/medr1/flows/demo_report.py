@@ -22,7 +22,7 @@ INTRO = (
     "medical images. It started from the warm start that the package ships, which knows the answer format and half of "
     "the way, and learned the rest by GRPO from two rewards: the right letter and the right format. Beside it stands "
     "its blind twin: the same recipe, trained on grey images. Every accuracy is on test images with a shifted range of "
-    "nuisances that were used once."
+    "nuisances, on which no setting was chosen."
 )
 
 
@@ -42,7 +42,7 @@ def demo_table(summary: Mapping[str, Any]) -> Table:
         rows.append(("trained on shuffled images", *(_with_gain(summary["shuffled_images"]))))
     note = (
         f"n = {summary['n_test']}; exact McNemar p against the warm start {summary['mcnemar_p']:.1e}; "
-        f"{summary['seconds'].get('total', 0):.0f} seconds."
+        f"{summary['seconds']['total']:.0f} seconds."
     )
     columns = ("", "accuracy [95 %]", "gain, points [95 %]")
     return Table(title="Demo", columns=columns, rows=rows, note=note)
