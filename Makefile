@@ -3,6 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 PYTEST := $(BIN)/python -m pytest
+PYTHON_LOWER ?= python3.11
+LOWER_INSTALLED := .venv-lower/installed
 PYTHON_VLLM ?= python3.11
 VLLM_INSTALLED := .venv-vllm/installed
 
@@ -11,7 +13,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-vllm check format docs constraints clean
+.PHONY: help install demo test test-slow test-lower test-cuda test-vllm check format docs constraints clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -35,6 +37,25 @@ test: install ## unit, contract, parity and invariant tests and doctests
 
 test-slow: install ## the tests that train: minutes each
 	OMP_NUM_THREADS=1 $(PYTEST) tests -m slow --numprocesses logical --maxprocesses 8
+
+# The lowest versions that pyproject.toml declares, on the lowest Python.
+$(LOWER_INSTALLED): pyproject.toml constraints.txt .ci/lower_bounds.py
+	$(PYTHON_LOWER) -m venv --clear .venv-lower
+	.venv-lower/bin/python .ci/lower_bounds.py > .venv-lower/constraints.txt
+	.venv-lower/bin/python -m pip install --quiet --no-compile --constraint .venv-lower/constraints.txt \
+	  --editable '.[dicom,train]' hypothesis pytest pytest-timeout pytest-xdist
+	@touch $@
+
+# Left out: what tests our own rules at length, counts the products of a newer transformers, or needs its image classes.
+test-lower: $(LOWER_INSTALLED) ## the fast tests on the lowest versions declared: Python 3.11
+	OMP_NUM_THREADS=1 .venv-lower/bin/python -m pytest -m "not slow" --numprocesses logical --maxprocesses 8 \
+	  tests/unit tests/e2e tests/parity tests/contract/test_corruptions_contract.py tests/contract/test_sources_contract.py \
+	  --ignore tests/unit/test_benchmarks_gpu.py \
+	  --deselect tests/parity/test_processor_parity.py::test_stock_classes_open_the_warm_start
+
+# One process: a GPU is not shared out among workers.
+test-cuda: install ## the tests on a GPU: minutes
+	OMP_NUM_THREADS=1 $(PYTEST) -m cuda tests/cuda
 
 # vLLM pins other versions of much, so it has an environment of its own, in which nothing is left to resolve.
 $(VLLM_INSTALLED): pyproject.toml constraints-vllm.txt tests/vllm_engine/torchvision_on_cpu.py
@@ -75,5 +96,5 @@ constraints: ## pin the newest versions that pyproject.toml allows
 	rm -rf build/pins
 
 clean: ## remove what the other targets made, except runs/
-	rm -rf .venv .venv-vllm build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
+	rm -rf .venv .venv-lower .venv-vllm build .pytest_cache .ruff_cache .hypothesis .import_linter_cache src/*.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

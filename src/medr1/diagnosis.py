@@ -275,14 +275,17 @@ def unreadable(history: History) -> Symptom | None:
 
 
 def sampling_gap(history: History) -> Symptom | None:
-    """Sampling engine and trainer disagree about the same tokens."""
+    """Sampler and trainer disagree about the same tokens."""
     gap = history.mean("sampling/sampling_logp_difference/mean")
     if gap is None or gap <= MAX_LOGP_GAP:
         return None
+    largest = history.values("sampling/sampling_logp_difference/max")
+    figure = f"sampling/sampling_logp_difference/mean {gap:.3g} nats"
     return Symptom(
-        f"sampling/sampling_logp_difference/mean {gap:.3g} nats",
-        "The sampling engine and the trainer give the same tokens different probabilities",
-        "Check that both see the same prompt tokens, weights after each update, dtype and sampling filters.",
+        figure + (f", max {largest[-1]:.3g}" if largest else ""),
+        "What samples and what learns give the same tokens different probabilities",
+        "Check that both see the same prompt tokens, weights after each update, dtype and sampling filters; what is "
+        "left is weighed out by sampler_correction (with vLLM by vllm_importance_sampling_correction).",
     )
 
 

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from transformers import AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, SFTConfig
 
-from medr1.data.phantom import phantom
+from medr1.data.phantom import phantom, write_phantoms
+from medr1.models.loading import load_model
 from medr1.models.tiny import WARM_START
 from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments
 from medr1.train.run import train_grpo, train_sft
@@ -55,13 +56,22 @@ def grpo(folder: Path, samples: list[Sample], model: Path = WARM_START, callback
         save_steps=2,
     )
     script = GRPOArguments(prompt="bare")
-    for key in ("train_images", "shuffle_options", "freeze_vision_tower"):
+    for key in ("train_images", "shuffle_options", "freeze_vision_tower", "eval_data", "sampler_correction"):
         if key in changes:
             setattr(script, key, changes.pop(key))
     lora = {key: changes.pop(key) for key in ("use_peft", "lora_r", "lora_target_modules") if key in changes}
     config = GRPOConfig(output_dir=str(folder), **(settings | changes))
     arguments = ModelArguments(model_name_or_path=str(model), **lora)
     return train_grpo(script, config, arguments, samples=samples, callbacks=callbacks)
+
+
+def stopped(whole: Path, folder: Path, step: int) -> None:
+    """The folder as a run leaves it that is killed behind a checkpoint: its log has steps too many."""
+    folder.mkdir()
+    shutil.copytree(whole / f"checkpoint-{step}", folder / f"checkpoint-{step}")
+    shutil.copy(whole / "train_log.jsonl", folder)
+    manifest = json.loads((whole / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"state": "started"}))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -92,8 +102,7 @@ def test_same_seed_same_weights_other_seed_others(samples: list[Sample], tmp_pat
 def test_resumed_equals_uninterrupted(samples: list[Sample], tmp_path: Path, settings: dict[str, Any]) -> None:
     whole = grpo(tmp_path / "whole", samples, **settings)
     killed = tmp_path / "killed"
-    shutil.copytree(tmp_path / "whole" / "checkpoint-2", killed / "checkpoint-2")
-    shutil.copy(tmp_path / "whole" / "train_log.jsonl", killed)  # the log of a killed run has steps too many
+    stopped(tmp_path / "whole", killed, 2)
     steps_of_resumed = Steps()
     resumed = grpo(killed, samples, callbacks=[steps_of_resumed], **settings)
     assert steps_of_resumed.taken == [3, 4], "the first two are not taken again"
@@ -113,7 +122,7 @@ def test_resumed_supervised_training_equals_uninterrupted(samples: list[Sample],
         return train_sft(DataArguments(prompt="bare"), config, model, samples=samples)
 
     whole = sft(tmp_path / "whole")
-    shutil.copytree(tmp_path / "whole" / "checkpoint-2", tmp_path / "killed" / "checkpoint-2")
+    stopped(tmp_path / "whole", tmp_path / "killed", 2)
     assert_same_weights(whole, sft(tmp_path / "killed"))
 
 
@@ -193,3 +202,147 @@ def test_sft_trains_no_prompt_token_and_never_the_word_none(samples: list[Sample
             image = (ids == tokenizer.convert_tokens_to_ids("<|image_pad|>")).nonzero()[0, 0]
             question = tokenizer.decode(ids[image:])
             assert "A)" in question, "the image stands before the question"
+
+
+NARROW: dict[str, Any] = {"bf16": True, "learning_rate": 1e-6}
+"""The defaults of a run on a GPU: bfloat16 weights, moved by their float32 masters."""
+
+
+class Gradients(TrainerCallback):
+    """The gradients that the optimizer saw in every step, by the names of the weights."""
+
+    def __init__(self) -> None:
+        self.steps: list[dict[str, torch.Tensor]] = []
+        self.rates: list[float] = []
+
+    def on_pre_optimizer_step(self, *arguments: Any, model: Any = None, optimizer: Any = None, **kwargs: Any) -> None:
+        self.steps.append({name: weight.grad.double() for name, weight in model.named_parameters()})
+        self.rates.append(optimizer.param_groups[0]["lr"])
+
+
+def share_that_arrived(start: Any, end: Any, seen: Gradients) -> float:
+    """Projection of the way that the weights went on AdamW's in float64, over that way's length squared."""
+    along = length = 0.0
+    for name, weight in start.items():
+        exact = torch.nn.Parameter(weight.double())
+        optimizer = torch.optim.AdamW([exact], lr=1.0, weight_decay=0.0)
+        for gradients, rate in zip(seen.steps, seen.rates, strict=True):
+            optimizer.param_groups[0]["lr"] = rate
+            exact.grad = gradients[name]
+            optimizer.step()
+        way = exact.detach() - weight.double()
+        along += float((way * (end[name].double() - weight.double())).sum())
+        length += float((way * way).sum())
+    return along / length
+
+
+@pytest.mark.parametrize("kind", ["grpo", "sft"])
+def test_the_update_arrives_in_the_masters(samples: list[Sample], tmp_path: Path, kind: str) -> None:
+    """50 steps at 1e-6, of which 1 % arrives in bfloat16 weights that are their own masters."""
+    seen = Gradients()
+    settings = SHARED | NARROW | dict(max_steps=50, save_steps=50, lr_scheduler_type="constant")
+    if kind == "grpo":
+        grpo(tmp_path / "run", samples, callbacks=[seen], **settings)
+    else:
+        config = SFTConfig(output_dir=str(tmp_path / "run"), per_device_train_batch_size=4, **settings)
+        model = ModelArguments(model_name_or_path=str(WARM_START))
+        train_sft(DataArguments(prompt="bare"), config, model, samples=samples, callbacks=[seen])
+    names = {name for name, _ in load_model(WARM_START).named_parameters()}
+    start, end = (
+        {name: weight for name, weight in load_model(folder, dtype="float32").named_parameters() if name in names}
+        for folder in (WARM_START, tmp_path / "run" / "checkpoint-50")
+    )
+    assert share_that_arrived(start, end, seen) >= 0.99
+    final = load_model(tmp_path / "run" / "final")
+    assert final.dtype == torch.bfloat16
+    for name, weight in final.named_parameters():
+        torch.testing.assert_close(weight.detach(), end[name].detach().bfloat16(), rtol=0, atol=0)
+
+
+def test_a_training_checkpoint_holds_masters_and_opens_in_what_computed(samples: list[Sample], tmp_path: Path) -> None:
+    grpo(tmp_path / "run", samples, **NARROW)
+    checkpoint = tmp_path / "run" / "checkpoint-2"
+    assert {tensor.dtype for tensor in weights(checkpoint).values()} == {torch.float32}
+    assert load_model(checkpoint).dtype == torch.bfloat16
+    assert load_model(checkpoint, dtype="float32").dtype == torch.float32
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert manifest["arguments"]["precision"] == {"weights": "bfloat16", "masters": "float32", "autocast": False}
+    # Trained on from a checkpoint, the next run starts from its masters, not from what they round to.
+    grpo(tmp_path / "next", samples, model=checkpoint, **NARROW | dict(learning_rate=0.0, max_steps=1, save_steps=1))
+    assert_same_weights(checkpoint, tmp_path / "next" / "checkpoint-1")
+
+
+@pytest.mark.parametrize("kind", ["grpo", "sft"])
+def test_resumed_masters_and_moments_equal_uninterrupted_ones(samples: list[Sample], tmp_path: Path, kind: str) -> None:
+    def train(folder: Path) -> None:
+        if kind == "grpo":
+            grpo(folder, samples, **NARROW)
+            return
+        settings = SHARED | NARROW | dict(max_steps=4, save_steps=2, per_device_train_batch_size=4)
+        model = ModelArguments(model_name_or_path=str(WARM_START))
+        train_sft(DataArguments(prompt="bare"), SFTConfig(str(folder), **settings), model, samples=samples)
+
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    train(whole)
+    stopped(whole, resumed, 2)
+    train(resumed)
+    assert_same_weights(whole / "checkpoint-4", resumed / "checkpoint-4")
+    assert_same_weights(whole / "final", resumed / "final")
+    one, two = (torch.load(folder / "checkpoint-4" / "optimizer.pt")["state"] for folder in (whole, resumed))
+    assert one.keys() == two.keys()
+    for moments, others in zip(one.values(), two.values(), strict=True):
+        for name, tensor in moments.items():
+            assert tensor.dtype == torch.float32
+            assert torch.equal(tensor, others[name]), name
+
+
+def test_the_best_checkpoint_is_what_is_kept_where_that_is_asked_for(samples: list[Sample], tmp_path: Path) -> None:
+    """`Trainer` reads it back under names that a Qwen-VL has not, and keeps the last weights without a word."""
+
+    class FirstIsBest(TrainerCallback):
+        def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
+            metrics["eval_reward"] = -float(state.global_step)
+
+    write_phantoms(tmp_path / "data", "validation", 8)
+    settings = dict(eval_strategy="steps", eval_steps=2, load_best_model_at_end=True, metric_for_best_model="reward")
+    for name, precise in (("float32", {}), ("bfloat16", {"bf16": True})):
+        run = tmp_path / name
+        final = grpo(
+            run, samples, callbacks=[FirstIsBest()], eval_data=str(tmp_path / "data"), per_device_eval_batch_size=8,
+            **settings, **precise,
+        )  # fmt: skip
+        best = load_model(run / "checkpoint-2", dtype="float32").state_dict()
+        for key, tensor in load_model(final).state_dict().items():
+            torch.testing.assert_close(tensor, best[key].to(tensor.dtype), rtol=0, atol=0, msg=f"{name} {key}")
+
+
+def test_the_sampler_and_the_trainer_are_compared_at_every_step(samples: list[Sample], tmp_path: Path) -> None:
+    names = [f"sampling/sampling_logp_difference/{kind}" for kind in ("mean", "max")]
+
+    def gaps(folder: Path) -> list[list[float]]:
+        return [[record[name] for name in names] for record in log_of(folder) if "reward" in record]
+
+    grpo(tmp_path / "exact", samples)
+    assert len(gaps(tmp_path / "exact")) == 4
+    # What is left is the probability of image tokens, which are not drawn, and rounding.
+    assert all(0 < mean < 1e-3 and mean < largest < 0.01 for mean, largest in gaps(tmp_path / "exact"))
+    grpo(tmp_path / "narrow", samples, per_device_train_batch_size=8, gradient_accumulation_steps=4, **NARROW)
+    assert all(1e-4 < mean < 0.05 and mean < largest < 1 for mean, largest in gaps(tmp_path / "narrow"))
+    # Steps that go on with completions of an older policy say nothing about the sampler, and are left out.
+    grpo(tmp_path / "reused", samples, num_iterations=2)
+    logged = [names[0] in record for record in log_of(tmp_path / "reused") if "reward" in record or "loss" in record]
+    assert logged == [True, False, True, False]
+
+
+def test_the_correction_for_the_sampler_is_trls(samples: list[Sample], tmp_path: Path) -> None:
+    key = "sampling/importance_sampling_ratio"
+    final = grpo(tmp_path / "corrected", samples, sampler_correction=True, **NARROW)
+    for record in log_of(tmp_path / "corrected"):
+        if "reward" in record:
+            assert record[f"{key}/min"] < record[f"{key}/mean"] < record[f"{key}/max"]
+            assert record[f"{key}/mean"] == pytest.approx(1, abs=0.05)
+    plain = grpo(tmp_path / "plain", samples, **NARROW)
+    assert not any(key in name for record in log_of(tmp_path / "plain") for name in record)
+    start = tmp_path / "corrected" / "checkpoint-2", tmp_path / "plain" / "checkpoint-2"
+    assert any(not torch.equal(weights(start[0])[name], tensor) for name, tensor in weights(start[1]).items())
+    assert weights(final).keys() == weights(plain).keys()

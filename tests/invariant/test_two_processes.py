@@ -13,15 +13,17 @@ import torch
 from safetensors.torch import load_file
 
 from medr1.data.phantom import write_phantoms
+from medr1.models.loading import load_model
 from medr1.models.tiny import WARM_START
 
 SETTINGS = (
     "--prompt", "bare", "--use_cpu", "true", "--gradient_checkpointing", "false", "--report_to", "none",
-    "--logging_steps", "1", "--num_generations", "4", "--max_completion_length", "10", "--max_steps", "3",
-    "--learning_rate", "1e-2", "--seed", "5", "--dataloader_pin_memory", "false",
+    "--logging_steps", "1", "--max_steps", "3", "--learning_rate", "1e-2", "--seed", "5",
+    "--dataloader_pin_memory", "false",
 )  # fmt: skip
-PLAIN = ("-m", "medr1", "train", "grpo")
-SHARDED = (str(Path(__file__).parents[1] / "fsdp_training.py"),)
+SAMPLING = ("--num_generations", "4", "--max_completion_length", "10")
+PLAIN = ("-m", "medr1", "train", "grpo", *SAMPLING)
+SHARDED = (str(Path(__file__).parents[1] / "fsdp_training.py"), "grpo", *SAMPLING)
 NO_CHECKPOINTS = ("--optim", "sgd", "--save_strategy", "no")
 
 
@@ -66,6 +68,35 @@ def test_two_processes_equal_one(loss_type: str, tmp_path: Path) -> None:
     train(tmp_path / "one", tmp_path / "data", 1, PLAIN, *words, "24")
     train(tmp_path / "two", tmp_path / "data", 2, PLAIN, *words, "12")
     assert_same_weights(weights(tmp_path / "two"), weights(tmp_path / "one"))
+
+
+NARROW = ("--bf16", "true", "--optim", "sgd", "--save_strategy", "steps", "--save_steps", "1", "--max_steps", "1")
+
+
+def distance(found: Path, expected: Path) -> float:
+    """How far the masters of one run are from those of another, over the way that those went."""
+    start, one, two = (load_file(folder / "model.safetensors") for folder in (WARM_START, expected, found))
+    way = sum(float((one[name] - tensor).square().sum()) for name, tensor in start.items())
+    assert way > 0, "nothing was learned, so nothing was compared"
+    return (sum(float((two[name] - one[name]).square().sum()) for name in one) / way) ** 0.5
+
+
+@pytest.mark.slow
+def test_two_processes_with_masters_equal_one(tmp_path: Path) -> None:
+    """bfloat16 weights, copied or sharded: gradients of all micro-batches of all processes are summed in float32."""
+    write_phantoms(tmp_path / "data", "train", 24)
+    # Supervised: sampled completions differ where a bit does, and then all that follows.
+    words = [*NARROW, "--gradient_accumulation_steps", "2", "--per_device_train_batch_size"]
+    train(tmp_path / "one", tmp_path / "data", 1, (*PLAIN[:3], "sft"), *words, "12")
+    train(tmp_path / "two", tmp_path / "data", 2, (*PLAIN[:3], "sft"), *words, "6")
+    train(tmp_path / "shards", tmp_path / "data", 2, (SHARDED[0], "sft"), *words, "6", "--fsdp")
+    expected = tmp_path / "one" / "checkpoint-1"
+    for name in ("two", "shards"):
+        masters = load_file(tmp_path / name / "checkpoint-1" / "model.safetensors")
+        assert {tensor.dtype for tensor in masters.values()} == {torch.float32}
+        assert {tensor.dtype for tensor in weights(tmp_path / name).values()} == {torch.bfloat16}
+        assert load_model(tmp_path / name / "final").dtype == torch.bfloat16
+        assert distance(tmp_path / name / "checkpoint-1", expected) < (0.01 if name == "two" else 0.04)  # autocast
 
 
 @pytest.mark.slow

@@ -3,52 +3,22 @@
 Its prompts are those of training.
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
-from medr1.data.images import open_image
+from engine_cases import forced_logprobs, reference, requests_for
 from medr1.eval.runner import evaluate
 from medr1.models.tiny.build import FAMILIES
-from medr1.prompts import PROMPTS, render
+from medr1.prompts import PROMPTS
 from medr1.rollout.engine import Request, SamplingParams
 from medr1.rollout.sampler import pick, uniform_numbers
 from medr1.rollout.scripted import ScriptedEngine
-from medr1.rollout.transformers import TransformersEngine, end_token_ids, image_token_ids
+from medr1.rollout.transformers import TransformersEngine
 from medr1.train.dataset import TrainingRows
 from medr1.types import Sample
-
-
-def requests_for(samples: Sequence[Sample]) -> list[Request]:
-    return [
-        Request(
-            key=sample.id,
-            text=render(PROMPTS["bare"], sample),
-            images=tuple(open_image(ref) for ref in sample.images),
-        )
-        for sample in samples
-    ]
-
-
-def reference(engine: TransformersEngine, request: Request, params: SamplingParams) -> list[int]:
-    """One prompt through the stock processor and the stock `generate`."""
-    inputs = engine.processor(
-        text=[engine.chat_text(request)], images=list(request.images) or None, return_tensors="pt"
-    )
-    eos = end_token_ids(engine.model, engine.tokenizer)
-    output = engine.model.generate(
-        **inputs,
-        max_new_tokens=params.max_new_tokens,
-        do_sample=False,
-        repetition_penalty=params.repetition_penalty,
-        suppress_tokens=image_token_ids(engine.tokenizer),
-        eos_token_id=eos,
-        pad_token_id=engine.tokenizer.pad_token_id,
-    )
-    return output[0, inputs["input_ids"].shape[1] :].tolist()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -114,17 +84,9 @@ def test_samples_do_not_depend_on_the_batch(checkpoints: dict[str, Path], questi
 
 def test_logprobs_are_those_of_the_model(checkpoints: dict[str, Path], questions: list[Sample]) -> None:
     engine = TransformersEngine(checkpoints["qwen2_5_vl"], dtype="float32", device="cpu")
-    request = requests_for(questions)[0]
-    completion = engine.generate([request], SamplingParams(max_new_tokens=10, temperature=0.8, seed=1))[0][0]
-    inputs = engine.processor(text=[engine.chat_text(request)], images=list(request.images), return_tensors="pt")
-    tail = torch.tensor([completion.token_ids])
-    inputs["input_ids"] = torch.cat([inputs["input_ids"], tail], 1)
-    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(tail)], 1)
-    with torch.no_grad():
-        logits = engine.model(**inputs).logits[0, -tail.shape[1] - 1 : -1]
-    logits[:, image_token_ids(engine.tokenizer)] = -torch.inf
-    expected = (logits / 0.8).log_softmax(-1).gather(1, tail[0][:, None])[:, 0]
+    request, params = requests_for(questions)[0], SamplingParams(max_new_tokens=10, temperature=0.8, seed=1)
+    completion = engine.generate([request], params)[0][0]
+    expected = forced_logprobs(engine, request, completion, params)
     torch.testing.assert_close(torch.tensor(completion.logprobs), expected, rtol=1e-4, atol=1e-5)
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medr1.attack.store import distances, load_png, png_name, realised, save_png, write_dataset
+from medr1.attack.store import dataset_samples, distances, load_png, png_name, realised, save_png
 from medr1.data.images import open_image
 from medr1.data.phantom import phantom
-from medr1.records import read_samples
+from medr1.records import read_samples, write_shards
 
 
 def test_names_that_are_no_file_names_are_hashed() -> None:
@@ -43,8 +43,8 @@ def test_the_data_set_is_read_like_any_other(tmp_path: Path) -> None:
     samples = [phantom("test", index).sample for index in range(2)]
     for one in samples:
         save_png(tmp_path / png_name(one.id), np.full((28, 28, 3), 7, np.uint8))
-    write_dataset(tmp_path, samples, "pgd-k8")
-    again = list(read_samples(tmp_path / "dataset.parquet"))
+    write_shards(tmp_path, dataset_samples(samples, "pgd-k8"), embed_images=False)
+    again = list(read_samples(tmp_path))
     assert [one.id for one in again] == [one.id for one in samples]
     assert {one.variant for one in again} == {"pgd-k8"}
     assert np.asarray(open_image(again[0].images[0])).max() == 7

@@ -8,6 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from medr1.cli import reasoning
+from medr1.cli.engines import EngineOptions
 from medr1.errors import ConfigError
 from medr1.eval.runner import evaluate
 from medr1.records import write_samples
@@ -56,8 +57,8 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch):
-    def start(context: typer.Context) -> ScriptedEngine:
-        assert context.params["model"] == "tiny"
+    def start(options: EngineOptions, context: typer.Context) -> ScriptedEngine:
+        assert options.model == "tiny"
         return ENGINE
 
     monkeypatch.setattr(reasoning, "start_engine", start)

@@ -21,6 +21,7 @@ from medr1.errors import DataError
 from medr1.report.audit import audit_report, audit_tables
 from medr1.report.html import render_report
 from medr1.types import ImageRef, Modality, Sample
+from run_faults import files
 
 
 def ask(
@@ -246,7 +247,7 @@ def test_command_writes_what_it_prints(tmp_path: Path) -> None:
     written = json.loads((tmp_path / "out" / "audit.json").read_text())
     assert written == json.loads(printed.stdout)
     assert written["blind"]["text_prior"] == 1.0
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"audit.json", "audit.html", "manifest.json"}
+    assert files(tmp_path / "out").keys() == {"audit.json", "audit.html", "manifest.json"}
     table = CliRunner().invoke(app, arguments[:-1], catch_exceptions=False).stdout
     assert "text prior, no image" in table
     assert "fail: 4 of 20" in table

@@ -1,6 +1,7 @@
 """Hand-made cases of single corruptions, and the folder that `medr1 corrupt` writes."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from medr1.data.phantom import phantom
 from medr1.errors import ConfigError, DataError
 from medr1.records import read_jsonl, read_samples, write_samples
 from medr1.types import Sample
+from run_faults import refusal
 
 
 def rng() -> np.random.Generator:
@@ -127,22 +129,48 @@ def test_the_folder_is_data_of_proper_variants(data: Path) -> None:
     assert Image.open(data.parent / "out" / "sheet.png").width > 300
 
 
-def test_a_killed_run_goes_on_and_equals_an_uninterrupted_one(data: Path) -> None:
-    write_corrupted(job(data, "whole"))
-    write_corrupted(job(data))
+def repainted(sample: Sample) -> Sample:
+    """The same question, by its id, about another picture."""
+    return replace(sample, images=phantom("test", 40, side=56).sample.images)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (repainted, "other pictures"),
+        (lambda one: replace(one, question="Another question?"), "other questions"),
+        (lambda one: replace(one, options=(*one.options[1:], "none of these")), "other questions"),
+        (lambda one: replace(one, answer_index=(one.answer_index or 0) ^ 1), "other gold answers"),
+        (lambda one: replace(one, modality="Fundus" if one.modality != "Fundus" else "CT"), "other labels"),
+        (lambda one: replace(one, extra={"kind": "other"}), "other labels"),
+    ],
+)
+def test_other_data_under_the_same_ids_are_refused(data: Path, change: Callable[[Sample], Sample], named: str) -> None:
+    write_corrupted(job(data, corruptions=("jpeg",)))
+    first, *others = read_samples(data)
+    write_samples(data.parent / "changed", [change(first), *others])
+    again = replace(job(data, corruptions=("jpeg",)), path=data.parent / "changed")
+    assert f"({named})" in refusal(lambda: write_corrupted(again), data.parent / "out")
+    write_corrupted(replace(again, overwrite=True))
+    assert {one.id for one in read_samples(data.parent / "out")} == {one.id for one in (first, *others) if one.images}
+
+
+def test_another_seed_and_other_samples_are_refused(data: Path) -> None:
+    write_corrupted(job(data, corruptions=("jpeg",)))
     out = data.parent / "out"
-    lines = (out / "images.jsonl").read_text().splitlines(keepends=True)
-    kept = [json.loads(line)["png"] for line in lines[:5]]
-    times = {png: (out / png).stat().st_mtime_ns for png in kept}
-    (out / "images.jsonl").write_text("".join(lines[:5]) + lines[5][:20])
-    (out / "dataset.parquet").unlink()
-    write_corrupted(job(data, processes=2))
-    whole = {line["png"]: line for line in read_jsonl(data.parent / "whole" / "images.jsonl")}
-    again = read_jsonl(out / "images.jsonl")
-    assert len(again) == len(whole)
-    assert {line["png"]: line for line in again} == whole
-    assert times == {png: (out / png).stat().st_mtime_ns for png in kept}
-    assert variants_of(list(read_samples(out))) == variants_of(list(read_samples(data.parent / "whole")))
+    assert "(seed was 0, now 1)" in refusal(lambda: write_corrupted(job(data, corruptions=("jpeg",), seed=1)), out)
+    fewer = job(data, corruptions=("jpeg",), limit=3)
+    assert "other gold answers; other labels; other pictures" in refusal(lambda: write_corrupted(fewer), out)
+
+
+def test_a_folder_of_version_0_1_is_refused_until_it_is_overwritten(data: Path) -> None:
+    out = data.parent / "out"
+    (out / "images").mkdir(parents=True)
+    (out / "manifest.json").write_text(json.dumps({"medr1": "0.1.0", "arguments": {}, "data_hash": "x", "seed": 0}))
+    wanted = job(data, corruptions=("jpeg",))
+    with pytest.raises(ConfigError, match="written by version 0.1.0, which did not note what went in"):
+        write_corrupted(wanted)
+    assert write_corrupted(replace(wanted, overwrite=True))["n"] == 6
 
 
 def test_what_is_refused(data: Path) -> None:
@@ -151,7 +179,5 @@ def test_what_is_refused(data: Path) -> None:
     with pytest.raises(ConfigError, match="1 to 5"):
         write_corrupted(job(data, severities=(0,)))
     write_corrupted(job(data, corruptions=("jpeg",), severities=(1,)))
-    with pytest.raises(ConfigError, match="other data or of another seed"):
-        write_corrupted(job(data, seed=1))
     with pytest.raises(DataError, match="variant"):
         write_corrupted(CorruptionJob(path=data.parent / "out", out=data.parent / "twice"))

@@ -8,9 +8,11 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from medr1.data import SOURCES
+from medr1.data import SOURCES, find_source
 from medr1.data.download import download, download_of, unpack
+from medr1.data.record_files import data_files
 from medr1.errors import ConfigError, DataError
+from run_faults import assert_same, files, moments, refusal, stamps, stopped
 
 
 class Hub:
@@ -75,17 +77,78 @@ def test_archives_are_unpacked_once(hub: Hub, tmp_path: Path):
     steps: list[tuple[int, int]] = []
     assert download("slake", tmp_path, progress=lambda *step: steps.append(step)) == [tmp_path / "imgs.zip"]
     assert (tmp_path / "imgs/xmlab0/source.jpg").read_bytes() == b"1"
-    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
-        "imgs.zip",
-        "imgs.zip.unpacked",
-        "source.jpg",
-    ]
+    assert files(tmp_path).keys() == {"imgs.zip", "imgs.zip.unpacked", "imgs/xmlab0/source.jpg", "manifest.json"}
     assert steps == [(1, 1)]
-    (tmp_path / "imgs/xmlab0/source.jpg").unlink()
-    download("slake", tmp_path)
-    assert not (tmp_path / "imgs/xmlab0/source.jpg").exists(), (
-        "an archive that was unpacked whole is not looked at again"
-    )
+    before = stamps(tmp_path)
+    assert download("slake", tmp_path) == [tmp_path / "imgs.zip"]
+    assert stamps(tmp_path) == before
+    assert len(hub.calls) == 1, "the hub is not asked again"
+
+
+def test_another_data_set_or_revision_is_refused_and_may_replace(hub: Hub, tmp_path: Path):
+    out = tmp_path / "out"
+    hub.files = {"imgs.zip": {"imgs/1.jpg": b"1"}}
+    download("slake", out)
+    assert "revision was None, now 'v2'" in refusal(lambda: download("slake", out, revision="v2"), tmp_path)
+    assert "repository was 'BoKelvin/SLAKE'" in refusal(lambda: download("owner/name", out), tmp_path)
+    hub.files = {"imgs.zip": {"imgs/2.jpg": b"2"}}
+    download("slake", out, revision="v2", overwrite=True)
+    assert [path.name for path in (out / "imgs").iterdir()] == ["2.jpg"]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "a.txt").touch()
+    assert "(a.txt is there)" in refusal(lambda: download("slake", tmp_path / "mine"), tmp_path)
+
+
+def test_a_broken_connection_costs_nothing_and_a_misspelt_name_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    out = tmp_path / "out"
+
+    def break_off(local_dir: Path, **arguments: Any) -> None:
+        part = local_dir / ".cache" / "huggingface" / "download" / "x.incomplete"
+        part.parent.mkdir(parents=True)
+        part.write_bytes(b"half of it")
+        raise LocalEntryNotFoundError("no connection")
+
+    def refuse(local_dir: Path, **arguments: Any) -> None:
+        (local_dir / ".cache" / "huggingface").mkdir(parents=True)
+        (local_dir / ".cache" / "huggingface" / "CACHEDIR.TAG").touch()
+        raise LocalEntryNotFoundError("no such data set")
+
+    for fail, is_kept in ((refuse, False), (break_off, True)):
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+        with pytest.raises(DataError, match="could not be fetched"):
+            download("slake", out)
+        assert out.exists() == is_kept
+    assert len(list(out.rglob("*.incomplete"))) == 1
+    with pytest.raises(DataError, match="is not finished"):
+        find_source(out, "slake")
+
+
+def test_a_killed_download_goes_on(hub: Hub, tmp_path: Path):
+    hub.files = {"imgs.zip": {"imgs/1.jpg": b"1", "imgs/2.jpg": b"2"}}
+    download("slake", tmp_path / "whole" / "out")
+    every = moments(lambda: download("slake", tmp_path / "counted" / "out"))
+    assert [moment.point for moment in every if moment.side == "after"] == [
+        "folder",
+        "manifest",
+        *["file"] * 3,
+        "manifest",
+    ]
+    for moment in every:
+        out = tmp_path / f"{moment.number}-{moment.side}" / "out"
+        assert stopped(lambda out=out: download("slake", out), moment)
+        download("slake", out)
+        assert_same(out, tmp_path / "whole" / "out", but=("imgs.zip",))  # a zip holds times
+
+
+def test_the_manifest_of_a_download_is_no_data(tmp_path: Path, hub: Hub):
+    download("owner/name", tmp_path / "out")
+    (tmp_path / "out" / "rows.json").write_text("[]")
+    (tmp_path / "out" / "theirs").mkdir()
+    (tmp_path / "out" / "theirs" / "manifest.json").write_text("[]")
+    found = data_files(tmp_path / "out", (".json",))
+    assert [str(path.relative_to(tmp_path / "out")) for path in found] == ["rows.json", "theirs/manifest.json"]
 
 
 def test_folders_inside_are_left_out_where_the_publisher_does(hub: Hub, tmp_path: Path):

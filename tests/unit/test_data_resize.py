@@ -1,5 +1,4 @@
 import io
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from medr1.data.source import choice_sample
 from medr1.errors import ConfigError, DataError
 from medr1.records import data_hash, read_samples, write_samples
 from medr1.types import ImageRef, Sample
+from run_faults import files
 
 PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8))
 
@@ -59,12 +59,8 @@ def test_a_resized_folder_has_the_same_questions(data: Path, tmp_path: Path):
     for number, one in enumerate(after):
         assert [(ref.path, open_image(ref).size) for ref in one.images] == [(f"{number}.png", (8, 8))]
         assert np.array_equal(np.asarray(open_image(one.images[0])), np.full((8, 8, 3), [number, 0, 0]))
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
-        "data-00000.parquet",
-        "data-00001.parquet",
-        "data-00002.parquet",
-        "manifest.json",
-    ]
+    shards = ["data-00000.parquet", "data-00001.parquet", "data-00002.parquet"]
+    assert list(files(tmp_path / "out")) == [*shards, "manifest.json"]
     assert sorted(file.name for file in tmp_path.iterdir()) == ["data", "out"]
 
 
@@ -88,7 +84,9 @@ def test_a_killed_run_goes_on_with_the_next_shard(data: Path, tmp_path: Path, mo
 
     with pytest.raises(Killed):
         resize(job, kill)
-    assert not (tmp_path / "out").exists()
+    assert list(files(tmp_path / "out")) == ["data-00000.parquet", "data-00001.parquet", "manifest.json"]
+    with pytest.raises(DataError, match="is not finished"):
+        read_samples(tmp_path / "out")
     assert len(opened) == 8
     assert resize(job) == 10
     assert opened[8:] == ["8.jpg", "9.jpg"]
@@ -100,32 +98,30 @@ def test_shards_of_another_size_or_other_data_are_not_used(data: Path, tmp_path:
     def kill(done: int) -> None:
         raise Killed
 
+    out = tmp_path / "out"
     with pytest.raises(Killed):
-        resize(Resizing(path=data, out=tmp_path / "out", size=8), kill)
-    assert resize(Resizing(path=data, out=tmp_path / "out", size=9)) == 10
-    assert {open_image(s.images[0]).size for s in read_samples(tmp_path / "out")} == {(9, 9)}
+        resize(Resizing(path=data, out=out, size=8), kill)
+    with pytest.raises(ConfigError, match="size was 8, now 9"):
+        resize(Resizing(path=data, out=out, size=9))
+    with pytest.raises(Killed):
+        resize(Resizing(path=data, out=out, size=9, overwrite=True), kill)
+    assert resize(Resizing(path=data, out=out, size=9)) == 10
+    assert {open_image(s.images[0]).size for s in read_samples(out)} == {(9, 9)}
     with pytest.raises(Killed):
         resize(Resizing(path=data, out=tmp_path / "again", size=9), kill)
-    os.utime(data / "data-00000.parquet", ns=(1, 1))
     write_samples(data, [sample(number) for number in range(20, 23)], overwrite=True)
-    assert resize(Resizing(path=data, out=tmp_path / "again", size=9)) == 3
+    with pytest.raises(ConfigError, match="other labels; other pictures; other questions"):
+        resize(Resizing(path=data, out=tmp_path / "again", size=9))
+    assert resize(Resizing(path=data, out=tmp_path / "again", size=9, overwrite=True)) == 3
     assert [s.question for s in read_samples(tmp_path / "again")] == ["20?", "21?", "22?"]
 
 
 def test_a_damaged_image_is_named_and_nothing_is_left(data: Path, tmp_path: Path):
-    write_samples(data, [sample(0), sample(1, b"\x89PNG\r\n\x1a\n")], overwrite=True)
-    with pytest.raises(DataError, match=rf"sample {sample(1).id}: image 1\.jpg"):
-        resize(Resizing(path=data, out=tmp_path / "out", size=8))
+    write_samples(data, [*map(sample, range(9)), sample(9, b"\x89PNG\r\n\x1a\n")], overwrite=True)
+    for done_before in (False, True):
+        with pytest.raises(DataError, match=rf"sample {sample(9).id}: image 9\.jpg"):
+            resize(Resizing(path=data, out=tmp_path / "out", size=8, overwrite=done_before))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["data"]
-
-
-def test_a_full_folder_is_kept_unless_it_may_be_replaced(data: Path, tmp_path: Path):
-    job = Resizing(path=data, out=tmp_path / "out", size=8)
-    resize(job)
-    with pytest.raises(DataError, match="not empty"):
-        resize(job)
-    assert resize(replace(job, size=5, overwrite=True)) == 10
-    assert open_image(next(iter(read_samples(tmp_path / "out"))).images[0]).size == (5, 5)
 
 
 @pytest.mark.parametrize("size", [0, -3, 10**6])

@@ -16,6 +16,7 @@ from medr1.eval.judge import FILE, cohens_kappa, judge, judge_prompt, read_judge
 from medr1.eval.stored import StoredRun, read_stored
 from medr1.records import read_json, read_jsonl
 from medr1.rollout.endpoint import EndpointEngine
+from medr1.runs import Run
 from medr1.types import Sample
 
 OPEN = [
@@ -63,7 +64,13 @@ def run(stored: Path) -> StoredRun:
 
 def ask(server: FaultyServer, run: StoredRun, out: Path, **changes: Any) -> dict[str, Any]:
     settings = {"base_url": server.url, "model": "m", "max_retries": 0, "timeout": 60.0} | changes
-    return judge(run, EndpointEngine(**settings), out=out, batch_size=3)
+    with Run(out, command="rescore", arguments={}, identity={}, seed=0, owns=(FILE,)) as folder:
+        return judge(run, EndpointEngine(**settings), run=folder, batch_size=3)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "judged"
 
 
 def test_the_judge_sees_question_right_answer_and_given_answer_and_no_thinking() -> None:
@@ -103,9 +110,9 @@ def test_verdicts(text: str, verdict: str) -> None:
     assert read_verdict(text) == verdict
 
 
-def test_scores_and_agreement(run: StoredRun, tmp_path: Path) -> None:
+def test_scores_and_agreement(run: StoredRun, out: Path) -> None:
     with FaultyServer(answer=reply) as server:
-        scores = ask(server, run, tmp_path)
+        scores = ask(server, run, out)
     assert {(body["temperature"], body["model"]) for body in server.bodies} == {(0.0, "m")}
     assert scores["engine"] == {"engine": "endpoint", "model": "m", "dialect": "vllm"}
     opened, closed = scores["open"], scores["closed"]
@@ -136,44 +143,44 @@ def test_kappa() -> None:
     assert cohens_kappa(*pairs(4, 0, 0, 0)) is None
 
 
-def test_verdicts_are_kept_and_only_what_is_missing_is_asked(run: StoredRun, tmp_path: Path) -> None:
+def test_verdicts_are_kept_and_only_what_is_missing_is_asked(run: StoredRun, out: Path) -> None:
     failing: Callable[[str, int], Any] = lambda prompt, attempt: 500 if question_of(prompt) == "Where 0?" else None  # noqa: E731
     with FaultyServer(failing, answer=reply) as server:
-        first = ask(server, run, tmp_path)
+        first = ask(server, run, out)
         assert (first["open"]["failed"], first["open"]["decided"], first["open"]["unparsable"]) == (1, 2, 1)
-        assert [line["id"] for line in read_jsonl(tmp_path / FILE)] == [p.id for p in run.predictions[1:]]
-        with (tmp_path / FILE).open("a") as file:
+        assert [line["id"] for line in read_jsonl(out / FILE)] == [p.id for p in run.predictions[1:]]
+        with (out / FILE).open("a") as file:
             file.write('{"id": "torn')
         server.fault = lambda prompt, attempt: None
         server.bodies.clear()
-        whole = ask(server, run, tmp_path)
+        whole = ask(server, run, out)
         assert [question_of(prompt_of(body)) for body in server.bodies] == ["Where 0?"]
-        assert ask(server, run, tmp_path) == whole
+        assert ask(server, run, out) == whole
         assert len(server.bodies) == 1
     assert whole["open"]["failed"] == 0
-    verdicts = {line["reply"]: line["verdict"] for line in read_jsonl(tmp_path / FILE)}
+    verdicts = {line["reply"]: line["verdict"] for line in read_jsonl(out / FILE)}
     assert verdicts == {text: str(read_verdict(text)) for text in REPLIES.values()}
 
 
-def test_verdicts_about_something_else_do_not_count(run: StoredRun, tmp_path: Path) -> None:
+def test_verdicts_about_something_else_do_not_count(run: StoredRun, out: Path) -> None:
     with FaultyServer(answer=reply) as server:
-        before = ask(server, run, tmp_path)
-        other = ask(server, run, tmp_path, model="n")
+        before = ask(server, run, out)
+        other = ask(server, run, out, model="n")
         assert len(server.bodies) == 20, "another judge has its own verdicts"
         changed = [replace(run.predictions[0], completion="no lung"), *run.predictions[1:]]
-        ask(server, replace(run, predictions=changed), tmp_path)
+        ask(server, replace(run, predictions=changed), out)
         assert len(server.bodies) == 21, "another answer is another case"
-        assert ask(server, run, tmp_path) == before, "the first ones are still there"
+        assert ask(server, run, out) == before, "the first ones are still there"
         assert len(server.bodies) == 21
     assert {**other, "engine": before["engine"]} == before
 
 
-def test_every_draw_is_judged(run: StoredRun, tmp_path: Path) -> None:
+def test_every_draw_is_judged(run: StoredRun, out: Path) -> None:
     second = [replace(p, draw=1) for p in run.predictions]
     with FaultyServer(answer=reply) as server:
-        scores = ask(server, replace(run, predictions=[*run.predictions, *second]), tmp_path)
+        scores = ask(server, replace(run, predictions=[*run.predictions, *second]), out)
     assert (scores["open"]["n"], scores["open"]["decided"]) == (8, 6)
-    assert len({judgement.case for judgement in read_judgements(tmp_path)}) == 20
+    assert len({judgement.case for judgement in read_judgements(out)}) == 20
 
 
 def test_a_judge_that_answers_nothing_stops_the_command_and_leaves_nothing(stored: Path, tmp_path: Path) -> None:
@@ -196,19 +203,19 @@ def test_an_address_where_nobody_answers_is_named_before_anything_is_asked(store
     assert not (tmp_path / "out").exists()
 
 
-def test_questions_that_a_known_judge_keeps_failing_do_not_stop_the_scores(run: StoredRun, tmp_path: Path) -> None:
+def test_questions_that_a_known_judge_keeps_failing_do_not_stop_the_scores(run: StoredRun, out: Path) -> None:
     failing: Callable[[str, int], Any] = lambda prompt, attempt: 400 if question_of(prompt) == "Which 5?" else None  # noqa: E731
     with FaultyServer(failing, answer=reply) as server:
-        before = ask(server, run, tmp_path)
-        assert ask(server, run, tmp_path) == before
+        before = ask(server, run, out)
+        assert ask(server, run, out) == before
     assert before["closed"]["failed"] == 1
 
 
-def test_a_lost_server_gives_no_accuracy(run: StoredRun, tmp_path: Path) -> None:
+def test_a_lost_server_gives_no_accuracy(run: StoredRun, out: Path) -> None:
     failing: Callable[[str, int], Any] = lambda prompt, attempt: 400 if "Where" in question_of(prompt) else None  # noqa: E731
     other_first = replace(run, predictions=run.predictions[::-1])
     with FaultyServer(failing, answer=reply) as server:
-        scores = ask(server, other_first, tmp_path)
+        scores = ask(server, other_first, out)
     assert scores["open"] == {
         "n": 4,
         "decided": 0,
@@ -220,17 +227,19 @@ def test_a_lost_server_gives_no_accuracy(run: StoredRun, tmp_path: Path) -> None
     assert list(scores["agreement"]) == ["default"]
 
 
-def test_questions_are_needed(run: StoredRun, tmp_path: Path) -> None:
+def test_questions_are_needed(run: StoredRun, out: Path) -> None:
     nameless = replace(run, samples=[replace(run.samples[0], question=""), *run.samples[1:]])
     with FaultyServer() as server, pytest.raises(DataError, match=r"1 of 10 predictions do not tell .*--data"):
-        ask(server, nameless, tmp_path)
+        ask(server, nameless, out)
     assert server.bodies == []
 
 
-def test_foreign_lines_are_refused(run: StoredRun, tmp_path: Path) -> None:
-    (tmp_path / FILE).write_text('{"id": "q"}\n')
+def test_foreign_lines_are_refused(run: StoredRun, out: Path) -> None:
+    with FaultyServer(answer=reply) as server:
+        ask(server, run, out)
+    (out / FILE).write_text('{"id": "q"}\n')
     with FaultyServer() as server, pytest.raises(DataError, match="is no judgement"):
-        ask(server, run, tmp_path)
+        ask(server, run, out)
 
 
 def test_the_command(stored: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,15 @@ def make_samples(n: int) -> list[Sample]:
         )
         for i in range(n)
     ]
+
+
+RED = ImageRef(data=png_bytes(Image.new("RGB", (4, 4), "red")))
+
+
+def changed(**changes: object) -> list[Sample]:
+    """The same four questions by their ids, the first of them with other content."""
+    first, *others = make_samples(4)
+    return [replace(first, **changes), *others]  # type: ignore[arg-type]
 
 
 def look(request: Request, draw: int) -> str:
@@ -156,10 +166,15 @@ def test_draws_are_counted_and_completed(tmp_path: Path) -> None:
     [
         ({"seed": 1}, "seed was 0, now 1"),
         ({"prompt": "nothink"}, "prompt was 'think', now 'nothink'"),
-        ({"arguments": {"model": "large"}}, "model was 'tiny', now 'large'"),
-        ({"params": SamplingParams(temperature=1.0)}, "sampling was"),
-        ({"protocol": "med-r1/think"}, "protocol was"),
-        ({"samples": make_samples(5)}, "data_hash was"),
+        ({"prompt": "nothink"}, "other prompt text"),
+        ({"params": SamplingParams(temperature=1.0)}, "temperature was 0.0, now 1.0"),
+        ({"params": SamplingParams(seed=1)}, r"\(seed was 0, now 1\)"),
+        ({"protocol": "med-r1/think"}, "protocol was 'default', now 'med-r1/think'"),
+        ({"samples": make_samples(5)}, "other gold answers; other pictures; other questions"),
+        ({"samples": changed(question="Another question?")}, r"\(other questions\)"),
+        ({"samples": changed(options=("no", "perhaps"))}, r"\(other questions\)"),
+        ({"samples": changed(answer_index=1)}, r"\(other gold answers\)"),
+        ({"samples": changed(images=(RED,))}, r"\(other pictures\)"),
     ],
 )
 def test_another_run_is_not_continued(tmp_path: Path, changes: dict, named: str) -> None:
@@ -171,7 +186,19 @@ def test_another_run_is_not_continued(tmp_path: Path, changes: dict, named: str)
     assert "--overwrite" in str(caught.value)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     run(samples, tmp_path, overwrite=True, **changes)
-    assert len(lines(tmp_path)) == 3 * len(samples)
+    assert {line["id"] for line in lines(tmp_path)} == {sample.id for sample in samples}
+    assert len(lines(tmp_path)) == len({(line["id"], line["variant"]) for line in lines(tmp_path)})
+
+
+def test_a_finished_run_called_again_changes_nothing(tmp_path: Path) -> None:
+    results = run(make_samples(4), tmp_path)
+    before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()}
+    assert run(make_samples(4), tmp_path, engine=DyingEngine(0)) == results
+    assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()} == before
+    # Other controls are further work on the same run.
+    fewer = run(make_samples(4), tmp_path, engine=DyingEngine(0), controls=("blank",))
+    assert fewer["controls"].keys() == {"blank"}
+    assert run(make_samples(4), tmp_path) == results
 
 
 def test_another_batch_size_may_continue(tmp_path: Path) -> None:
@@ -184,7 +211,7 @@ def test_another_batch_size_may_continue(tmp_path: Path) -> None:
 def test_predictions_without_a_manifest_are_not_continued(tmp_path: Path) -> None:
     run(make_samples(2), tmp_path)
     (tmp_path / "manifest.json").unlink()
-    with pytest.raises(ConfigError, match="without a manifest"):
+    with pytest.raises(DataError, match="holds no run"):
         run(make_samples(2), tmp_path)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from medr1.errors import ConfigError, DataError
 from medr1.eval.compare import compare
-from medr1.eval.side_by_side import Run, open_runs, side_by_side
+from medr1.eval.side_by_side import StoredEvaluation, open_runs, side_by_side
 from medr1.stats import holm
 from stored_runs import questions, store
 
@@ -28,11 +28,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def runs(folder: Path) -> list[Run]:
+def runs(folder: Path) -> list[StoredEvaluation]:
     return open_runs([folder / name / "eval" for name in ("base", "good", "same")])
 
 
-def test_names_are_the_ends_that_tell_runs_apart(folder: Path, runs: list[Run]) -> None:
+def test_names_are_the_ends_that_tell_runs_apart(folder: Path, runs: list[StoredEvaluation]) -> None:
     assert [run.name for run in runs] == ["base/eval", "good/eval", "same/eval"]
     with pytest.raises(ConfigError, match="named twice"):
         open_runs([folder / "base" / "eval", folder / "base" / ".." / "base" / "eval"])
@@ -40,7 +40,7 @@ def test_names_are_the_ends_that_tell_runs_apart(folder: Path, runs: list[Run]) 
         open_runs([folder / "base"])
 
 
-def test_pairs_are_one_family(runs: list[Run]) -> None:
+def test_pairs_are_one_family(runs: list[StoredEvaluation]) -> None:
     compared = side_by_side(runs)
     names = [("base/eval", "good/eval"), ("base/eval", "same/eval"), ("good/eval", "same/eval")]
     assert [(pair["base"], pair["other"]) for pair in compared["pairs"]] == names
@@ -53,14 +53,14 @@ def test_pairs_are_one_family(runs: list[Run]) -> None:
     assert compared["pairs"][0]["test"] == "exact sign flips of groups"
 
 
-def test_runs_that_cannot_be_told_apart_share_their_ranks(runs: list[Run]) -> None:
+def test_runs_that_cannot_be_told_apart_share_their_ranks(runs: list[StoredEvaluation]) -> None:
     compared = side_by_side(runs)
     assert compared["pairs"][2]["p_holm"] > 0.05
     ranks = {name: scores["rank"] for name, scores in compared["runs"].items()}
     assert ranks == {"base/eval": [3, 3], "good/eval": [1, 2], "same/eval": [1, 2]}
 
 
-def test_only_questions_that_all_answered_count(runs: list[Run]) -> None:
+def test_only_questions_that_all_answered_count(runs: list[StoredEvaluation]) -> None:
     short = replace(runs[2], predictions=[p for p in runs[2].predictions if p.id != "q7"])
     compared = side_by_side([*runs[:2], short])
     assert compared["n"] == 119
@@ -71,7 +71,7 @@ def test_only_questions_that_all_answered_count(runs: list[Run]) -> None:
         side_by_side([runs[0], replace(runs[1], predictions=[replace(p, id="x") for p in runs[1].predictions])])
 
 
-def test_the_same_question_must_have_the_same_options(runs: list[Run]) -> None:
+def test_the_same_question_must_have_the_same_options(runs: list[StoredEvaluation]) -> None:
     turned = [replace(p, options=p.options[::-1]) if p.id == "q3" else p for p in runs[1].predictions]
     with pytest.raises(DataError, match="question q3 has other options"):
         side_by_side([runs[0], replace(runs[1], predictions=turned)])
@@ -85,7 +85,7 @@ def test_the_same_question_must_have_the_same_options(runs: list[Run]) -> None:
         ("backend", {"engine": {"engine": "scripted", "image_backend": "pil"}}),
     ],
 )
-def test_what_does_not_mean_the_same_is_refused(runs: list[Run], name: str, changed: dict) -> None:
+def test_what_does_not_mean_the_same_is_refused(runs: list[StoredEvaluation], name: str, changed: dict) -> None:
     other = replace(runs[1], arguments={**runs[1].arguments, **changed})
     with pytest.raises(ConfigError, match=f"differ in {name} .*add --across {name}"):
         side_by_side([runs[0], other])
@@ -97,14 +97,14 @@ def test_what_does_not_mean_the_same_is_refused(runs: list[Run], name: str, chan
     assert next(iter(changed)) in side_by_side([runs[0], other], across=[name])["differing_arguments"]
 
 
-def test_unknown_names_are_refused(runs: list[Run]) -> None:
+def test_unknown_names_are_refused(runs: list[StoredEvaluation]) -> None:
     with pytest.raises(ConfigError, match="--across does not know 'engine'"):
         side_by_side(runs, across=["engine"])
     with pytest.raises(ConfigError, match="--by does not know 'colour'"):
         side_by_side(runs, axes=["colour"])
 
 
-def test_the_blind_twin_is_beside_the_runs_not_among_them(folder: Path, runs: list[Run]) -> None:
+def test_the_blind_twin_is_beside_the_runs_not_among_them(folder: Path, runs: list[StoredEvaluation]) -> None:
     twin = open_runs([folder / "twin" / "eval"])[0]
     compared = side_by_side(runs, blind_twin=twin)
     assert list(compared["runs"]) == [run.name for run in runs]
@@ -115,7 +115,7 @@ def test_the_blind_twin_is_beside_the_runs_not_among_them(folder: Path, runs: li
     assert compared["gain"]["good/eval"]["blind"] == "answers of the blind twin to blank images"
 
 
-def test_parts_are_one_family_and_small_ones_are_not_scored(runs: list[Run]) -> None:
+def test_parts_are_one_family_and_small_ones_are_not_scored(runs: list[StoredEvaluation]) -> None:
     rare = {f"q{i}" for i in range(6)}
     few = [
         replace(run, predictions=[replace(p, modality="OCT" if p.id in rare else "CT") for p in run.predictions])
@@ -129,7 +129,7 @@ def test_parts_are_one_family_and_small_ones_are_not_scored(runs: list[Run]) -> 
     assert [d["p_holm"] for d in family] == pytest.approx(holm([d["p"] for d in family]))
 
 
-def test_flipped_questions_are_those_where_the_runs_differ(runs: list[Run]) -> None:
+def test_flipped_questions_are_those_where_the_runs_differ(runs: list[StoredEvaluation]) -> None:
     compared = side_by_side(runs[:2])
     flips = compared["pairs"][0]["flips"]
     assert len(compared["flipped"]) == flips["wrong_to_right"] + flips["right_to_wrong"]

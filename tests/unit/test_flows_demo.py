@@ -229,7 +229,7 @@ def test_every_part_of_the_page_shows_its_model(small: Demo, monkeypatch: pytest
     log = small.out / "checkpoints" / "grpo" / "train_log.jsonl"
     test = list(read_samples(small.out / "data" / "test"))
     path = small.out / "report.html"
-    demo_report.write_demo_report(path, small.summary, results, run.predictions, log, test)
+    demo_report.write_demo_report(path, small.out, small.summary, results, run.predictions, log, test)
 
     assert shown["before_after"][:2] == (results["warm_start"], results["grpo"])
     assert shown["control_bars"][0] == {"after GRPO": results["grpo"], "blind twin": results["blind_twin"]}

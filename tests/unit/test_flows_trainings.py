@@ -14,18 +14,22 @@ from medr1.flows import trainings
 from medr1.flows.trainings import Training, run_trainings
 
 PROGRAM = """
-import json, os, sys, time
+import json, os, signal, sys, time
 from pathlib import Path
 
 assert sys.argv[1] == "train" and sys.argv[-2] == "--output_dir", sys.argv
 kind, folder = sys.argv[2], Path(sys.argv[-1])
+folder.mkdir(parents=True)
 facts = {"arguments": sys.argv[2:-2], "pid": os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}
 (folder / "facts.json").write_text(json.dumps(facts))
 (folder / "running").touch()
 print("first line", flush=True)
 if kind == "fails":
     sys.exit("last words")
-if kind == "hangs":
+if kind == "clings":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    (folder / "clinging").touch()
+if kind in ("hangs", "clings"):
     time.sleep(60)
 if kind == "pairs":  # goes on when it is not alone
     for _ in range(4000):
@@ -37,8 +41,9 @@ if kind == "pairs":  # goes on when it is not alone
 (folder / "train_log.jsonl").write_text('{"step": 1}\\n{"step": 2}\\n')
 (folder / "running").unlink()
 (folder / "final").mkdir()
+(folder / "final" / "model.safetensors").touch()
 if kind != "forgets":
-    (folder / "final" / "model.safetensors").touch()
+    (folder / "manifest.json").write_text('{"medr1": "x", "state": "done"}')
 if kind == "stumbles":
     sys.exit("on the doorstep")
 """
@@ -98,7 +103,8 @@ def test_each_runs_its_command_so_many_at_once_and_tells_its_steps(
     assert [facts(one)["arguments"] for one in three] == [["pairs", "--seed", name] for name in "abc"]
     assert {facts(one)["threads"] for one in three} == {"3"}, "six cores for two at once"
     for one in three:
-        assert (one.folder / "output.txt").read_text() == "first line\n"
+        assert one.output.read_text() == "first line\n"
+        assert one.output == tmp_path / "runs" / f"{one.name}.txt", "the folder is the training's own"
         assert [step for name, step in told if name == one.name][-1] == 2, "what was told last"
 
 
@@ -118,12 +124,28 @@ def test_the_last_steps_are_told_however_short_the_training(tmp_path: Path) -> N
 def test_threads_are_shared_among_those_that_run(tmp_path: Path) -> None:
     alone, done = training(tmp_path, "alone", "runs"), training(tmp_path, "done", "runs")
     (done.folder / "final").mkdir(parents=True)
-    assert not done.finished, "a folder is no checkpoint"
     (done.folder / "final" / "model.safetensors").touch()
+    assert not done.finished, "weights may have been written without the processor"
+    (done.folder / "manifest.json").write_text('{"medr1": "x", "state": "whole"}')
+    assert not done.finished
+    (done.folder / "manifest.json").write_text('{"medr1": "x", "state": "done"}')
     assert run_trainings([done, alone], workers=4, progress=lambda one, step: None).keys() == {"alone"}
     assert facts(alone)["threads"] == "6"
-    assert not (done.folder / "output.txt").exists(), "what is finished is not run again"
+    assert not done.output.exists(), "what is finished is not run again"
     assert run_trainings([done, alone], workers=4, progress=lambda one, step: None) == {}
+
+
+def test_who_does_not_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainings, "END_SECONDS", 0.2)
+    one = training(tmp_path, "one", "clings")
+
+    def interrupt(_: Training, step: int) -> None:
+        wait_for(one.folder / "clinging")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_trainings([one], workers=1, progress=interrupt)
+    assert not is_alive(facts(one)["pid"])
 
 
 @pytest.mark.parametrize(
@@ -137,7 +159,7 @@ def test_a_failure_is_one_line_and_ends_the_others(tmp_path: Path, kind: str, la
 
     with pytest.raises(MedR1Error) as caught:
         run_trainings([bad, other], workers=2, progress=wait_for_both)
-    assert str(caught.value) == f"training 'bad' failed ({last}); its whole output is in {bad.folder / 'output.txt'}"
+    assert str(caught.value) == f"training 'bad' failed ({last}); its whole output is in {bad.output}"
     assert not is_alive(facts(other)["pid"])
 
 

@@ -20,13 +20,17 @@ SOURCES = sorted((REPOSITORY / "src").rglob("*.py"))
 # Classes of one letter and groups keep these patterns from finding themselves.
 MACHINE_PATH = re.compile(r"(?<![\w.~<>}-])/(work|root|home|Users)/\w")
 INDEX_ADDRESS = re.compile(r"index[-]url|extra[-]index|find[-]links|pypi[.]org|pythonhosted[.]org|://\S+/simpl[e]\b")
+CONTEXT_VALUES = re.compile(r"(context|ctx)(\(\))?\.[p]arams\b")
 MAX_FILE_BYTES = 10_000_000
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 
 # "path::function": why one piece is clearer than two.
 LONG_FUNCTIONS: dict[str, str] = {
+    "src/medr1/cli/attack.py::attack_command": "most of it declares its options",
+    "src/medr1/cli/evaluate.py::evaluate_command": "most of it declares its options",
     "src/medr1/cli/reasoning.py::reasoning_command": "most of it declares its options",
+    "src/medr1/cli/rescore.py::rescore_command": "most of it declares its options",
 }
 
 # What has to work on a machine without PyTorch. The import-linter contract of pyproject.toml reads our import lines;
@@ -115,6 +119,25 @@ def test_no_address_of_a_package_index(repository_files: list[Path]) -> None:
     assert matching_lines(repository_files, INDEX_ADDRESS) == []
 
 
+def test_commands_read_their_own_parameters() -> None:
+    """In some versions of typer a context holds the plain text of the command line: no paths, numbers and enums."""
+    assert matching_lines(sorted((REPOSITORY / "src/medr1/cli").rglob("*.py")), CONTEXT_VALUES) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("context.params['seed']", True),
+        ("ctx.params", True),
+        ("typer.get_current_context().params", True),
+        ("job.params", False),
+        ("context.parameters", False),
+    ],
+)
+def test_values_of_a_context_are_told_from_others(line: str, found: bool) -> None:
+    assert bool(CONTEXT_VALUES.search(line)) is found
+
+
 def test_no_huge_file(repository_files: list[Path]) -> None:
     assert [path for path in repository_files if path.stat().st_size > MAX_FILE_BYTES] == []
 
@@ -189,6 +212,23 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
         version = versions.get(canonicalize_name(requirement.name))
         assert version is not None, f"{requirement} has no line in constraints.txt; run: make constraints"
         assert version in requirement.specifier, f"constraints.txt pins {requirement.name} {version}, not {requirement}"
+
+
+def test_the_lowest_versions_are_those_declared() -> None:
+    program = [sys.executable, str(REPOSITORY / ".ci/lower_bounds.py")]
+    printed = subprocess.run(program, check=True, capture_output=True, text=True).stdout.split()
+    lowest = dict(line.split("==") for line in printed)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    for line in chain(project["dependencies"], extras["train"], extras["dicom"]):
+        requirement = Requirement(line)
+        version = lowest.pop(requirement.name)
+        assert version in requirement.specifier
+        if requirement.name == "torch":
+            assert version == pins()["torch"], "another build is gigabytes"
+        else:
+            assert re.search(rf"[>=]={re.escape(version)}(?![.]?\d)", line), f"{version} is not the bound of {line}"
+    assert {name: version for name, version in lowest.items() if pins()[canonicalize_name(name)] != version} == {}
 
 
 def test_light_modules_load_no_torch() -> None:

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from medr1.models.shared_attention import packable_attention
 from medr1.rollout.engine import SamplingParams
 from medr1.rollout.transformers import image_token_ids
 from medr1.train import grpo
-from medr1.train.grpo import REGROUPABLE_LOSSES, SharedPrefixGRPOTrainer, packable_attention
+from medr1.train.groups import chunks_of
+from medr1.train.grpo import REGROUPABLE_LOSSES, SharedPrefixGRPOTrainer
 from medr1.types import Sample
 from tiny_trainer import generation_batch, make_trainer
 
@@ -176,7 +178,7 @@ def test_only_losses_that_are_sums_over_the_step_are_regrouped(
 )
 def test_scoring_is_cut_at_the_borders_of_groups(batch_size: int | None, chunks: list[list[int]]) -> None:
     index, scored = torch.tensor([0, 1, 2, 0, 2, 0, 1]), torch.tensor([1, 0, 1, 1, 1, 1, 1]).bool()
-    assert [rows.tolist() for rows in SharedPrefixGRPOTrainer._chunks(index, scored, batch_size)] == chunks
+    assert [rows.tolist() for rows in chunks_of(index, scored, batch_size)] == chunks
 
 
 @pytest.mark.parametrize(("width", "num_rows"), [(None, 2), (20, 8)])

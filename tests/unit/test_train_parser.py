@@ -55,3 +55,31 @@ def test_the_users_own_recipe(tmp_path: Path) -> None:
     assert recipe_path("grpo", str(recipe)) == recipe
     with pytest.raises(ConfigError, match=r"no-such.*demo, med-r1-nothink"):
         recipe_path("grpo", "no-such")
+
+
+def test_what_a_recipe_says_is_read_as_its_setting_is_declared(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text(
+        "scale_rewards: false\nreward_funcs: accuracy\nlora_target_modules: q_proj\nrun_name: 2024\n"
+        "learning_rate: 1e-5\nmax_steps: 3.0\nwarmup_steps: 2\nreport_to: none\n"
+        "generation_kwargs: {top_k: 5}\nlimit: null\n"
+    )
+    words = ["--config", str(recipe), "--output_dir", str(tmp_path), "--use_cpu", "true"]
+    script, config, model = parse("grpo", (GRPOArguments, GRPOConfig, ModelArguments), words)
+    assert config.scale_rewards == "none"
+    assert (script.reward_funcs, model.lora_target_modules) == (["accuracy"], ["q_proj"])
+    assert (config.run_name, config.learning_rate, config.warmup_steps) == ("2024", 1e-5, 2)
+    assert (config.max_steps, type(config.max_steps)) == (3, int)
+    assert (config.report_to, config.generation_kwargs, script.limit) == ([], {"top_k": 5}, None)
+
+
+def test_wrong_usage_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--output_dir", str(tmp_path), "--use_cpu", "true"]
+    with pytest.raises(SystemExit) as end:
+        parse("grpo", (GRPOArguments, GRPOConfig, ModelArguments), [*words, "--learning_rate", "fast"])
+    assert end.value.code == 2
+    seen = capsys.readouterr().err
+    assert len(seen.splitlines()) == 1
+    assert "invalid float value: 'fast'" in seen
+    with pytest.raises(ConfigError, match="--config names no recipe"):
+        parse("grpo", (GRPOArguments, GRPOConfig, ModelArguments), [*words, "--config"])

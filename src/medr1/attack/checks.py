@@ -20,6 +20,7 @@ from medr1.attack.run import ATTACKS, Attack, Mode, craft
 from medr1.attack.threat import LEVELS, generator
 from medr1.attack.victim import Reading
 from medr1.models.pixels import patchify, resize_to_grid, unpatchify
+from medr1.models.prefix import backbone
 from medr1.types import LETTERS, ParseStatus
 
 Status = Literal["passed", "failed", "not_run"]
@@ -97,7 +98,7 @@ def wrapper_logits(problem: Problem, mode: Mode) -> Check:
                 "pixel_values": prompt.pixel_values,
                 "image_grid_thw": prompt.image_grid_thw,
             }
-            engine.model.model.rope_deltas = None
+            backbone(engine.model).rope_deltas = None
             stock = engine.model(**inputs, use_cache=False, logits_to_keep=1).logits[0, -1]
             worst = max(worst, float((ours[row] - stock.to(ours)).abs().max()))
     tolerance = LOGIT_TOLERANCE[engine.model.dtype]

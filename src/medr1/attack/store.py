@@ -3,13 +3,13 @@
 FOLDER/images/<sample id>.png
 FOLDER/manifest.jsonl     appended as they come; a killed run goes on behind its last line
 FOLDER/dataset.parquet    the samples with these images, like any other data
+
+All of it is published by the run that the folder belongs to; see `medr1.runs`.
 """
 
 import hashlib
-import os
 import re
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medr1.data.image_distance import frac_changed, l2, linf, psnr, ssim
-from medr1.records import read_jsonl, short_hash, write_samples
+from medr1.records import read_jsonl, short_hash
 from medr1.types import ImageRef, Sample
 
 MANIFEST = "manifest.jsonl"
@@ -32,11 +32,9 @@ def png_name(sample_id: str) -> str:
 
 
 def save_png(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """Write RGB pixels (H, W, 3) without loss, colour profile or alpha; the file appears whole or not at all."""
+    """Write RGB pixels (H, W, 3) without loss, colour profile or alpha."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}")
-    Image.fromarray(pixels).save(aside, format="PNG")
-    os.replace(aside, path)
+    Image.fromarray(pixels).save(path, format="PNG")
 
 
 def load_png(path: Path) -> NDArray[np.uint8]:
@@ -73,13 +71,9 @@ def manifest_lines(folder: Path) -> dict[str, dict[str, Any]]:
     return {line["sample_id"]: line for line in read_jsonl(path)} if path.exists() else {}
 
 
-def write_dataset(folder: Path, samples: Iterable[Sample], variant: str) -> None:
-    """`dataset.parquet` of the samples with the images of the folder."""
-    shown = (replace(one, images=(ImageRef(path=png_name(one.id)),), variant=variant) for one in samples)
-    aside = folder / ".dataset"
-    write_samples(aside, shown, embed_images=False, overwrite=True)
-    os.replace(aside / "data-00000.parquet", folder / "dataset.parquet")
-    shutil.rmtree(aside)
+def dataset_samples(samples: Iterable[Sample], variant: str) -> Iterator[Sample]:
+    """What `dataset.parquet` holds: the samples with the images beside it."""
+    return (replace(one, images=(ImageRef(path=png_name(one.id)),), variant=variant) for one in samples)
 
 
 def distances(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

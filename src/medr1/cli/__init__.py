@@ -4,7 +4,6 @@ Heavy imports stay inside the commands, so that `medr1 --help` answers at once.
 """
 
 import os
-import sys
 
 import typer
 
@@ -16,13 +15,13 @@ from medr1.cli.data import app as data_app
 from medr1.cli.demo import demo_command
 from medr1.cli.doctor import doctor_command
 from medr1.cli.evaluate import evaluate_command
+from medr1.cli.failures import run_command
 from medr1.cli.models import app as models_app
 from medr1.cli.reasoning import reasoning_command
 from medr1.cli.rescore import rescore_command
 from medr1.cli.rewards import app as rewards_app
 from medr1.cli.train import app as train_app
 from medr1.cli.verify import verify_command
-from medr1.errors import MedR1Error
 
 app = typer.Typer(
     help="Train, evaluate and stress-test vision-language models that reason about medical images.",
@@ -64,8 +63,4 @@ def _options(
 
 def main() -> None:
     """Entry point: a user's error is one line and exit code 1; a traceback is a bug of ours."""
-    try:
-        app()
-    except MedR1Error as error:
-        print(f"medr1: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
+    run_command(app)

@@ -3,7 +3,7 @@
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -11,6 +11,9 @@ from rich.progress import Progress
 
 from medr1.cli.engines import Device, DeviceOption, Dtype, DtypeOption
 from medr1.errors import ConfigError
+
+if TYPE_CHECKING:
+    from medr1.attack.run import Attack
 
 GRID_ATTACKS, GRID_BUDGETS = "noise,fgsm,pgd", "2,4,7,8"
 ONE_BUDGET = 8
@@ -41,7 +44,6 @@ ModesOption = Annotated[
 
 
 def attack_command(
-    context: typer.Context,
     model: Annotated[str, typer.Argument(help="Checkpoint: a folder, a name of `medr1 models list`, or a hub name.")],
     data: Annotated[Path, typer.Option(help="Samples: a folder that `medr1 data` wrote, or a parquet file.")],
     out: Annotated[Path, typer.Option(help="Folder for images, predictions, attack.json, grid.json and attack.html.")],
@@ -75,6 +77,7 @@ def attack_command(
     checks: Annotated[bool, typer.Option(help="Run the checks; without them nothing is trustworthy.")] = True,
     device: DeviceOption = Device.AUTO,
     dtype: DtypeOption = Dtype.AUTO,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds a run.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print attack.json or grid.json instead of the table.")
     ] = False,
@@ -84,26 +87,6 @@ def attack_command(
     Only samples that it answers rightly are attacked. Every accuracy stands beside noise of the same size and blind
     baselines; failed checks say why figures are not trustworthy. Called again, it goes on where it stopped.
     """
-    from medr1.report.attack import attack_table, parts_table
-    from medr1.report.tables import rich_table
-
-    result = attacked(context.params)
-    cells = list(result["cells"].values())
-    if as_json:
-        typer.echo(json.dumps(cells[0] if len(cells) == 1 else result, indent=2))
-    else:
-        console = Console()
-        console.print(rich_table(attack_table(result, title=str(out))))
-        console.print(rich_table(parts_table(result, "by_modality", "Accuracy by modality (%)")))
-    crashed = [name for name, cell in result["cells"].items() if "error" in cell]
-    if crashed:
-        typer.echo(f"medr1: {', '.join(crashed)} failed; see run.json", err=True)
-        raise typer.Exit(1)
-
-
-def attacked(options: dict[str, Any]) -> dict[str, Any]:
-    """The result of the run that the options describe, as `grid.json` holds it."""
-    from medr1.attack.run import named_attack
     from medr1.attack.threat import ThreatModel
     from medr1.data.convert import choose
     from medr1.flows.attack import AttackJob
@@ -111,49 +94,71 @@ def attacked(options: dict[str, Any]) -> dict[str, Any]:
     from medr1.records import read_samples
     from medr1.rollout.transformers import TransformersEngine
 
-    changes = {name: value for name in ("steps", "restarts") if (value := options[name]) is not None}
-    names = options["attack"] or (GRID_ATTACKS if options["grid"] else "pgd")
     job = AttackJob(
-        out=options["out"],
-        attacks=tuple(named_attack(name.strip(), **changes) for name in names.split(",")),
-        budgets=_budgets(options),
-        prompt=options["prompt"],
-        protocol=options["protocol"],
-        modes=_modes(options["modes"]),
-        threat=ThreatModel(k=0, grey=options["grey"], region=options["region"].value, space=options["space"].value),
-        masks=options["masks"],
-        max_new_tokens=options["max_new_tokens"],
-        batch_size=options["batch_size"],
-        seed=options["seed"],
-        checks=options["checks"],
-        arguments={name: options[name] for name in ("model", "data", "limit", "steps", "restarts")},
+        out=out,
+        attacks=_attacks(attack or (GRID_ATTACKS if grid else "pgd"), steps=steps, restarts=restarts),
+        budgets=_budgets(k, epsilon, GRID_BUDGETS if grid else str(ONE_BUDGET)),
+        prompt=prompt,
+        protocol=protocol,
+        modes=_modes(modes),
+        threat=ThreatModel(k=0, grey=grey, region=region.value, space=space.value),
+        masks=masks,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        seed=seed,
+        checks=checks,
+        arguments={"model": model, "data": data, "limit": limit, "steps": steps, "restarts": restarts},
+        overwrite=overwrite,
     )
-    samples = choose(list(read_samples(options["data"])), options["limit"], options["seed"])
-    train_samples = None if options["train_data"] is None else list(read_samples(options["train_data"]))
-    device = None if options["device"] is Device.AUTO else options["device"].value
-    engine = TransformersEngine(
-        options["model"], device=device, dtype=options["dtype"].value, batch_size=options["batch_size"]
-    )
+    samples = choose(list(read_samples(data)), limit, seed)
+    train_samples = None if train_data is None else list(read_samples(train_data))
+    engine = TransformersEngine(model, device=device.chosen, dtype=dtype.value, batch_size=batch_size)
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Attacking", total=None)
-        return run_attack(
+        result = run_attack(
             job,
             samples,
             engine,
             train_samples=train_samples,
             progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
         )
+    _print(result, str(out), as_json=as_json)
+    crashed = [name for name, cell in result["cells"].items() if "error" in cell]
+    if crashed:
+        typer.echo(f"medr1: {', '.join(crashed)} failed; see manifest.json", err=True)
+        raise typer.Exit(1)
 
 
-def _budgets(options: dict[str, Any]) -> tuple[int, ...]:
+def _print(result: dict[str, Any], title: str, *, as_json: bool) -> None:
+    from medr1.report.attack import attack_table, parts_table
+    from medr1.report.tables import rich_table
+
+    if as_json:
+        cells = list(result["cells"].values())
+        typer.echo(json.dumps(cells[0] if len(cells) == 1 else result, indent=2))
+    else:
+        console = Console()
+        console.print(rich_table(attack_table(result, title=title)))
+        console.print(rich_table(parts_table(result, "by_modality", "Accuracy by modality (%)")))
+
+
+def _attacks(names: str, **settings: int | None) -> "tuple[Attack, ...]":
+    """Attacks by name, with those settings that are given. Raises `ConfigError`."""
+    from medr1.attack.run import named_attack
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    return tuple(named_attack(name.strip(), **given) for name in names.split(","))
+
+
+def _budgets(k: str | None, epsilon: float | None, usual: str) -> tuple[int, ...]:
     """Budgets in grey levels. Raises `ConfigError`."""
     from medr1.attack.threat import LEVELS, levels_of
 
-    if options["epsilon"] is not None:
-        if options["k"] is not None:
+    if epsilon is not None:
+        if k is not None:
             raise ConfigError("--k and --epsilon both set the budget; leave one out")
-        return (levels_of(options["epsilon"]),)
-    text = options["k"] or (GRID_BUDGETS if options["grid"] else str(ONE_BUDGET))
+        return (levels_of(epsilon),)
+    text = k or usual
     levels = [part.strip() for part in text.split(",")]
     if not all(level.isdecimal() and int(level) <= LEVELS for level in levels):
         raise ConfigError(f"--k is {text!r}; write whole grey levels from 0 to {LEVELS} with commas, as in 2,4,8")

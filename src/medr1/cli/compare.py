@@ -22,28 +22,27 @@ def compare_command(
     by: Annotated[
         str, typer.Option(help="Parts to compare as well, comma-separated: modality, task, source, num_options.")
     ] = "modality,task",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds a run.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print compare.json instead of the tables.")] = False,
 ) -> None:
     """Compare runs on the questions that all of them answered: paired tests, ranks with ties, where gains came from.
 
     P-values are adjusted by Holm's method; runs that they cannot tell apart share a range of ranks.
     """
-    from medr1.eval.side_by_side import open_runs, side_by_side
-    from medr1.records import write_json
+    from medr1.eval.side_by_side import compare_runs
     from medr1.report.side_by_side import all_tables
     from medr1.report.tables import rich_table
 
     if len(runs) < 2:
         raise ConfigError(f"one run ({runs[0]}) has nothing to be compared with; name at least two")
-    opened = open_runs([*runs, *([blind_twin] if blind_twin else [])])
-    compared = side_by_side(
-        opened[: len(runs)],
-        blind_twin=opened[-1] if blind_twin else None,
+    compared = compare_runs(
+        runs,
+        out=out,
+        blind_twin=blind_twin,
         across=[name for name in across.split(",") if name],
         axes=[name for name in by.split(",") if name],
+        overwrite=overwrite,
     )
-    if out is not None:
-        write_json(out / "compare.json", compared)
     if as_json:
         typer.echo(json.dumps(compared, indent=2))
         return

@@ -8,6 +8,8 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds a run.")]
+
 
 def corrupt_command(
     data: Annotated[Path, typer.Argument(help="Samples: a folder that `medr1 data` wrote, or a parquet file.")],
@@ -19,6 +21,7 @@ def corrupt_command(
     limit: Annotated[int | None, typer.Option(min=1, help="Corrupt so many samples, drawn at random.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the drawn samples and of the corruptions.")] = 0,
     processes: Annotated[int, typer.Option(min=1, help="Processes that compute.")] = 2,
+    overwrite: OverwriteOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
 ) -> None:
     """Corrupt the images of a data set as their modality can be: noise, motion, artefacts, in five severities.
@@ -42,6 +45,7 @@ def corrupt_command(
         limit=limit,
         seed=seed,
         processes=processes,
+        overwrite=overwrite,
     )
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Corrupting", total=None)
@@ -58,6 +62,7 @@ def robustness_command(
     clean: Annotated[Path, typer.Argument(help="Evaluation of the clean data: a folder that `medr1 eval` wrote.")],
     corrupted: Annotated[Path, typer.Argument(help="Evaluation of its corrupted copies, by the same model.")],
     out: Annotated[Path | None, typer.Option(help="Folder for corruptions.json.")] = None,
+    overwrite: OverwriteOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print corruptions.json instead of the tables.")] = False,
 ) -> None:
     """Say what corruptions cost: mean corruption accuracy, relative drop, changed answers, shift of the calibration.
@@ -65,14 +70,11 @@ def robustness_command(
     For the image-reliant questions apart, the clean evaluation needs controls, and for the calibration both need
     --option-logprobs.
     """
-    from medr1.eval.corruption import open_predictions, score_corruptions
-    from medr1.records import write_json
+    from medr1.eval.corruption import compare_corrupted
     from medr1.report.corruption import all_tables
     from medr1.report.tables import rich_table
 
-    results = score_corruptions(*open_predictions(clean, corrupted))
-    if out is not None:
-        write_json(out / "corruptions.json", results)
+    results = compare_corrupted(clean, corrupted, out=out, overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps(results, indent=2))
         return

@@ -17,6 +17,7 @@ ImageRoot = Annotated[
     Path | None, typer.Option(help="Folder that image paths are relative to; the data's own by default.")
 ]
 TextOnly = Annotated[bool, typer.Option("--text-only", help="Leave the image files alone.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds a run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")]
 COLOURS = {"fail": "bold red", "warn": "yellow", "pass": "green"}
 
@@ -29,6 +30,7 @@ def audit(
     image_root: ImageRoot = None,
     text_only: TextOnly = False,
     seed: Annotated[int, typer.Option(help="Seed of the learning curve and of the linear text model.")] = 0,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Say what a split leaks from train to test, and how far one gets on it without looking at an image."""
@@ -43,6 +45,7 @@ def audit(
         image_root=image_root,
         with_images=not text_only,
         seed=seed,
+        overwrite=overwrite,
     )
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Reading", total=None)
@@ -61,28 +64,24 @@ def stats(
     image_root: ImageRoot = None,
     text_only: TextOnly = False,
     seed: Annotated[int, typer.Option(help="Seed of the pictures on the wall.")] = 0,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Describe a data set: counts, image sizes, text lengths, options, and a wall of its pictures."""
-    from medr1.data.describe import describe, picture_wall
-    from medr1.data.questions import open_samples, read_questions
-    from medr1.records import write_json
+    from medr1.flows.audit import StatsJob, run_stats
 
+    job = StatsJob(
+        path=path,
+        out=out,
+        source=source,
+        image_root=image_root,
+        with_images=not text_only,
+        seed=seed,
+        overwrite=overwrite,
+    )
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Reading", total=None)
-        questions = read_questions(
-            path,
-            source=source,
-            image_root=image_root,
-            with_images=not text_only,
-            progress=lambda done: bar.update(task, description=f"Reading ({done:,})"),
-        )
-    result = describe(questions)
-    if out is not None:
-        write_json(out / "stats.json", result)
-        wall = None if text_only else picture_wall(open_samples(path, source, image_root)[0], seed)
-        if wall is not None:
-            (out / "pictures.png").write_bytes(wall)
+        result = run_stats(job, lambda what, done: bar.update(task, description=f"{what} ({done:,})"))
     if as_json:
         typer.echo(json.dumps(result, indent=2))
     else:

@@ -20,7 +20,7 @@ def phantom(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that is not empty.")] = False,
 ) -> None:
     """Draw phantoms: eight modalities, five tasks, lesions with masks, and no way to answer without looking."""
-    from medr1.data.phantom import contact_sheet, write_phantoms
+    from medr1.data.phantom import write_phantoms
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Drawing", total=count)
@@ -32,9 +32,8 @@ def phantom(
             side=side,
             processes=processes,
             masks=masks,
+            sheet=out.with_name(f"{out.name}.png") if sheet else None,
             overwrite=overwrite,
             progress=lambda done, total: bar.update(task, completed=done),
         )
-    if sheet:
-        contact_sheet(out.with_suffix(".png"), side=side, split=split, seed=seed)
     typer.echo(f"Written: {written} questions to {out}")

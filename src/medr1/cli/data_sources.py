@@ -35,6 +35,9 @@ def download(
     name: Annotated[str, typer.Argument(help="A source of `medr1 data sources`, or OWNER/NAME of any data set.")],
     out: Annotated[Path, typer.Option(help="Folder to fetch into.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit; the newest by default.")] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Fetch all anew, in place of everything in the folder.")
+    ] = False,
 ) -> None:
     """Fetch a data set with its images from the Hugging Face hub; called again, it goes on where it stopped."""
     from medr1.data import SOURCES
@@ -42,7 +45,13 @@ def download(
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Unpacking", total=None)
-        run(name, out, revision=revision, progress=lambda done, total: bar.update(task, completed=done, total=total))
+        run(
+            name,
+            out,
+            revision=revision,
+            overwrite=overwrite,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
     source = f" --source {name}" if name in SOURCES else ""
     typer.echo(f"Fetched into {out}. Next: medr1 data convert {out}{source} --out DIR")
 

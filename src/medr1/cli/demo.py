@@ -19,6 +19,7 @@ def demo_command(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Trainings that run at once; default: one per two cores' worth.")
     ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds a demo.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print summary.json instead of the table.")] = False,
 ) -> None:
     """Draw phantoms, train a tiny Qwen2.5-VL to look at them, test it against its blind twin, write a report."""
@@ -26,7 +27,8 @@ def demo_command(
     from medr1.report.tables import rich_table
 
     console = Console(stderr=True)
-    summary, table = run_demo(DemoSettings(out=out, num_seeds=seeds, shuffled=shuffled, workers=workers), console)
+    settings = DemoSettings(out=out, num_seeds=seeds, shuffled=shuffled, workers=workers, overwrite=overwrite)
+    summary, table = run_demo(settings, console)
     if as_json:
         typer.echo(json.dumps(summary, indent=2))
     else:

@@ -4,11 +4,12 @@ import json
 import shutil
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 import typer
 from rich.console import Console
 from rich.table import Table
+from typing_extensions import TypedDict
 
 if TYPE_CHECKING:
     from medr1.diagnosis import Finding
@@ -32,16 +33,25 @@ def doctor_command(
     _examine(run, as_json)
 
 
+class TrainingManifest(TypedDict):
+    """What is read of the `manifest.json` of a training; there is more in it."""
+
+    arguments: dict[str, dict[str, Any]]
+    num_samples: NotRequired[int | None]
+    prompts_too_long: NotRequired[int | None]
+
+
 def _examine(run: Path, as_json: bool) -> None:
     from medr1.diagnosis import diagnose
     from medr1.errors import DataError
-    from medr1.records import read_json, read_jsonl
+    from medr1.records import checked, read_json, read_jsonl
 
     log = run / "train_log.jsonl"
     if not log.is_file():
         raise DataError(f"{run} is no training run: it has no train_log.jsonl; name the --output_dir of a training")
     records = read_jsonl(log)
-    manifest = read_json(run / "manifest.json") if (run / "manifest.json").is_file() else {}
+    path = run / "manifest.json"
+    manifest = checked(read_json(path) if path.is_file() else {"arguments": {}}, TrainingManifest, path)
     findings = diagnose(records)
     facts = _facts(manifest, records)
     if as_json:
@@ -52,7 +62,7 @@ def _examine(run: Path, as_json: bool) -> None:
 
 def _facts(manifest: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
     """What a reader of the findings must know of the run."""
-    arguments = manifest.get("arguments", {})
+    arguments = manifest["arguments"]
     rewards = [record["reward"] for record in records if "reward" in record]
     return {
         "model": arguments.get("model", {}).get("model_name_or_path"),

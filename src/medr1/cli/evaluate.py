@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,8 +18,10 @@ from medr1.cli.engines import (
     DialectOption,
     Dtype,
     DtypeOption,
+    EndpointOptions,
     EngineName,
     EngineOption,
+    EngineOptions,
     MaxRetriesOption,
     RequestsPerMinuteOption,
     TimeoutOption,
@@ -75,47 +77,57 @@ def evaluate_command(
 
     Called again, it goes on where it stopped.
     """
+    from medr1.data.convert import choose
+    from medr1.eval.runner import evaluate
+    from medr1.records import read_samples
     from medr1.report.tables import overview, rich_table
+    from medr1.rollout.engine import SamplingParams
 
-    results = _evaluate(context)
+    if option_logprobs and engine is not EngineName.TRANSFORMERS:
+        raise ConfigError(f"--engine {engine} does not tell --option-logprobs; choose --engine transformers")
+    samples = choose(list(read_samples(data)), limit, seed)
+    train_samples = None if train_data is None else list(read_samples(train_data))
+    options = EngineOptions(
+        model=model,
+        engine=engine,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        base_url=base_url,
+        endpoint=EndpointOptions(
+            dialect=dialect,
+            concurrency=concurrency,
+            requests_per_minute=requests_per_minute,
+            timeout=timeout,
+            max_retries=max_retries,
+            cache=cache,
+        ),
+    )
+    generator = start_engine(options, context)
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("Evaluating", total=None)
+        results = evaluate(
+            samples,
+            generator,
+            out=out,
+            prompt=prompt,
+            protocol=protocol,
+            params=SamplingParams(
+                max_new_tokens=max_new_tokens, temperature=temperature, num_draws=num_draws, seed=seed
+            ),
+            controls=[name for name in controls.split(",") if name],
+            batch_size=batch_size_of(options),
+            seed=seed,
+            option_scorer=_option_scorer(generator) if option_logprobs else None,
+            train_samples=train_samples,
+            arguments={"model": model, "data": data, "limit": limit, "dtype": dtype},
+            overwrite=overwrite,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
     if as_json:
         typer.echo(json.dumps(results, indent=2))
     else:
         Console().print(rich_table(overview(results, title=str(out))))
-
-
-def _evaluate(context: typer.Context) -> dict[str, Any]:
-    """The results of the run that the options of the command describe."""
-    from medr1.data.convert import choose
-    from medr1.eval.runner import evaluate
-    from medr1.records import read_samples
-    from medr1.rollout.engine import SamplingParams
-
-    options = context.params
-    if options["option_logprobs"] and options["engine"] is not EngineName.TRANSFORMERS:
-        raise ConfigError(f"--engine {options['engine']} does not tell --option-logprobs; choose --engine transformers")
-    samples = choose(list(read_samples(options["data"])), options["limit"], options["seed"])
-    train_samples = None if options["train_data"] is None else list(read_samples(options["train_data"]))
-    sampling = {name: options[name] for name in ("max_new_tokens", "temperature", "num_draws", "seed")}
-    generator = start_engine(context)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Evaluating", total=None)
-        return evaluate(
-            samples,
-            generator,
-            out=options["out"],
-            prompt=options["prompt"],
-            protocol=options["protocol"],
-            params=SamplingParams(**sampling),
-            controls=[name for name in options["controls"].split(",") if name],
-            batch_size=batch_size_of(context),
-            seed=options["seed"],
-            option_scorer=_option_scorer(generator) if options["option_logprobs"] else None,
-            train_samples=train_samples,
-            arguments={name: options[name] for name in ("model", "data", "limit", "dtype")},
-            overwrite=options["overwrite"],
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
-        )
 
 
 def _option_scorer(generator: "Engine") -> "OptionScorer":

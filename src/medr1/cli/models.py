@@ -9,6 +9,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+SHIPPED = "qwen2_5_vl"
+"""Family of the warm start."""
+CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt")
+
 app = typer.Typer(help="List known checkpoints; copy or train the tiny model.", no_args_is_help=True)
 
 
@@ -30,31 +34,44 @@ def tiny(
     random: Annotated[bool, typer.Option("--random", help="Starting weights only, untrained.")] = False,
     family: Annotated[
         str, typer.Option(help="qwen2_5_vl, qwen2_vl or qwen3_vl; the shipped one is qwen2_5_vl.")
-    ] = "qwen2_5_vl",
+    ] = SHIPPED,
     seed: Annotated[int, typer.Option(help="Seed of the weights and the training.")] = 0,
     processes: Annotated[int, typer.Option(min=1, help="Processes that draw phantoms.")] = 2,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start anew where the folder holds a tiny model.")
+    ] = False,
 ) -> None:
     """Write the tiny Qwen-VL: the shipped warm start, one trained anew, or random weights."""
     from medr1.errors import ConfigError
     from medr1.models.tiny import WARM_START
-    from medr1.models.tiny.build import FAMILIES, TinyShape
+    from medr1.models.tiny.build import FAMILIES, TinyShape, save_random
+    from medr1.runs import Run
 
     if family not in FAMILIES:
         raise ConfigError(f"there is no tiny model of the family {family!r}; choose one of {', '.join(FAMILIES)}")
     if train and not FAMILIES[family].circuits:
         trainable = " or ".join(name for name, made_of in FAMILIES.items() if made_of.circuits)
         raise ConfigError(f"the tiny {family} does not learn from its random weights; train {trainable}")
-    if out.exists() and any(out.iterdir()):
-        raise ConfigError(f"{out} is not empty; name a new folder with --out")
     shape = TinyShape(family=family)
-    if train:
-        _train(shape, out, seed, processes)
-    elif random or family != "qwen2_5_vl":
-        from medr1.models.tiny.build import save_random
-
-        save_random(shape, out, seed=seed)
-    else:
-        shutil.copytree(WARM_START, out, dirs_exist_ok=True)
+    made = "trained" if train else "random" if random or family != SHIPPED else "shipped"
+    with Run(
+        out,
+        command="models tiny",
+        arguments={"made": made, "family": family},
+        identity={"made": made, "family": family},
+        seed=seed,
+        owns=CHECKPOINT_FILES,
+        overwrite=overwrite,
+    ) as run:
+        if not (run.done and run.has("config.json", "model.safetensors")):
+            with run.everything() as folder:
+                if made == "trained":
+                    _train(shape, folder, seed, processes)
+                elif made == "random":
+                    save_random(shape, folder, seed=seed)
+                else:
+                    shutil.copytree(WARM_START, folder, dirs_exist_ok=True)
+            run.reach("done")
     typer.echo(f"Written: {out}")
 
 

@@ -19,8 +19,10 @@ from medr1.cli.engines import (
     DialectOption,
     Dtype,
     DtypeOption,
+    EndpointOptions,
     EngineName,
     EngineOption,
+    EngineOptions,
     MaxRetriesOption,
     RequestsPerMinuteOption,
     TimeoutOption,
@@ -31,7 +33,12 @@ from medr1.errors import ConfigError
 
 if TYPE_CHECKING:
     from medr1.report.tables import Table
+    from medr1.rollout.engine import Engine
     from medr1.types import Prediction, Sample
+
+
+FILES = ("reasoning.json", "thinking")
+"""What is written beside the manifest; the second is a folder of evaluations."""
 
 
 def reasoning_command(
@@ -52,6 +59,9 @@ def reasoning_command(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Interventions: so many samples, drawn at random.")] = None,
     seed: Annotated[int, typer.Option(help="Interventions: seed of the drawn samples and changes.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start anew: reasoning.json and the answers after changed thinking.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print reasoning.json instead of the tables.")] = False,
     engine: EngineOption = EngineName.TRANSFORMERS,
     batch_size: BatchSizeOption = None,
@@ -74,9 +84,11 @@ def reasoning_command(
     from medr1.eval.contradictions import known_anatomies
     from medr1.eval.interventions import INTERVENTIONS
     from medr1.eval.reasoning import score_reasoning
-    from medr1.eval.runner import read_predictions
-    from medr1.records import read_samples, write_json
+    from medr1.eval.runner import line_of, read_predictions
+    from medr1.eval.stored import holds_evaluation
+    from medr1.records import check_finished, content_hashes, read_json, read_samples, short_hash
     from medr1.report.tables import rich_table
+    from medr1.runs import Run
 
     names = [name for name in interventions.split(",") if name]
     unknown = [name for name in names if name not in INTERVENTIONS]
@@ -84,15 +96,64 @@ def reasoning_command(
         raise ConfigError(f"there is no intervention {unknown[0]!r}; choose one of {', '.join(INTERVENTIONS)}")
     if names and data is None:
         raise ConfigError("--interventions need the images of the questions; add --data with what the run was made on")
+    check_finished(run)
     predictions = [prediction for prediction in read_predictions(run) if prediction.variant == ""]
     if not predictions:
         raise ConfigError(f"{run} holds no predictions; give a folder that `medr1 eval` wrote")
     samples = [] if data is None else list(read_samples(data))
-    result = score_reasoning(predictions, known_anatomies(predictions, samples))
-    result["interventions"] = (
-        _intervene(context, run, out or run, names, choose(samples, limit, seed), predictions) if names else {}
+    recorded = read_json(run / "manifest.json")["arguments"] if names else {}
+    options = EngineOptions(
+        model=model or recorded.get("model", ""),
+        engine=engine,
+        batch_size=batch_size,
+        device=device,
+        dtype=dtype,
+        base_url=base_url,
+        endpoint=EndpointOptions(
+            dialect=dialect,
+            concurrency=concurrency,
+            requests_per_minute=requests_per_minute,
+            timeout=timeout,
+            max_retries=max_retries,
+            cache=cache,
+        ),
     )
-    write_json((out or run) / "reasoning.json", result)
+    generator = start_engine(options, context) if names else None
+    asked = {
+        "data": short_hash(content_hashes(samples)),
+        "interventions": names,
+        "drawn": {"limit": limit, "seed": seed} if names else None,
+        "engine": dict(generator.describe()) if generator else None,
+    }
+    with Run(
+        out or run,
+        command="reasoning",
+        arguments={"run": run, "data": data},
+        identity={"predictions": short_hash([line_of(prediction) for prediction in predictions])},
+        seed=None,
+        owns=FILES,
+        overwrite=overwrite,
+        guest=holds_evaluation(out or run),
+    ) as folder:
+        if folder.done and folder.has(FILES[0]) and folder.holds(asked):
+            result = read_json(folder.folder / FILES[0])
+        else:
+            folder.start(**asked)
+            result = score_reasoning(predictions, known_anatomies(predictions, samples))
+            result["interventions"] = {}
+            if generator is not None:
+                result["interventions"] = _intervene(
+                    names,
+                    choose(samples, limit, seed),
+                    predictions,
+                    generator,
+                    out=folder.folder / FILES[1],
+                    recorded=recorded,
+                    batch_size=batch_size_of(options),
+                    seed=seed,
+                )
+            folder.write_json(FILES[0], result)
+            folder.reach("done")
     if as_json:
         typer.echo(json.dumps(result, indent=2))
         return
@@ -101,21 +162,20 @@ def reasoning_command(
 
 
 def _intervene(
-    context: typer.Context,
-    run: Path,
-    out: Path,
     names: list[str],
     samples: "list[Sample]",
     predictions: "list[Prediction]",
+    generator: "Engine",
+    *,
+    out: Path,
+    recorded: dict[str, Any],
+    batch_size: int,
+    seed: int,
 ) -> dict[str, Any]:
-    """Scores by intervention, each an evaluation in `thinking/NAME` with the prompt and sampling of the run."""
+    """Scores by intervention, each an evaluation in `out/NAME` with the prompt and sampling that the run recorded."""
     from medr1.eval.interventions import intervene
-    from medr1.records import read_json
     from medr1.rollout.engine import SamplingParams
 
-    recorded = read_json(run / "manifest.json")["arguments"]
-    context.params["model"] = context.params["model"] or recorded["model"]
-    generator = start_engine(context)
     params = replace(SamplingParams(**recorded["sampling"]), num_draws=1)
     scores = {}
     with Progress(console=Console(stderr=True), transient=True) as bar:
@@ -126,12 +186,12 @@ def _intervene(
                 samples,
                 predictions,
                 generator,
-                out=out / "thinking" / name,
+                out=out / name,
                 prompt=recorded["prompt"],
                 protocol=recorded["protocol"],
                 params=params,
-                batch_size=batch_size_of(context),
-                seed=context.params["seed"],
+                batch_size=batch_size,
+                seed=seed,
                 progress=lambda done, total, task=task: bar.update(task, completed=done, total=total),
             )
     return scores

@@ -13,6 +13,7 @@ from medr1.cli.engines import (
     CacheOption,
     ConcurrencyOption,
     DialectOption,
+    EndpointOptions,
     MaxRetriesOption,
     RequestsPerMinuteOption,
     TimeoutOption,
@@ -24,6 +25,10 @@ from medr1.errors import ConfigError
 if TYPE_CHECKING:
     from medr1.eval.stored import StoredRun
     from medr1.rollout.endpoint import EndpointEngine
+    from medr1.runs import Run
+
+FILES = ("rescore.json", "judgements.jsonl")
+"""What is written beside the manifest."""
 
 
 def rescore_command(
@@ -46,6 +51,9 @@ def rescore_command(
     train_data: Annotated[Path | None, typer.Option(help="Training samples that the text prior is fitted on.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Score so many questions, drawn at random.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the drawn questions.")] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Start anew where the folder holds another rescoring; verdicts go, too.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print rescore.json instead of the tables.")] = False,
     judge_endpoint: Annotated[
         str | None,
@@ -70,8 +78,24 @@ def rescore_command(
 
     A judge is asked about every answer once: called again, the command asks for what is missing in judgements.jsonl.
     """
+    asked = EndpointOptions(
+        dialect=dialect,
+        concurrency=concurrency,
+        requests_per_minute=requests_per_minute,
+        timeout=timeout,
+        max_retries=max_retries,
+        cache=cache,
+    )
+    judge_engine = _start_judge(judge_endpoint, judge_model, asked, context)
     results = _rescored(
-        predictions, data, train_data, limit=limit, seed=seed, out=out, judge_engine=_start_judge(context)
+        predictions,
+        data,
+        train_data,
+        limit=limit,
+        seed=seed,
+        out=out,
+        overwrite=overwrite,
+        judge_engine=judge_engine,
     )
     if as_json:
         typer.echo(json.dumps(results, indent=2))
@@ -87,52 +111,72 @@ def _rescored(
     limit: int | None,
     seed: int,
     out: Path,
+    overwrite: bool,
     judge_engine: "EndpointEngine | None",
 ) -> dict[str, Any]:
-    """The scores, which are written to rescore.json with a manifest as well."""
-    from medr1.eval.rescore import drawn_questions, rescore, scored_hash
-    from medr1.eval.stored import asked_questions, read_stored
-    from medr1.records import data_hash, manifest, write_json
+    """The scores, which are written to rescore.json where they are not there; beside an evaluation or alone."""
+    from medr1.eval.judge import is_judged
+    from medr1.eval.rescore import drawn_questions, rescore, rescored_identity, scored_hash
+    from medr1.eval.stored import asked_questions, holds_evaluation, read_stored
+    from medr1.records import data_hash, read_json
+    from medr1.runs import Run
 
     console = Console(stderr=True)
     with console.status("Reading"):
         questions = None if data is None else asked_questions(data)
-        run = drawn_questions(read_stored(predictions, questions), limit, seed)
+        stored = read_stored(predictions, questions)
         train_samples = None if train_data is None else asked_questions(train_data)
-    with console.status("Scoring under every protocol"):
-        results = rescore(run, train_samples)
-    if judge_engine is not None:
-        results["judge"] = _judged(run, judge_engine, out, console)
-    arguments = {"predictions": predictions, "data": data, "train_data": train_data, "limit": limit}
-    hashes = {
-        "scored_hash": scored_hash(run),
-        "train_data_hash": None if train_samples is None else data_hash(train_samples),
-    }
-    write_json(out / "rescore.json", {**results, "manifest": {**manifest(arguments, seed), **hashes}})
+    judge_facts = None if judge_engine is None else dict(judge_engine.describe())
+    with Run(
+        out,
+        command="rescore",
+        arguments={"predictions": predictions, "data": data, "train_data": train_data, "limit": limit},
+        identity={"limit": limit, **rescored_identity(stored, train_samples)},
+        seed=seed,
+        owns=FILES,
+        overwrite=overwrite,
+        guest=holds_evaluation(out),
+    ) as run:
+        asked = drawn_questions(stored, limit, seed)
+        is_complete = judge_facts is None or is_judged(asked, judge_facts, run)
+        if run.done and run.has(FILES[0]) and run.holds({"judge": judge_facts}) and is_complete:
+            return {name: value for name, value in read_json(out / FILES[0]).items() if name != "manifest"}
+        with console.status("Scoring under every protocol"):
+            results = rescore(asked, train_samples)
+        if judge_engine is not None:
+            results["judge"] = _judged(asked, judge_engine, run, console)
+        run.start(judge=judge_facts)
+        hashes = {
+            "scored_hash": scored_hash(asked),
+            "train_data_hash": None if train_samples is None else data_hash(train_samples),
+        }
+        run.write_json(FILES[0], {**results, "manifest": {**run.made_by, **hashes}})
+        run.reach("done")
     return results
 
 
-def _start_judge(context: typer.Context) -> "EndpointEngine | None":
+def _start_judge(
+    address: str | None, model: str | None, asked: EndpointOptions, context: typer.Context
+) -> "EndpointEngine | None":
     """The judge that the options name, once it answers; None without one."""
-    address, model = context.params["judge_endpoint"], context.params["judge_model"]
     if (address is None) != (model is None):
         raise ConfigError("a judge needs both --judge-endpoint and --judge-model; add the other one")
-    if address is not None:
-        return start_endpoint(address, model, context.params)
+    if address is not None and model is not None:
+        return start_endpoint(address, model, asked)
     for flag in given_flags(context, ENDPOINT_OPTIONS):
         raise ConfigError(f"{flag} is for a judge; leave it out, or add --judge-endpoint and --judge-model")
     return None
 
 
-def _judged(run: "StoredRun", engine: "EndpointEngine", out: Path, console: Console) -> dict[str, Any]:
+def _judged(stored: "StoredRun", engine: "EndpointEngine", run: "Run", console: Console) -> dict[str, Any]:
     from medr1.eval.judge import judge
 
     with Progress(console=console, transient=True) as bar:
         task = bar.add_task("Judging", total=None)
         return judge(
-            run,
+            stored,
             engine,
-            out=out,
+            run=run,
             batch_size=8 * engine.concurrency,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )

@@ -12,6 +12,7 @@ from rich.table import Table
 
 app = typer.Typer(help="List rewards, and try to cheat them.", no_args_is_help=True)
 
+FILE = "fuzz.json"
 EXAMPLE_LENGTH = 90
 
 
@@ -41,6 +42,7 @@ def fuzz(
         bool, typer.Option("--time/--no-time", help="Look for completions that take a reward too long as well.")
     ] = True,
     strict: Annotated[bool, typer.Option("--strict", help="End with exit code 1 where anything is found.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds a run.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print fuzz.json instead of the table.")] = False,
 ) -> None:
     """Try to earn a reward without giving one right answer, and see what takes a reward too long.
@@ -50,20 +52,48 @@ def fuzz(
     prompts, completions, id, question, options, answer_index, answer_type, answers, problem, solution, answer,
     ground_truth, label, completion_ids and trainer_state.
     """
-    from medr1.records import write_json
     from medr1.rewards import REWARDS
-    from medr1.rewards.fuzz import fuzz as try_reward
 
-    console = Console(stderr=True)
-    reports = [try_reward(name) for name in track(rewards or list(REWARDS), "Trying", console=console, transient=True)]
-    if out is not None:
-        write_json(out / "fuzz.json", {"rewards": reports})
+    names = rewards or list(REWARDS)
+    reports = _tried(names, with_time) if out is None else _written(names, with_time, out, overwrite=overwrite)
     if as_json:
         typer.echo(json.dumps({"rewards": reports}, indent=2))
     else:
         _show(reports)
     if strict and any(report["findings"] or report["slow"] for report in reports):
         raise typer.Exit(1)
+
+
+def _tried(names: list[str], with_time: bool) -> list[dict[str, Any]]:
+    from medr1.rewards.fuzz import fuzz as try_reward
+
+    console = Console(stderr=True)
+    return [try_reward(name, with_time=with_time) for name in track(names, "Trying", console=console, transient=True)]
+
+
+def _written(names: list[str], with_time: bool, out: Path, *, overwrite: bool) -> list[dict[str, Any]]:
+    """The reports, which are written to fuzz.json where they are not there."""
+    from medr1.records import file_hashes, read_json, short_hash
+    from medr1.rewards import REWARDS
+    from medr1.runs import Run
+
+    own = [Path(name.rpartition(":")[0]) for name in names if name not in REWARDS]
+    asked = {"rewards": [name if name in REWARDS else Path(name).name for name in names], "with_time": with_time}
+    with Run(
+        out,
+        command="rewards fuzz",
+        arguments=asked,
+        identity={**asked, "reward_files": short_hash(list(file_hashes(own)))},
+        seed=None,
+        owns=(FILE,),
+        overwrite=overwrite,
+    ) as run:
+        if not (run.done and run.has(FILE)):
+            reports = _tried(names, with_time)
+            run.start()
+            run.write_json(FILE, {"rewards": reports})
+            run.reach("done")
+        return read_json(out / FILE)["rewards"]
 
 
 def _show(reports: list[dict[str, Any]]) -> None:

@@ -25,6 +25,7 @@ from medr1.data import (
 from medr1.data.record_files import data_files, is_data
 from medr1.data.source import EVERYTHING, Choice, Source, located
 from medr1.errors import ConfigError, DataError
+from medr1.records import check_finished
 from medr1.types import Sample
 
 SOURCES: dict[str, Source] = {
@@ -42,8 +43,10 @@ SOURCES: dict[str, Source] = {
 def find_source(path: Path, name: str | None = None, choice: Choice = EVERYTHING) -> Source:
     """The source of that name, or else the one whose fields the first record under `path` has.
 
-    `ConfigError` for a name that is not in `SOURCES`, `DataError` when no source fits.
+    `ConfigError` for a name that is not in `SOURCES`, `DataError` when no source fits and for a download that was
+    stopped or still runs.
     """
+    check_finished(path)
     if name is not None:
         if name not in SOURCES:
             raise ConfigError(f"there is no source {name!r}; use one of {', '.join(SOURCES)}")

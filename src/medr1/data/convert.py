@@ -3,17 +3,23 @@
 import os
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from medr1.data import find_source
 from medr1.data.images import BURNED_IN, embed_images
-from medr1.data.source import EVERYTHING, Choice, LeftOut
+from medr1.data.source import EVERYTHING, Choice, LeftOut, Source
 from medr1.errors import ConfigError, DataError
-from medr1.records import manifest, sample_hash, short_hash, staged_folder, write_json, write_shards
+from medr1.records import DataHash, sample_hash, short_hash, write_shards
+from medr1.runs import Run
 from medr1.types import Sample
+
+SHARDS = ("data-*.parquet",)
+"""What is written beside the manifest."""
+FACTS = {"source", "n", "num_groups", "by_modality", "by_task", "by_num_options", "missing_images", "left_out"}
+"""What the manifest says of any conversion."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of samples done and of all samples."""
@@ -48,40 +54,90 @@ def convert(job: Conversion, progress: Progress = lambda done, total: None) -> d
 
     With them come `missing_images` and `left_out` (`withheld`, `bad`, `first_bad`; see `LeftOut`).
 
-    The records are read twice: once to count and check them all, before any image is opened, and once to write them as
-    they stream by. Every image is decoded once before its bytes are embedded; see `embed_images` for what is stored.
+    The records are read twice: once to count, check and hash them all, before any image is decoded, and once to write
+    them as they stream by. Every image is decoded once before its bytes are embedded; see `embed_images` for what is
+    stored. Called again, it changes nothing; other records or pictures are refused unless `job.overwrite`.
     """
     if job.limit is not None and job.limit < 1:
         raise ConfigError(f"the limit is {job.limit}; take at least one sample")
     source = find_source(job.path, job.source, job.choice)
-    left_out = LeftOut(skip_bad=job.skip_bad)
-    with staged_folder(job.out, overwrite=job.overwrite) as staged:
-        total = sum(1 for _ in source.read(job.path, choice=job.choice, left_out=left_out))
-        chosen = _drawn(total, job.limit, job.seed)
-        again = source.read(job.path, choice=job.choice, left_out=LeftOut(skip_bad=job.skip_bad))
-        samples = (s for n, s in enumerate(again) if chosen is None or n in chosen)
-        written = _Embedding(
-            root=job.image_root or source.image_root(job.path, job.choice, skip_bad=job.skip_bad),
-            allow_missing=job.allow_missing_images,
-            left_out=left_out,
-            total=total if chosen is None else len(chosen),
-            progress=progress,
-        )
-        counts = _Counts()
-        if not write_shards(staged, counts.watch(written.embedded(samples)), embed_images=False):
-            raise left_out.no_sample(job.path, job.choice)
-        summary = {
-            "source": source.name,
-            **counts.summary(),
-            "missing_images": written.missing,
-            "left_out": _summary_of(left_out, job.path, written.root),
-        }
-        if written.burned_in:
-            summary["burned_in_text"] = written.burned_in
-        arguments = {name: getattr(job, name) for name in job.__slots__ if name != "choice"}
-        arguments |= {"where": {name: sorted(v) for name, v in job.choice.where.items()}, "columns": job.choice.columns}
-        write_json(staged / "manifest.json", {**manifest(arguments, job.seed), **summary})
+    survey = _Survey.of(source, job)
+    asked = {"where": {name: sorted(v) for name, v in job.choice.where.items()}, "columns": job.choice.columns}
+    settings = {name: getattr(job, name) for name in ("limit", "allow_missing_images", "skip_bad")}
+    with Run(
+        job.out,
+        command="data convert",
+        arguments={**{name: getattr(job, name) for name in job.__slots__ if name != "choice"}, **asked},
+        identity={"source": source.name, **asked, **settings, **survey.identity},
+        seed=job.seed,
+        owns=SHARDS,
+        overwrite=job.overwrite,
+    ) as run:
+        if run.done and run.facts.keys() >= FACTS and run.has("data-00000.parquet"):
+            return run.facts
+        with run.everything() as staged:
+            summary = {"source": source.name, **_write(staged, source, job, survey, progress)}
+        run.reach("done", **summary)
     return summary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Survey:
+    """What a first reading of the records tells; none of them is kept."""
+
+    total: int
+    """Records that are asked for and can be used."""
+    chosen: Collection[int] | None
+    """Positions of those that are drawn; None for all."""
+    root: Path
+    """Folder of the images."""
+    left_out: LeftOut
+    identity: dict[str, str]
+    """Hashes of the records, and of the pictures of those that are drawn."""
+
+    @classmethod
+    def of(cls, source: Source, job: Conversion) -> "_Survey":
+        """Read all records. Raises `DataError` for the first that cannot be used, where such are not to be skipped."""
+        left_out = LeftOut(skip_bad=job.skip_bad)
+        content = DataHash()
+        total, shown = 0, []
+        for sample in content.watch(source.read(job.path, choice=job.choice, left_out=left_out)):
+            total += 1
+            if job.limit is not None:
+                shown.append([ref.path for ref in sample.images if ref.data is None and ref.path])
+        chosen = _drawn(total, job.limit, job.seed)
+        root = job.image_root or source.image_root(job.path, job.choice, skip_bad=job.skip_bad)
+        names = content.files if chosen is None else (name for position in sorted(chosen) for name in shown[position])
+        pictures = {name: root / name for name in names if _is_inside(name)}
+        return cls(total=total, chosen=chosen, root=root, left_out=left_out, identity=content.identity(pictures))
+
+
+def _is_inside(name: str) -> bool:
+    """Whether the name of an image stays in its folder; the others are refused when their turn comes."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
+
+
+def _write(folder: Path, source: Source, job: Conversion, survey: _Survey, progress: Progress) -> dict[str, Any]:
+    """Write the shards, and return what the summary says of them."""
+    again = source.read(job.path, choice=job.choice, left_out=LeftOut(skip_bad=job.skip_bad))
+    samples = (s for n, s in enumerate(again) if survey.chosen is None or n in survey.chosen)
+    written = _Embedding(
+        root=survey.root,
+        allow_missing=job.allow_missing_images,
+        left_out=survey.left_out,
+        total=survey.total if survey.chosen is None else len(survey.chosen),
+        progress=progress,
+    )
+    counts = _Counts()
+    if not write_shards(folder, counts.watch(written.embedded(samples)), embed_images=False):
+        raise survey.left_out.no_sample(job.path, job.choice)
+    return {
+        **counts.summary(),
+        "missing_images": written.missing,
+        "left_out": _summary_of(survey.left_out, job.path, written.root),
+        **({"burned_in_text": written.burned_in} if written.burned_in else {}),
+    }
 
 
 def _summary_of(left_out: LeftOut, path: Path, root: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from medr1.data import SOURCES
 from medr1.data.images import resolve_inside
 from medr1.data.source import Download
 from medr1.errors import ConfigError, DataError
+from medr1.runs import LOCK, MANIFEST, Run, publication
 
 Progress = Callable[[int, int], None]
 """Called with the number of files unpacked and of all files in the archives."""
@@ -33,17 +34,56 @@ def download_of(name: str) -> Download:
 
 
 def download(
-    name: str, out: Path, *, revision: str | None = None, progress: Progress = lambda done, total: None
+    name: str,
+    out: Path,
+    *,
+    revision: str | None = None,
+    overwrite: bool = False,
+    progress: Progress = lambda done, total: None,
 ) -> list[Path]:
     """Fetch a data set into `out`, unpack its archives there, and return the archives.
 
     `name` is a source of `SOURCES` or `owner/name`. Called again it fetches and unpacks only what is missing, so a
-    broken connection costs nothing. `DataError` when the hub does not answer or refuses, and for an archive that is
-    damaged or whose names lead out of `out`.
+    broken connection costs nothing; when all is there, it asks the hub nothing. `overwrite` fetches all anew, in place
+    of everything in `out`. `DataError` when the hub does not answer or refuses, and for an archive that is damaged or
+    whose names lead out of `out`.
     """
     wanted = download_of(name)
-    _fetch(wanted, out, revision)
-    archives = sorted(file for file in out.rglob("*.zip") if _folder_of(wanted, file) is not None)
+    asked = {"repository": wanted.repo, "revision": revision}
+    with Run(
+        out,
+        command="data download",
+        arguments={"name": name, "out": out, "revision": revision},
+        identity={**asked, "files": sorted(wanted.files)},
+        seed=None,
+        owns=("*",),
+        overwrite=overwrite,
+    ) as run:
+        if not run.done:
+            run.start()
+            try:
+                _fetch(wanted, out, revision)
+            except DataError:  # such as a misspelt name, after which another one may be tried
+                if not _has_begun(out):
+                    run.discard()
+                raise
+            _unpack_missing(wanted, out, progress)
+            run.reach("done")
+    return _archives(wanted, out)
+
+
+def _has_begun(out: Path) -> bool:
+    """Whether a file, or a part of one, was fetched."""
+    found = (path for path in out.rglob("*") if path.is_file() and path.name not in (MANIFEST, LOCK))
+    return any(path.suffix == ".incomplete" or ".cache" not in path.relative_to(out).parts for path in found)
+
+
+def _archives(wanted: Download, out: Path) -> list[Path]:
+    return sorted(file for file in out.rglob("*.zip") if _folder_of(wanted, file) is not None)
+
+
+def _unpack_missing(wanted: Download, out: Path, progress: Progress) -> None:
+    archives = _archives(wanted, out)
     todo = [archive for archive in archives if not _mark(archive).exists()]
     total = sum(len(_members(archive)) for archive in todo)
     done = 0
@@ -52,8 +92,8 @@ def download(
         for _ in unpack(archive, folder, flat=wanted.flat):
             done += 1
             progress(done, total)
-        _mark(archive).touch()
-    return archives
+        with publication("file", _mark(archive)):
+            _mark(archive).touch()
 
 
 def _fetch(wanted: Download, out: Path, revision: str | None) -> None:
@@ -121,7 +161,8 @@ def _write(archive: Path, member: zipfile.ZipInfo, target: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as opened, opened.open(member) as packed, aside.open("wb") as file:
             copyfileobj(packed, file)
-        aside.replace(target)
+        with publication("file", target):
+            aside.replace(target)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError) as error:
         raise DataError(
             f"{archive}: {member.filename!r} cannot be unpacked ({error}); fetch the archive again"

@@ -19,13 +19,17 @@ from medr1.data.blind import blind_hits
 from medr1.data.derived import samples_with_images
 from medr1.data.families import common_question, families
 from medr1.data.groups import group_questions, image_names
-from medr1.data.questions import QuestionSet, read_questions
+from medr1.data.questions import QuestionSet, content_of, read_questions
 from medr1.data.shortcuts import normalise
 from medr1.data.synonyms import UNCLEAR_ANSWERS, exclusive, tidy
 from medr1.errors import ConfigError
-from medr1.records import data_hash, manifest, sample_id, short_hash, staged_folder, write_json, write_shards
+from medr1.records import data_hash, read_json, sample_id, short_hash, write_json, write_shards
+from medr1.runs import Run
 from medr1.types import LETTERS, Sample
 
+SUMMARY, SHEET = "harden.json", "sample_sheet.csv"
+FILES = ("controlled", "hardened", SHEET, SUMMARY)
+"""What is written beside the manifest, the first of them only with training data."""
 SHEET_BLOCKS = 50
 """Blocks drawn for the sheet that a person checks."""
 SHEET_COLUMNS = (
@@ -68,10 +72,41 @@ def harden(job: Hardening, progress: Progress = lambda step, done: None) -> dict
     """Write `hardened/`, the sheet and `harden.json` under `job.out`, whole or not at all; return the summary.
 
     With `job.train` also `controlled/`, the original questions that no blind rule fitted there answers, and the blind
-    scores of originals and hardened questions.
+    scores of originals and hardened questions. Called again, it changes nothing.
     """
     if not 2 <= job.size <= len(LETTERS):
         raise ConfigError(f"blocks of {job.size} are asked for; take 2 to {len(LETTERS)} options")
+    train = {} if job.train is None else content_of(job.train, with_images=False)
+    with Run(
+        job.out,
+        command="data harden",
+        arguments={name: getattr(job, name) for name in job.__slots__},
+        identity={
+            "options": job.size,
+            **content_of(job.data),
+            **{f"train_{name}": value for name, value in train.items()},
+        },
+        seed=job.seed,
+        owns=FILES,
+        overwrite=job.overwrite,
+    ) as run:
+        if run.done and run.has(*(FILES if train else FILES[1:])):
+            return read_json(job.out / SUMMARY)
+        questions, hardened, parts, summary = _made(job, progress)
+        with run.everything() as staged:
+            for name, chosen in parts.items():
+                (staged / name).mkdir()
+                write_shards(staged / name, _with_images(job.data, questions, chosen), embed_images=False)
+            _write_sheet(staged / SHEET, hardened, job.seed)
+            write_json(staged / SUMMARY, summary)
+        run.reach("done")
+    return summary
+
+
+def _made(
+    job: Hardening, progress: Progress
+) -> tuple[QuestionSet, Hardened, dict[str, dict[Key, Sample]], dict[str, Any]]:
+    """The questions, what they become, the samples of each part, and what `harden.json` says."""
     questions = read_questions(job.data, progress=lambda done: progress("reading", done))
     hardened = harden_questions(questions, size=job.size, seed=job.seed)
     parts = {"hardened": hardened.samples}
@@ -82,15 +117,7 @@ def harden(job: Hardening, progress: Progress = lambda step, done: None) -> dict
         parts["controlled"] = {(s.id, s.variant): s for s in controlled(train.samples, questions.samples, job.seed)}
         summary["controlled"] = {"n": len(parts["controlled"]), "left_out_by": list(SOLVING_RULES)}
         summary["blind"] = blind_scores(train, questions, hardened, size=job.size, seed=job.seed)
-    with staged_folder(job.out, overwrite=job.overwrite) as staged:
-        for name, chosen in parts.items():
-            (staged / name).mkdir()
-            write_shards(staged / name, _with_images(job.data, questions, chosen), embed_images=False)
-        _write_sheet(staged / "sample_sheet.csv", hardened, job.seed)
-        write_json(staged / "harden.json", summary)
-        arguments = {name: getattr(job, name) for name in job.__slots__}
-        write_json(staged / "manifest.json", manifest(arguments, job.seed))
-    return summary
+    return questions, hardened, parts, summary
 
 
 def harden_questions(questions: QuestionSet, *, size: int = 4, seed: int = 0) -> Hardened:

@@ -17,7 +17,7 @@ from typing import IO, Any
 
 from medr1.data.images import resolve_inside
 from medr1.errors import DataError
-from medr1.records import read_json
+from medr1.records import is_manifest, read_json
 
 Record = Mapping[str, Any]
 
@@ -42,7 +42,7 @@ def data_files(path: Path, suffixes: Sequence[str]) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError(f"{path} does not exist; check the path")
-    found = (file for file in path.rglob("*") if is_data(file, suffixes) and file.is_file())
+    found = (file for file in path.rglob("*") if is_data(file, suffixes) and file.is_file() and not is_manifest(file))
     files = sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts))
     if not files:
         raise DataError(f"{path} holds no {', '.join(suffixes)} file; name the file or folder with the questions")

@@ -1,16 +1,15 @@
 """Resizing the images of a data set, as Med-R1 does before training (384 × 384).
 
-The questions stay as they are, ids too: it is the same data at another size. Shards are written one at a time into a
-folder beside the result, so a killed run goes on where it stopped; the result appears when all of them are there.
+The questions stay as they are, ids too: it is the same data at another size. Shards appear one at a time, so a killed
+run goes on where it stopped; nobody reads them before all are there, since the manifest says that it is not done.
 """
 
 import io
 import itertools
-import json
+import math
 import os
-import shutil
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +18,8 @@ from PIL import Image
 
 from medr1.data.images import open_image
 from medr1.errors import ConfigError, DataError
-from medr1.records import manifest, read_json, read_samples, write_json, write_samples
+from medr1.records import DataHash, read_samples, write_shards
+from medr1.runs import Run
 from medr1.types import ImageRef, Sample
 
 Progress = Callable[[int], None]
@@ -62,66 +62,49 @@ def resized(image: Image.Image, size: int, *, longest_side: bool = False) -> Ima
 def resize(job: Resizing, progress: Progress = lambda done: None) -> int:
     """Write `job.out` with every image as PNG of the new size, and return the number of samples.
 
-    `ConfigError` for a size that makes no sense, `DataError` for images or data that cannot be read and for an output
-    folder that is not empty; then nothing is left. Shards of a killed run are used if job and data are the same.
+    `ConfigError` for a size that makes no sense, `DataError` for images or data that cannot be read; then nothing is
+    left. Shards of a killed call are used by the next one. A finished folder is not changed.
     """
     if not 1 <= job.size <= MOST_PIXELS_A_SIDE:
         raise ConfigError(f"the size is {job.size}; use 1 to {MOST_PIXELS_A_SIDE} pixels")
-    if job.out.exists() and not job.overwrite and (not job.out.is_dir() or any(job.out.iterdir())):
-        raise DataError(f"{job.out} exists and is not empty; choose another folder or allow overwriting")
-    unfinished = _unfinished_folder(job)
-    try:
-        total = _write_shards(job, unfinished, progress)
-    except DataError:
-        shutil.rmtree(unfinished)
-        raise
-    arguments = {name: getattr(job, name) for name in job.__slots__}
-    write_json(unfinished / "manifest.json", {**manifest(arguments, None), "n": total})
-    (unfinished / "job.json").unlink()
-    if job.out.exists():
-        shutil.rmtree(job.out)
-    unfinished.rename(job.out)
-    return total
-
-
-def _write_shards(job: Resizing, folder: Path, progress: Progress) -> int:
-    samples = read_samples(job.path)
-    total = 0
-    with ThreadPoolExecutor(job.threads or os.cpu_count() or 1) as pool:
-        for number in itertools.count():
-            shard = list(itertools.islice(samples, SHARD_SAMPLES))
-            if not shard:
-                break
-            done = folder / f"data-{number:05d}.parquet"
-            if not done.exists():
-                _write_shard(done, _resized_samples(shard, job, pool))
-            total += len(shard)
-            progress(total)
+    content = DataHash(job.path if job.path.is_dir() else job.path.parent)
+    total = sum(1 for _ in content.watch(read_samples(job.path)))
     if not total:
         raise DataError(f"{job.path} holds no samples; check that it is the right folder")
+    names = [f"data-{number:05d}.parquet" for number in range(math.ceil(total / SHARD_SAMPLES))]
+    with Run(
+        job.out,
+        command="data resize",
+        arguments={name: getattr(job, name) for name in job.__slots__},
+        identity={"size": job.size, "longest_side": job.longest_side, **content.identity()},
+        seed=None,
+        owns=("data-*.parquet",),
+        overwrite=job.overwrite,
+    ) as run:
+        if not (run.done and run.has(*names)):
+            try:
+                _write_missing(run, names, job, progress)
+            except DataError:  # with the mended picture it is another run, which could not use the shards
+                run.discard()
+                raise
+            run.reach("done", n=total)
     return total
 
 
-def _unfinished_folder(job: Resizing) -> Path:
-    """The folder of shards that is being filled, with `job.json`, which tells whether it belongs to this job."""
-    folder = job.out.with_name(f".{job.out.name}.unfinished")
-    inputs = sorted(job.path.rglob("*.*")) if job.path.is_dir() else [job.path]
-    facts = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in inputs if file.is_file()]
-    wanted = json.loads(json.dumps({"size": job.size, "longest_side": job.longest_side, "inputs": facts}))
-    if not (folder / "job.json").exists() or read_json(folder / "job.json") != wanted:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        write_json(folder / "job.json", wanted)
-    for torn in folder.glob(".*"):
-        shutil.rmtree(torn)
-    return folder
-
-
-def _write_shard(shard: Path, samples: Iterable[Sample]) -> None:
-    aside = shard.with_name(f".{shard.stem}")
-    write_samples(aside, samples, overwrite=True)
-    (aside / "data-00000.parquet").rename(shard)
-    shutil.rmtree(aside)
+def _write_missing(run: Run, names: list[str], job: Resizing, progress: Progress) -> None:
+    """Publish the shards that are not there, one after the other."""
+    run.start()
+    samples = read_samples(job.path)
+    done = 0
+    with ThreadPoolExecutor(job.threads or os.cpu_count() or 1) as pool:
+        for name in names:
+            shard = list(itertools.islice(samples, SHARD_SAMPLES))
+            if not run.has(name):
+                with run.staged() as aside:
+                    write_shards(aside, _resized_samples(shard, job, pool), shard_bytes=math.inf)
+                    run.publish(aside / "data-00000.parquet", name)
+            done += len(shard)
+            progress(done)
 
 
 def _resized_samples(samples: list[Sample], job: Resizing, pool: ThreadPoolExecutor) -> Iterator[Sample]:

@@ -16,15 +16,18 @@ from typing import Any, Literal
 
 from medr1.data.derived import samples_with_images
 from medr1.data.groups import SERIES_GAP, SERIES_MAX, Grouping, group_questions, image_names, series_slice, source_of
-from medr1.data.questions import QuestionSet, read_questions
+from medr1.data.questions import QuestionSet, content_of, read_questions
 from medr1.data.shortcuts import normalise
 from medr1.data.source import SPLITS
 from medr1.errors import ConfigError, DataError
-from medr1.records import data_hash, manifest, staged_folder, write_json, write_shards
+from medr1.records import data_hash, write_shards
+from medr1.runs import Run, stored_manifest
 from medr1.types import Sample
 
 Axis = Literal["modality", "task", "source", "none"]
 Part = Literal["train", "test"]
+FACTS = {"n", "overlaps", "parts"}
+"""What the manifest says of any split."""
 SPLIT = "split"
 """Key of `Sample.extra` with the published split of a source that has only one axis."""
 Key = tuple[str, str]
@@ -54,10 +57,46 @@ class Split:
 def split(job: Split, progress: Progress = lambda step, done: None) -> dict[str, Any]:
     """Write one parquet folder a part under `job.out`, with `manifest.json`, whole or not at all; return the summary.
 
-    `DataError` when there is nothing to split, and with `published` when no sample carries a published split.
+    Called again, it changes nothing. `DataError` when there is nothing to split, and with `published` when no sample
+    carries a published split.
     """
     if not 0 < job.test_share < 1:
         raise ConfigError(f"the test share is {job.test_share}; give a share between 0 and 1")
+    chosen = {name: getattr(job, name) for name in ("by", "test_share", "gap", "largest") if not job.published}
+    with Run(
+        job.out,
+        command="data split",
+        arguments={name: getattr(job, name) for name in job.__slots__},
+        identity={"published": job.published, **chosen, **content_of(job.data)},
+        seed=job.seed,
+        owns=_parts_in(job.out),
+        overwrite=job.overwrite,
+    ) as run:
+        if run.done and run.facts.keys() >= FACTS and run.has(*run.facts["parts"]):
+            return run.facts
+        questions, parts, grouping, summary = _assigned(job, progress)
+        with run.everything() as staged:
+            for name, members in parts.items():
+                progress(name, len(members))
+                folder = staged / name
+                folder.mkdir(parents=True)
+                write_shards(folder, _members(job.data, questions, members, grouping), embed_images=False)
+            run.start(parts=summary["parts"])
+        run.reach("done", **summary)
+    return summary
+
+
+def _parts_in(out: Path) -> tuple[str, ...]:
+    """Folders of the split that is there, as its manifest names them from the moment at which they appear."""
+    stored = (stored_manifest(out) if out.is_dir() else None) or {}
+    parts = stored.get("parts")
+    return tuple({name.split("/")[0] for name in parts}) if isinstance(parts, dict) else ()
+
+
+def _assigned(
+    job: Split, progress: Progress
+) -> tuple[QuestionSet, dict[str, set[Key]], Grouping | None, dict[str, Any]]:
+    """The questions, the members of each part, the groups of a new split, and what the manifest says of it."""
     questions = read_questions(job.data, progress=lambda done: progress("reading", done))
     samples = questions.samples
     if job.published:
@@ -73,15 +112,7 @@ def split(job: Split, progress: Progress = lambda step, done: None) -> dict[str,
     summary |= {"n": len(samples), "data_hash": data_hash(samples)}
     summary["overlaps"] = overlaps(questions, parts, grouping)
     summary["parts"] = {name: len(members) for name, members in parts.items()}
-    with staged_folder(job.out, overwrite=job.overwrite) as staged:
-        for name, members in parts.items():
-            progress(name, len(members))
-            folder = staged / name
-            folder.mkdir(parents=True)
-            write_shards(folder, _members(job.data, questions, members, grouping), embed_images=False)
-        arguments = {name: getattr(job, name) for name in job.__slots__}
-        write_json(staged / "manifest.json", {**manifest(arguments, job.seed), **summary})
-    return summary
+    return questions, parts, grouping, summary
 
 
 def assign(

@@ -21,9 +21,12 @@ from medr1.eval.measures import accuracy, difference, group_of, is_right, share
 from medr1.eval.permutation import chosen_option
 from medr1.eval.reliance import reliance_rows
 from medr1.eval.side_by_side import open_runs
+from medr1.records import file_hash, read_json
+from medr1.runs import Run, check_finished
 from medr1.stats import effective_size, resampled_totals
 from medr1.types import Prediction
 
+PREDICTIONS, RESULTS = "predictions.jsonl", "corruptions.json"
 ABOUT_THE_DATA = ("data", "data_hash", "limit")
 """Arguments of an evaluation in which the two runs may differ."""
 
@@ -38,8 +41,42 @@ class Pair:
     severity: int
 
 
+def compare_corrupted(clean: Path, corrupted: Path, *, out: Path | None, overwrite: bool = False) -> dict[str, Any]:
+    """Results of two evaluations, as `corruptions.json` in the folder `out` where there is one.
+
+    Raises `ConfigError` where the folder holds the results of other evaluations, and as `open_predictions` does.
+    """
+    predictions = open_predictions(clean, corrupted)
+    if out is None:
+        return score_corruptions(*predictions)
+    with Run(
+        out,
+        command="robustness",
+        arguments={"clean": clean, "corrupted": corrupted},
+        identity={
+            "clean_predictions": file_hash(clean / PREDICTIONS),
+            "corrupted_predictions": file_hash(corrupted / PREDICTIONS),
+        },
+        seed=None,
+        owns=(RESULTS,),
+        overwrite=overwrite,
+    ) as run:
+        if run.done:
+            return read_json(out / RESULTS)
+        results = score_corruptions(*predictions)
+        run.start()
+        run.write_json(RESULTS, results)
+        run.reach("done")
+    return results
+
+
 def open_predictions(clean: Path, corrupted: Path) -> tuple[Sequence[Prediction], Sequence[Prediction]]:
-    """Predictions of both folders. Raises `ConfigError` where they are of different models, prompts or engines."""
+    """Predictions of both folders.
+
+    Raises `ConfigError` where they are of different models, prompts or engines, `DataError` where one is not finished.
+    """
+    for folder in (clean, corrupted):
+        check_finished(folder)
     runs = open_runs([clean, corrupted])
     first, second = (dict(run.arguments) for run in runs)
     differing = [

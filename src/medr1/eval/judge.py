@@ -23,9 +23,10 @@ from medr1.eval.measures import group_of, is_right, key_of, share
 from medr1.eval.rescore import open_scores, read_again
 from medr1.eval.stored import StoredRun
 from medr1.prompts import question_text
-from medr1.records import JsonlAppender, read_jsonl
+from medr1.records import read_jsonl
 from medr1.rollout.cache import request_hash
 from medr1.rollout.engine import Engine, Request, SamplingParams
+from medr1.runs import Run
 from medr1.types import Completion, ParseStatus, Prediction, Sample
 
 FILE = "judgements.jsonl"
@@ -113,39 +114,49 @@ def read_verdict(reply: str) -> Verdict:
 
 
 def judge(
-    run: StoredRun,
+    stored: StoredRun,
     engine: Engine,
     *,
-    out: Path,
+    run: Run,
     batch_size: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Ask for every verdict that `out` does not hold yet, keep them in `judgements.jsonl` and return the scores.
+    """Ask for every verdict that `run` does not hold yet, keep them in its `judgements.jsonl` and return the scores.
 
     Requests that fail are counted and asked again by the next call. Raises `DataError` where a question is unknown and
     `EngineError` for a judge that has answered nothing yet and fails the whole first batch; nothing is written then.
     """
-    unknown = [sample.id for sample in run.samples if not sample.question]
+    unknown = [sample.id for sample in stored.samples if not sample.question]
     if unknown:
         raise DataError(
-            f"{len(unknown)} of {len(run.samples)} predictions do not tell their question, {unknown[0]} first, and a "
-            "judge needs it; name the data that were asked with --data"
+            f"{len(unknown)} of {len(stored.samples)} predictions do not tell their question, {unknown[0]} first, and "
+            "a judge needs it; name the data that were asked with --data"
         )
-    cases = _cases(run, engine.describe())
-    known = {judgement.case for judgement in read_judgements(out)} if (out / FILE).exists() else set()
-    todo = [case for case in cases if case.name not in known]
+    cases = _cases(stored, engine.describe())
+    todo = _unjudged(cases, run)
     replies = _replies(engine, todo, batch_size, must_answer=len(todo) == len(cases))
     done = len(cases) - len(todo)
     progress(done, len(cases))
     first = list(islice(replies, 1))
-    with JsonlAppender(out / FILE) as file:
+    run.start(judge=dict(engine.describe()))
+    with run.appending(FILE) as file:
         for batch in chain(first, replies):
             for case, reply in batch:
                 if reply.finish_reason != "error":
                     file.append(asdict(case.judgement(reply.text)))
             done += len(batch)
             progress(done, len(cases))
-    return score_judgements(run, engine.describe(), read_judgements(out))
+    return score_judgements(stored, engine.describe(), read_judgements(run.folder))
+
+
+def is_judged(stored: StoredRun, judge_facts: Mapping[str, str], run: Run) -> bool:
+    """Whether the run holds every verdict of this judge."""
+    return not _unjudged(_cases(stored, judge_facts), run)
+
+
+def _unjudged(cases: "Sequence[_Case]", run: Run) -> "list[_Case]":
+    known = {judgement.case for judgement in read_judgements(run.folder)} if run.has(FILE) else set()
+    return [case for case in cases if case.name not in known]
 
 
 def _replies(

@@ -9,9 +9,10 @@ from medr1.data.convert import choose
 from medr1.errors import DataError
 from medr1.eval.measures import group_of, key_of, share
 from medr1.eval.protocols import protocol_for, spread
+from medr1.eval.runner import line_of
 from medr1.eval.scoring import score_predictions
 from medr1.eval.stored import StoredRun
-from medr1.records import data_hash, short_hash
+from medr1.records import content_hashes, data_hash, short_hash
 from medr1.types import Prediction, Sample
 
 
@@ -52,6 +53,21 @@ def drawn_questions(run: StoredRun, limit: int | None, seed: int) -> StoredRun:
 def scored_hash(run: StoredRun) -> str:
     """Identity of the questions and completions of a run: 16 hex characters."""
     return short_hash([data_hash(run.samples), [[*key_of(p), p.draw, p.completion] for p in run.predictions]])
+
+
+def rescored_identity(run: StoredRun, train_samples: Sequence[Sample] | None) -> dict[str, Any]:
+    """What decides a rescoring, by name: questions, right answers, completions and what the text prior is fitted on."""
+    return {
+        **_texts(run.samples),
+        "predictions": short_hash([line_of(prediction) for prediction in run.predictions]),
+        "train_data": None if train_samples is None else short_hash(_texts(train_samples)),
+    }
+
+
+def _texts(samples: Sequence[Sample]) -> dict[str, str]:
+    """Hashes of questions and right answers; nobody looks at the pictures."""
+    hashes = content_hashes(replace(sample, images=()) for sample in samples)
+    return {name: value for name, value in hashes.items() if name != "pictures"}
 
 
 def read_again(prediction: Prediction, sample: Sample) -> Prediction:

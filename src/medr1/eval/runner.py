@@ -1,32 +1,36 @@
 """Evaluation of an engine: `predictions.jsonl` as they come, then `results.json`, with `manifest.json` beside.
 
-A run that was killed goes on where it stopped when it is called again. What decides the predictions is kept in the
-manifest; where that differs the run is refused, since half of its predictions would belong to something else.
+The folder is a `medr1.runs.Run`: called again, a killed run goes on where it stopped and a finished one changes
+nothing. Further controls, other training data for the text prior and failed answers are worked off by another call.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from medr1.answers import PROTOCOLS
 from medr1.answers.place import answer_start
 from medr1.data.images import open_image
 from medr1.errors import ConfigError, DataError
 from medr1.eval.controls import ALL_ROTATIONS, CONTROLS, control_names
+from medr1.eval.files import read_results
 from medr1.eval.reliance import reliance_rows
 from medr1.eval.scoring import ControlRun, answers_to, key_of, protocol_for, score_predictions
 from medr1.prompts import PROMPTS, render
-from medr1.records import JsonlAppender, data_hash, manifest, read_json, read_jsonl, write_json
+from medr1.records import content_hashes, data_hash, read_jsonl, short_hash
 from medr1.rollout.engine import AnswerPlace, Engine, OptionScorer, Request, SamplingParams
-from medr1.types import Completion, Prediction, Sample
+from medr1.runs import Run
+from medr1.types import LETTERS, Completion, Prediction, Sample
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished samples and their total."""
 
-FILES = ("predictions.jsonl", "failures.jsonl", "reliance.jsonl", "results.json", "manifest.json")
-"""What a run writes, and what `overwrite` removes."""
+FILES = ("predictions.jsonl", "failures.jsonl", "reliance.jsonl", "results.json")
+"""What a run writes beside its manifest."""
+_PREDICTION = TypeAdapter(Prediction)
 COMPLETION_PREFIX = "completion_prefix"
 """Key of `Sample.extra`: text that the completion is forced to begin with."""
 
@@ -64,21 +68,36 @@ def evaluate(
         engine=engine, option_scorer=option_scorer, prompt=prompt, protocol=protocol, params=params, seed=seed
     )
     prepared = {"": list(samples)} | {name: CONTROLS[name].prepare(samples, seed) for name in controls}
-    identity = {**(arguments or {}), **generation.facts(), "data_hash": data_hash(samples)}
-    record = _open_run(out, manifest(identity, seed), overwrite=overwrite)
-    record |= {"batch_size": batch_size, "controls": list(controls)}
-    record["train_data_hash"] = None if train_samples is None else data_hash(train_samples)
-    write_json(out / "manifest.json", record)
-
-    started = time.monotonic()
-    wanted = [sample for variants in prepared.values() for sample in variants]
-    _generate_missing(wanted, generation, out, batch_size, progress)
-    record["seconds"] = round(record.get("seconds", 0.0) + time.monotonic() - started, 1)
-
-    results = _score(prepared, read_predictions(out), out, params.num_draws, train_samples)
-    write_json(out / "results.json", results)
-    write_json(out / "manifest.json", record)
+    asked = {
+        "controls": list(controls),
+        "train_data_hash": None if train_samples is None else data_hash(train_samples),
+        "train_data": None if train_samples is None else short_hash(content_hashes(train_samples)),
+    }
+    with Run(
+        out,
+        command="eval",
+        arguments={**(arguments or {}), **generation.facts(), "data_hash": data_hash(samples)},
+        identity={**generation.identity(), **content_hashes(samples)},
+        seed=seed,
+        owns=FILES,
+        overwrite=overwrite,
+    ) as run:
+        wanted = [sample for variants in prepared.values() for sample in variants]
+        if run.done and run.holds(asked) and not _unanswered(wanted, params.num_draws, out):
+            return read_results(out)
+        run.start(batch_size=batch_size, **asked)
+        _generate_missing(wanted, generation, run, batch_size, progress)
+        run.reach("whole")
+        results = _score(prepared, read_predictions(out), run, params.num_draws, train_samples)
+        run.write_json("results.json", results)
+        run.reach("done")
     return results
+
+
+def _failures(out: Path) -> list[dict[str, Any]]:
+    """Lines of `failures.jsonl`; none where the run has not begun."""
+    path = out / "failures.jsonl"
+    return read_jsonl(path) if path.exists() else []
 
 
 def read_predictions(out: Path) -> list[Prediction]:
@@ -88,14 +107,19 @@ def read_predictions(out: Path) -> list[Prediction]:
 
 
 def prediction_from(line: Mapping[str, Any]) -> Prediction:
-    """One line of `predictions.jsonl`. Raises `DataError` where fields are missing or unknown."""
+    """One line of `predictions.jsonl`. Raises `DataError` where fields are missing, unknown or of another type."""
     try:
-        fields = dict(line)
-        logprobs = fields.pop("option_logprobs", None)
-        fields["options"] = tuple(fields["options"])
-        return Prediction(**fields, option_logprobs=None if logprobs is None else tuple(logprobs))
-    except (KeyError, TypeError) as error:
-        raise DataError(f"a line of predictions.jsonl is no prediction ({error}); evaluate again") from error
+        prediction = _PREDICTION.validate_python({**line}, extra="forbid")
+    except ValidationError as error:
+        first = error.errors()[0]
+        place, said = ".".join(map(str, first["loc"])), first["msg"][0].lower() + first["msg"][1:]
+        raise DataError(f"a line of predictions.jsonl is no prediction ({place}: {said}); evaluate again") from error
+    if prediction.gold is not None and prediction.gold not in LETTERS[: len(prediction.options)]:
+        raise DataError(
+            f"a line of predictions.jsonl is no prediction (gold {prediction.gold!r} is the letter of none of its "
+            f"{len(prediction.options)} options); evaluate again"
+        )
+    return prediction
 
 
 def line_of(prediction: Prediction) -> dict[str, Any]:
@@ -133,25 +157,6 @@ def _check(samples: Sequence[Sample], prompt: str, protocol: str, controls: Sequ
         )
 
 
-def _open_run(out: Path, record: dict[str, Any], *, overwrite: bool) -> dict[str, Any]:
-    """The manifest to go on with: a new one, or the one that is there if it describes the same predictions."""
-    if overwrite:
-        for name in FILES:
-            (out / name).unlink(missing_ok=True)
-    if not (out / "predictions.jsonl").exists():
-        return record
-    advice = "choose another --out, or --overwrite to start anew"
-    if not (out / "manifest.json").exists():
-        raise ConfigError(f"{out} holds predictions without a manifest; {advice}")
-    old = read_json(out / "manifest.json")
-    before, now = ({"seed": m.get("seed"), **m.get("arguments", {})} for m in (old, record))
-    differing = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
-    if differing:
-        changes = "; ".join(f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in differing)
-        raise ConfigError(f"{out} holds another run ({changes}); {advice}")
-    return record | {"started": old.get("started", record["started"]), "seconds": old.get("seconds", 0.0)}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Failure:
     """One line of `failures.jsonl`: neither right nor wrong."""
@@ -182,6 +187,20 @@ class _Generation:
             "sampling": asdict(self.params),
             "engine": dict(self.engine.describe()),
             **({"option_logprobs": True} if self.option_scorer is not None else {}),
+        }
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the predictions beside the samples, by name."""
+        engine = dict(self.engine.describe())
+        if "weights" in engine:  # then the name of the checkpoint says nothing
+            del engine["model"]
+        return {
+            **engine,
+            "prompt": self.prompt,
+            "prompt_text": short_hash(asdict(PROMPTS[self.prompt])),
+            "protocol": self.protocol,
+            "sampling": asdict(self.params),
+            "option_logprobs": self.option_scorer is not None,
         }
 
     def request(self, sample: Sample) -> Request:
@@ -259,15 +278,20 @@ class _Generation:
         )
 
 
+def _unanswered(wanted: Sequence[Sample], num_draws: int, out: Path) -> list[Sample]:
+    """Samples without a prediction for one of their draws."""
+    done = {(p.id, p.variant, p.draw) for p in read_predictions(out)}
+    return [sample for sample in wanted if any((*key_of(sample), draw) not in done for draw in range(num_draws))]
+
+
 def _generate_missing(
-    wanted: Sequence[Sample], generation: _Generation, out: Path, batch_size: int, progress: Progress | None
+    wanted: Sequence[Sample], generation: _Generation, run: Run, batch_size: int, progress: Progress | None
 ) -> None:
     """Append a prediction for every sample and draw that has none yet, and write the failures of this call."""
-    (out / "failures.jsonl").unlink(missing_ok=True)
-    with JsonlAppender(out / "predictions.jsonl") as predictions, JsonlAppender(out / "failures.jsonl") as failures:
-        done = {(p.id, p.variant, p.draw) for p in read_predictions(out)}
-        draws = range(generation.params.num_draws)
-        todo = [sample for sample in wanted if any((*key_of(sample), draw) not in done for draw in draws)]
+    run.remove("failures.jsonl")
+    with run.appending("predictions.jsonl") as predictions, run.appending("failures.jsonl") as failures:
+        done = {(p.id, p.variant, p.draw) for p in read_predictions(run.folder)}
+        todo = _unanswered(wanted, generation.params.num_draws, run.folder)
         for start in range(0, len(todo), batch_size):
             for outcome in generation.run(todo[start : start + batch_size]):
                 if isinstance(outcome, _Failure):
@@ -281,27 +305,22 @@ def _generate_missing(
 def _score(
     prepared: Mapping[str, Sequence[Sample]],
     predictions: Sequence[Prediction],
-    out: Path,
+    run: Run,
     num_draws: int,
     train_samples: Sequence[Sample] | None,
 ) -> dict[str, Any]:
     parts = answers_to(prepared, predictions, num_draws)
     if not parts[""]:
-        reason = read_jsonl(out / "failures.jsonl")[0]["reason"]
+        reason = _failures(run.folder)[0]["reason"]
         raise DataError(f"none of the {len(prepared[''])} samples could be evaluated (the first: {reason})")
     controls = {
         name: ControlRun(samples=samples, predictions=parts[name]) for name, samples in prepared.items() if name
     }
-    _write_reliance(out, reliance_rows(parts[""], {name: parts[name] for name in controls}))
+    rows = reliance_rows(parts[""], {name: parts[name] for name in controls})
+    if any(row["controls"] for row in rows):
+        run.write_jsonl("reliance.jsonl", rows)
+    else:
+        run.remove("reliance.jsonl")
     return score_predictions(
         parts[""], prepared[""], controls=controls, train_samples=train_samples, num_draws=num_draws
     )
-
-
-def _write_reliance(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """`reliance.jsonl`, one line a question, where a control says anything about it."""
-    (out / "reliance.jsonl").unlink(missing_ok=True)
-    if any(row["controls"] for row in rows):
-        with JsonlAppender(out / "reliance.jsonl") as file:
-            for row in rows:
-                file.append(row)

@@ -14,12 +14,14 @@ from medr1.errors import ConfigError, DataError
 from medr1.eval.compare import compare, decompose, originals
 from medr1.eval.gain import split_gain
 from medr1.eval.measures import accuracy, group_of, is_right
-from medr1.eval.runner import read_predictions
+from medr1.eval.runner import line_of, read_predictions
 from medr1.eval.scoring import MIN_GROUPS
-from medr1.records import read_json
+from medr1.records import check_finished, read_json, short_hash
+from medr1.runs import Run
 from medr1.stats import holm, rank_ranges
 from medr1.types import Prediction
 
+FILE = "compare.json"
 COMPARABLE: dict[str, tuple[str, ...]] = {
     "protocol": ("protocol",),
     "data": ("data_hash",),
@@ -37,7 +39,7 @@ AXES: dict[str, Callable[[Prediction], str]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class StoredEvaluation:
     """A stored evaluation."""
 
     name: str
@@ -47,23 +49,76 @@ class Run:
     predictions: Sequence[Prediction]
 
 
-def open_runs(folders: Sequence[Path]) -> list[Run]:
-    """The runs in these folders. Raises `DataError` for what is no run, `ConfigError` for a folder named twice."""
+def compare_runs(
+    folders: Sequence[Path],
+    *,
+    out: Path | None = None,
+    blind_twin: Path | None = None,
+    across: Sequence[str] = (),
+    axes: Sequence[str] = ("modality", "task"),
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Compare the runs in these folders (see `side_by_side`); with `out`, write the result into its `compare.json`.
+
+    Called again, that changes nothing; other runs or other answers in them are refused unless `overwrite`.
+    """
+    opened = open_runs([*folders, *([blind_twin] if blind_twin else [])])
+    runs, twin = opened[: len(folders)], opened[-1] if blind_twin else None
+
+    def compared() -> dict[str, Any]:
+        return side_by_side(runs, blind_twin=twin, across=across, axes=axes)
+
+    if out is None:
+        return compared()
+    asked = {"across": sorted(across), "by": list(axes)}
+    with Run(
+        out,
+        command="compare",
+        arguments={"runs": list(folders), "blind_twin": blind_twin, **asked},
+        identity={
+            "runs": [run.name for run in runs],
+            "blind_twin": twin.name if twin else None,
+            **asked,
+            "answers": {run.name: _content(run) for run in opened},
+        },
+        seed=None,
+        owns=(FILE,),
+        overwrite=overwrite,
+    ) as folder:
+        if folder.done and folder.has(FILE):
+            return read_json(out / FILE)
+        result = compared()
+        folder.start()
+        folder.write_json(FILE, result)
+        folder.reach("done")
+    return result
+
+
+def _content(run: StoredEvaluation) -> str:
+    return short_hash([run.arguments, [line_of(prediction) for prediction in run.predictions]])
+
+
+def open_runs(folders: Sequence[Path]) -> list[StoredEvaluation]:
+    """The runs in these folders.
+
+    Raises `DataError` for what is no run or not finished, `ConfigError` for a folder named twice.
+    """
     names = _short_names(folders)
     runs = []
     for name, folder in zip(names, folders, strict=True):
+        check_finished(folder)
         predictions = read_predictions(folder)
         if not predictions:
             raise DataError(f"{folder} holds no predictions.jsonl with answers; name a folder that `medr1 eval` wrote")
         arguments = read_json(folder / "manifest.json").get("arguments", {})
-        runs.append(Run(name=name, arguments=arguments, predictions=predictions))
+        runs.append(StoredEvaluation(name=name, arguments=arguments, predictions=predictions))
     return runs
 
 
 def side_by_side(
-    runs: Sequence[Run],
+    runs: Sequence[StoredEvaluation],
     *,
-    blind_twin: Run | None = None,
+    blind_twin: StoredEvaluation | None = None,
     across: Collection[str] = (),
     axes: Sequence[str] = ("modality", "task"),
 ) -> dict[str, Any]:
@@ -113,7 +168,7 @@ def _check_names(names: Collection[str], known: Collection[str], option: str) ->
         raise ConfigError(f"{option} does not know {unknown[0]!r}; choose among {', '.join(known)}")
 
 
-def _check_comparable(runs: Sequence[Run], across: Collection[str]) -> None:
+def _check_comparable(runs: Sequence[StoredEvaluation], across: Collection[str]) -> None:
     for name, path in COMPARABLE.items():
         values = [_argument(run, path) for run in runs]
         if name not in across and any(value != values[0] for value in values):
@@ -121,14 +176,14 @@ def _check_comparable(runs: Sequence[Run], across: Collection[str]) -> None:
             raise ConfigError(f"the runs differ in {name} ({told}); add --across {name} to compare them all the same")
 
 
-def _argument(run: Run, path: Sequence[str]) -> Any:
+def _argument(run: StoredEvaluation, path: Sequence[str]) -> Any:
     value: Any = run.arguments
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
 
 
-def _common(runs: Sequence[Run]) -> list[list[Prediction]]:
+def _common(runs: Sequence[StoredEvaluation]) -> list[list[Prediction]]:
     """Every run's predictions for the questions (and draws) whose original images all runs answered, in one order."""
     keys = [{(p.id, p.draw): (p.options, p.gold) for p in originals(run.predictions)} for run in runs]
     shared = set.intersection(*map(set, keys))
@@ -218,7 +273,7 @@ def _flipped(answers: Mapping[str, Sequence[Prediction]]) -> list[dict[str, Any]
     ]
 
 
-def _differing(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
+def _differing(runs: Sequence[StoredEvaluation]) -> dict[str, dict[str, Any]]:
     """Arguments of the manifests in which the runs are not all alike."""
     names = dict.fromkeys(name for run in runs for name in run.arguments)
     found = {name: {run.name: run.arguments.get(name) for run in runs} for name in names}

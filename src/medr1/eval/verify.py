@@ -15,12 +15,13 @@ from typing import Any
 from medr1.data.convert import choose
 from medr1.errors import DataError
 from medr1.eval.controls import CONTROLS
+from medr1.eval.files import read_manifest, read_results
 from medr1.eval.measures import key_of
 from medr1.eval.protocols import protocol_for
 from medr1.eval.runner import read_predictions
 from medr1.eval.scoring import ControlRun, answers_to, score_predictions
 from medr1.eval.stored.run import question_of
-from medr1.records import data_hash, read_json, read_jsonl, read_samples
+from medr1.records import data_hash, read_jsonl, read_samples
 from medr1.types import Prediction, Sample
 
 TOLERANCE = 1e-9
@@ -69,18 +70,8 @@ def compare(file: str, stored: Mapping[str, Any], again: Mapping[str, Any], unch
 
 
 def _open(run: Path) -> tuple[dict[str, Any], dict[str, Any], list[Prediction]]:
-    record, stored = (_object(run / name) for name in ("manifest.json", "results.json"))
-    missing = {"prompt", "protocol", "sampling", "data_hash"} - set(record.get("arguments", {}))
-    if missing:
-        raise DataError(f"{run / 'manifest.json'} does not tell the {min(missing)} of an evaluation; name its folder")
+    record, stored = read_manifest(run), read_results(run)
     return record, stored, read_predictions(run)
-
-
-def _object(file: Path) -> dict[str, Any]:
-    value = read_json(file)
-    if not isinstance(value, dict):
-        raise DataError(f"{file} is not what `medr1 eval` wrote, which is a JSON object; evaluate again")
-    return value
 
 
 def _found_samples(record: Mapping[str, Any], data: Path | None) -> list[Sample] | None:

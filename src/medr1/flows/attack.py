@@ -1,17 +1,22 @@
 """An attack from data to `attack.json`: clean images, crafting, saving, and free generation from the saved files.
 
-    OUT/run.json, checks.json         arguments, versions, failures by type; the checks
+    OUT/manifest.json, checks.json    arguments, identity and state, versions, failures by type; the checks
     OUT/clean/                        clean images at the size that the model sees, evaluated with its blind controls
     OUT/clean_repeat/, clean_native/  the same in other batches (noise floor), and the original files
     OUT/<attack>-k<k>/                images, manifest.jsonl, dataset.parquet, predictions.jsonl, attack.json
     OUT/grid.json, attack.html        all of them side by side
 
-A single attack has its files in OUT itself, and its control with random noise in OUT/noise. Success is read from the
-saved files alone, by the ordinary evaluation with the stock processor. A killed run goes on where it stopped.
+A single attack has its files in OUT itself, the evaluation that they come from in OUT/evaluation, and its control with
+random noise in OUT/noise. Success is read from the saved files alone, by the ordinary evaluation with the stock
+processor. OUT is a `medr1.runs.Run`, and so is every evaluation inside of it: a killed run goes on where it stopped,
+one that is done changes nothing, and further attacks and budgets are further work on the same run.
 """
 
 import copy
 import hashlib
+import json
+import shutil
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -21,7 +26,7 @@ import numpy as np
 
 from medr1.attack.objective import Mode
 from medr1.attack.run import ATTACKS, Attack, default_modes
-from medr1.attack.store import load_png, png_name, save_png, write_dataset
+from medr1.attack.store import dataset_samples, load_png, png_name, save_png
 from medr1.attack.threat import LEVELS, ThreatModel
 from medr1.attack.victim import Victim
 from medr1.data.images import open_image
@@ -32,9 +37,10 @@ from medr1.eval.runner import evaluate, read_predictions
 from medr1.eval.scoring import protocol_for
 from medr1.models.pixels import grid_image
 from medr1.prompts import PROMPTS
-from medr1.records import data_hash, manifest, read_json, write_json
+from medr1.records import content_hashes, data_hash, labels_hash, short_hash
 from medr1.rollout.engine import SamplingParams
 from medr1.rollout.transformers import TransformersEngine
+from medr1.runs import Run, stored_manifest
 from medr1.types import ImageRef, Prediction, Sample
 
 Progress = Callable[[str, int, int], None]
@@ -42,6 +48,14 @@ Progress = Callable[[str, int, int], None]
 
 CONTROLS = ("blank", "swapped", "no_image")
 """What tells whether a question is image-reliant; blank and swapped images are also tried as adversarial ones."""
+EVALUATION = "evaluation"
+"""Folder of the evaluation of a single attack, whose other files are in the folder of the run itself."""
+FILES = (
+    *("clean", "clean_repeat", "clean_native", "noise", EVALUATION, "checks.json", "grid.json", "attack.html"),
+    *(f"{attack.name}-k[0-9]*" if attack.bounded else attack.name for attack in ATTACKS.values()),
+    *("images", "manifest.jsonl", "dataset.parquet", "attack.json", "predictions.jsonl", "results.json", "run.json"),
+)
+"""What a run writes beside its manifest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +82,8 @@ class AttackJob:
     square_queries: int = 200
     arguments: Mapping[str, Any] | None = None
     """Of the caller, for the manifest: model, data, …"""
+    overwrite: bool = False
+    """Start anew where the folder holds a run."""
     cell_out: Path | None = None
     """Folder of the only cell, where it is not `out`."""
 
@@ -77,11 +93,31 @@ class AttackJob:
         bounded = [(attack, k) for attack in self.attacks if attack.bounded for k in sorted(set(self.budgets))]
         return bounded + [(attack, LEVELS) for attack in self.attacks if not attack.bounded]
 
+    @property
+    def cell_names(self) -> list[str]:
+        """How results name the cells."""
+        return [f"{attack.name}-k{k}" if attack.bounded else attack.name for attack, k in self.cells]
+
+    @property
+    def sampling(self) -> SamplingParams:
+        """How the model generates, also while it is attacked."""
+        return SamplingParams(max_new_tokens=self.max_new_tokens, seed=self.seed)
+
+    @property
+    def forced(self) -> tuple[Mode, ...]:
+        """What is forced before the letter."""
+        return self.modes or default_modes(PROMPTS[self.prompt].answer_format)
+
     def folder(self, attack: Attack, k: int) -> Path:
         """Where the files of a cell are."""
         if len(self.cells) == 1:
             return self.cell_out or self.out
         return self.out / (f"{attack.name}-k{k}" if attack.bounded else attack.name)
+
+    def evaluation(self, attack: Attack, k: int) -> Path:
+        """Where the evaluation of a cell is."""
+        folder = self.folder(attack, k)
+        return folder / EVALUATION if folder == self.out else folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,14 +142,17 @@ class CleanRun:
 
 
 class Stage:
-    """What every part of a run needs: the job, the engine, the victim, and a way to evaluate a folder."""
+    """What every part of a run needs: the job, the run, the engine, the victim, and a way to evaluate a folder."""
 
-    def __init__(self, job: AttackJob, engine: TransformersEngine, progress: Progress) -> None:
-        self.job, self.engine, self.progress = job, engine, progress
-        prompt = PROMPTS[job.prompt]
-        self.params = SamplingParams(max_new_tokens=job.max_new_tokens, seed=job.seed)
-        self.victim = Victim(engine, prompt=prompt, params=self.params, read=protocol_for(job.protocol, job.prompt))
-        self.modes: tuple[Mode, ...] = job.modes or default_modes(prompt.answer_format)
+    def __init__(self, job: AttackJob, run: Run, engine: TransformersEngine, progress: Progress) -> None:
+        self.job, self.run, self.engine, self.progress = job, run, engine, progress
+        self.params, self.modes = job.sampling, job.forced
+        read = protocol_for(job.protocol, job.prompt)
+        self.victim = Victim(engine, prompt=PROMPTS[job.prompt], params=self.params, read=read)
+
+    def name(self, path: Path) -> str:
+        """A path of the run as its publications name it."""
+        return path.relative_to(self.job.out).as_posix()
 
     def noise_control(self) -> "Stage":
         """The same stage for the control of a single attack, random noise in a folder of its own."""
@@ -141,34 +180,74 @@ class Stage:
             progress=lambda done, total: self.progress(f"evaluating {name}", done, total),
         )
 
+    def evaluate_cell(self, name: str, samples: Sequence[Sample], attack: Attack, k: int) -> None:
+        """Free generation from the images of a cell: `predictions.jsonl` and `results.json` in its folder."""
+        folder, place = self.job.folder(attack, k), self.job.evaluation(attack, k)
+        self.evaluate(name, samples, place, batch_size=self.job.batch_size)
+        if place != folder:
+            for file in ("predictions.jsonl", "results.json"):
+                with self.run.file(self.name(folder / file)) as path:
+                    shutil.copyfile(place / file, path)
 
-def open_run(job: AttackJob, engine: TransformersEngine, samples: Sequence[Sample]) -> None:
-    """Start or go on with `run.json`. Raises `ConfigError` for a folder of another run or of other data."""
-    identity = {
-        **(job.arguments or {}),
+
+def open_run(
+    job: AttackJob, engine: TransformersEngine, samples: Sequence[Sample], masks: Mapping[str, np.ndarray] | None
+) -> Run:
+    """The run that the job starts or goes on with; to be entered."""
+    threat = {name: value for name, value in asdict(job.threat).items() if name != "k"}
+    facts = {
         "prompt": job.prompt,
         "protocol": job.protocol,
-        "modes": list(job.modes or ()),
-        "threat": {name: value for name, value in asdict(job.threat).items() if name != "k"},
-        "max_new_tokens": job.max_new_tokens,
-        "engine": dict(engine.describe()),
-        "data_hash": data_hash(samples),
-        "single": job.cells[0][0].name if len(job.cells) == 1 else None,
-        "single_k": job.cells[0][1] if len(job.cells) == 1 else None,
+        "modes": list(job.forced),
+        "threat": threat,
+        "sampling": asdict(job.sampling),
     }
-    record = manifest(identity, job.seed)
-    path = job.out / "run.json"
-    if path.exists():
-        old = read_json(path)
-        before, now = ({"seed": one["seed"], **one["arguments"]} for one in (old, record))
-        changed = [name for name in sorted(before.keys() | now.keys()) if before.get(name) != now.get(name)]
+    described = dict(engine.describe())
+    known = {name: value for name, value in described.items() if not (name == "model" and "weights" in described)}
+    return Run(
+        job.out,
+        command="attack",
+        arguments={**(job.arguments or {}), **facts, "engine": described, "data_hash": data_hash(samples)},
+        identity={
+            **known,
+            **facts,
+            **content_hashes(samples),
+            "labels": short_hash(sorted([one.id, one.variant, labels_hash(one)] for one in samples)),
+            "prompt_text": short_hash(asdict(PROMPTS[job.prompt])),
+            "masks": None if masks is None else _masks_hash(masks),
+            # It has its files where another run has folders.
+            "single_attack": job.cell_names[0] if len(job.cells) == 1 else None,
+        },
+        seed=job.seed,
+        owns=FILES,
+        overwrite=job.overwrite,
+    )
+
+
+def attack_settings(job: AttackJob) -> dict[str, Any]:
+    """The settings of the job's attacks by name, with those that the folder has run before.
+
+    Raises `ConfigError` where it has run one of them with other settings: budgets would not be comparable.
+    """
+    stored = None if job.overwrite else stored_manifest(job.out)
+    before = (stored or {}).get("attacks", {})
+    now = {attack.name: json.loads(json.dumps(asdict(attack))) for attack in job.attacks}
+    for name, settings in now.items():
+        del settings["description"]
+        old = before.get(name, settings)
+        changed = [key for key in settings if old.get(key) != settings[key]]
         if changed:
-            what = "; ".join(f"{name} was {before.get(name)!r}, now {now.get(name)!r}" for name in changed)
-            raise ConfigError(f"{job.out} holds another run ({what}); choose another --out")
-        record["started"] = old["started"]
-    elif job.out.exists() and (not job.out.is_dir() or any(job.out.iterdir())):
-        raise DataError(f"{job.out} exists and is not empty; choose another --out")
-    write_json(path, record)
+            told = "; ".join(f"{key} was {old.get(key)!r}, now {settings[key]!r}" for key in changed)
+            raise ConfigError(
+                f"{job.out} holds {name} with other settings ({told}); choose another folder, or start anew with "
+                "--overwrite"
+            )
+    return before | now
+
+
+def _masks_hash(masks: Mapping[str, np.ndarray]) -> str:
+    digests = {name: hashlib.sha256(mask.tobytes()).hexdigest() for name, mask in masks.items()}
+    return short_hash([digests, {name: mask.shape for name, mask in masks.items()}])
 
 
 def clean_run(stage: Stage, samples: Sequence[Sample], train_samples: Sequence[Sample] | None) -> CleanRun:
@@ -199,26 +278,27 @@ def clean_run(stage: Stage, samples: Sequence[Sample], train_samples: Sequence[S
 
 def _write_clean(stage: Stage, samples: Sequence[Sample]) -> tuple[list[Sample], dict[str, int]]:
     """The samples that can be attacked, their clean images written; the others by reason."""
-    folder = stage.job.out / "clean"
     kept, failures = [], {}
-    for number, one in enumerate(samples, start=1):
-        try:
-            if len(one.images) != 1:
-                raise DataError(f"{len(one.images)} images")
-            image = open_image(one.images[0])
-        except DataError as error:
-            reason = "not one image" if len(one.images) != 1 else f"unreadable image ({type(error).__name__})"
-            failures[reason] = failures.get(reason, 0) + 1
-            continue
-        path = folder / png_name(one.id)
-        if not path.exists():
-            native = stage.job.threat.space == "native"
-            save_png(path, np.asarray(image) if native else grid_image(image, stage.victim.image_processor))
-        kept.append(one)
-        stage.progress("clean images", number, len(samples))
+    with stage.run.staged() as aside:
+        for number, one in enumerate(samples, start=1):
+            try:
+                if len(one.images) != 1:
+                    raise DataError(f"{len(one.images)} images")
+                image = open_image(one.images[0])
+            except DataError as error:
+                reason = "not one image" if len(one.images) != 1 else f"unreadable image ({type(error).__name__})"
+                failures[reason] = failures.get(reason, 0) + 1
+                continue
+            name = f"clean/{png_name(one.id)}"
+            if not stage.run.has(name):
+                native = stage.job.threat.space == "native"
+                save_png(aside / name, np.asarray(image) if native else grid_image(image, stage.victim.image_processor))
+                stage.run.publish(aside / name, name, durable=False)
+            kept.append(one)
+            stage.progress("clean images", number, len(samples))
     if not kept:
         raise DataError(f"none of the {len(samples)} samples has one readable image ({failures}); check the data")
-    write_dataset(folder, kept, "")
+    stage.run.write_dataset("clean/dataset.parquet", dataset_samples(kept, ""))
     return kept, failures
 
 
@@ -233,13 +313,20 @@ def load_masks(job: AttackJob, samples: Sequence[Sample]) -> dict[str, np.ndarra
         return None
     if job.masks is None:
         raise ConfigError(f"--region {job.threat.region} needs masks; add --masks FILE.npz")
-    with np.load(job.masks) as file:
+    with _opened_masks(job.masks) as file:
         missing = [one.id for one in samples if one.id not in file]
         if missing:
             raise DataError(f"{job.masks} has no mask for sample {missing[0]}; make masks for all samples")
         inside = {one.id: file[one.id] > 0 for one in samples}
     wanted = job.threat.region == "inside"
     return {name: (mask == wanted).astype(np.uint8) for name, mask in inside.items()}
+
+
+def _opened_masks(path: Path) -> Any:
+    try:
+        return np.load(path)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} cannot be read as .npz ({error}); name a file of masks by sample id") from error
 
 
 def pixels_of(sample: Sample) -> np.ndarray:

@@ -14,13 +14,14 @@ from medr1.attack.problem import Problem
 from medr1.attack.run import Attack, craft
 from medr1.attack.store import (
     MANIFEST,
+    dataset_samples,
     distances,
     hashes,
+    load_png,
     manifest_lines,
     png_name,
     realised,
     save_png,
-    write_dataset,
 )
 from medr1.data.images import open_image
 from medr1.errors import MedR1Error
@@ -30,7 +31,6 @@ from medr1.eval.robustness import robustness
 from medr1.eval.runner import read_predictions
 from medr1.flows.attack import CleanRun, Stage, pixels_of, with_images
 from medr1.models.pixels import grid_image
-from medr1.records import JsonlAppender, write_json
 from medr1.types import Sample
 
 
@@ -121,52 +121,64 @@ def run_cell(stage: Stage, inputs: Inputs, attack: Attack, k: int, smaller: Path
 def craft_missing(
     stage: Stage, inputs: Inputs, attack: Attack, k: int, folder: Path, smaller: Path | None, name: str
 ) -> None:
-    """Images and manifest lines of the samples that have none yet; wrong answers are copied, not attacked."""
+    """Images and manifest lines of the samples that have none yet; wrong answers are copied, not attacked.
+
+    Batches are made of all samples and what is done already is left out of them, so that the lines come in one order
+    however often the run was killed.
+    """
     done = manifest_lines(folder)
     before = manifest_lines(smaller) if smaller is not None else {}
     right = {one.id for one in inputs.attacked()}
-    todo, count = [], len(done)
-    with JsonlAppender(folder / MANIFEST) as lines:
+    to_attack, count = [], len(done)
+    with stage.run.staged() as aside, stage.run.appending(stage.name(folder / MANIFEST)) as lines:
+
+        def publish(one: Sample, pixels: np.ndarray, **facts: Any) -> None:
+            """The image first: one without a line is made again, into the same bytes."""
+            image = aside / png_name(one.id)
+            save_png(image, pixels)
+            line = _line(stage, one, attack, k, image, **facts)
+            stage.run.publish(image, stage.name(folder / png_name(one.id)), durable=False)
+            lines.append(line)
+
         for one in inputs.clean.samples:
-            if one.id in done:
+            if one.id in right and before.get(one.id, {}).get("outcome") != "flipped":
+                to_attack.append(one)
+            elif one.id not in done:
+                held = one if one.id not in right else with_images([one], smaller or folder)[0]
+                trace = {"found_by": "smaller budget"} if one.id in right else {}
+                outcome = "flipped" if one.id in right else "not attacked"
+                publish(one, pixels_of(held), attacked=one.id in right, trace=trace, outcome=outcome)
+                count += 1
+        missing = any(one.id not in done for one in to_attack)
+        for samples, images in batches(to_attack if missing else [], stage.job.batch_size):
+            rows = [row for row, one in enumerate(samples) if one.id not in done]
+            if not rows:
                 continue
-            kept = one.id not in right or before.get(one.id, {}).get("outcome") == "flipped"
-            if not kept:
-                todo.append(one)
-                continue
-            held = one if one.id not in right else with_images([one], smaller or folder)[0]
-            save_png(folder / png_name(one.id), pixels_of(held))
-            trace = {"found_by": "smaller budget"} if one.id in right else {}
-            outcome = "flipped" if one.id in right else "not attacked"
-            lines.append(_line(stage, one, attack, k, folder, attacked=one.id in right, trace=trace, outcome=outcome))
-            count += 1
-        for samples, images in batches(todo, stage.job.batch_size):
             started = time.monotonic()
+            samples, images = [samples[row] for row in rows], images[rows]
             problem = problem_of(stage, inputs, samples, images, k)
             starts = starts_of(problem, inputs, smaller) if attack.nested else {}
             best = craft(problem, attack, stage.modes, seed=stage.job.seed, starts=starts)
             seconds = (time.monotonic() - started) / len(samples)
             for row, (one, pixels) in enumerate(zip(samples, problem.images(best).cpu().numpy(), strict=True)):
-                save_png(folder / png_name(one.id), pixels)
                 trace = asdict(best.traces[row]) | {"seconds": round(seconds, 4)}
                 outcome = ("right", "unreadable", "flipped")[best.rank_N[row]] if attack.nested else "not judged"
-                lines.append(_line(stage, one, attack, k, folder, attacked=True, trace=trace, outcome=outcome))
+                publish(one, pixels, attacked=True, trace=trace, outcome=outcome)
             count += len(samples)
             stage.progress(f"crafting {name}", count, len(inputs.clean.samples))
 
 
 def _line(
-    stage: Stage, one: Sample, attack: Attack, k: int, folder: Path, *, attacked: bool, trace: Mapping[str, Any],
+    stage: Stage, one: Sample, attack: Attack, k: int, image: Path, *, attacked: bool, trace: Mapping[str, Any],
     outcome: str,
 ) -> dict[str, Any]:  # fmt: skip
     clean = stage.job.out / "clean" / png_name(one.id)
-    image = folder / png_name(one.id)
     return {
         "sample_id": one.id,
         "adv_png": png_name(one.id),
         "clean_sha256": hashes(clean)["pixel_sha256"],
         **hashes(image),
-        "hw": list(pixels_of(with_images([one], folder)[0]).shape[:2]),
+        "hw": list(load_png(image).shape[:2]),
         "gold": one.gold,
         "num_options": len(one.options),
         "modality": one.modality,
@@ -196,9 +208,10 @@ def judged(stage: Stage, inputs: Inputs, attack: Attack, k: int, folder: Path, n
     """Free generation from the files of a folder, and what it amounts to."""
     clean = inputs.clean
     samples = with_images(clean.samples, folder, variant=name)
-    write_dataset(folder, clean.samples, name)
-    stage.evaluate(name, samples, folder, batch_size=stage.job.batch_size)
-    lines = list(manifest_lines(folder).values())
+    stage.run.write_dataset(stage.name(folder / "dataset.parquet"), dataset_samples(clean.samples, name))
+    stage.evaluate_cell(name, samples, attack, k)
+    by_id = manifest_lines(folder)
+    lines = [by_id[one.id] for one in clean.samples]
     right = {one.id for one in inputs.attacked()}
     seconds = [line["trace"]["seconds"] for line in lines if "seconds" in line["trace"]]
     scores = robustness(
@@ -232,11 +245,6 @@ def failed_cell(attack: Attack, k: int, error: Exception) -> dict[str, Any]:
 
 CELL_ERRORS = (MedR1Error, RuntimeError)
 """What may end a cell without ending the run: a user's error, or PyTorch's (out of memory)."""
-
-
-def save_cell(folder: Path, cell: Mapping[str, Any]) -> None:
-    """Write `attack.json`."""
-    write_json(folder / "attack.json", cell)
 
 
 def first_problem(stage: Stage, inputs: Inputs, samples: Sequence[Sample], k: int) -> Problem | None:

@@ -13,7 +13,7 @@ from medr1.eval.measures import is_right
 from medr1.eval.runner import read_predictions
 from medr1.flows.attack import Stage
 from medr1.flows.attack_cells import Inputs, first_problem, starts_of
-from medr1.records import read_json, write_json
+from medr1.records import read_json
 
 MOST_SURVIVORS = 100
 """Samples that the check with twice the steps attacks again."""
@@ -21,13 +21,15 @@ MOST_SURVIVORS = 100
 
 def run_checks(stage: Stage, inputs: Inputs, cells: Mapping[str, Mapping[str, Any]]) -> dict[str, Check]:
     """All fifteen checks; those that need the model are kept in `checks.json` and run once."""
-    path = stage.job.out / "checks.json"
-    known = [f"{name}:{cell['k']}" for name, cell in cells.items()]
+    path, job = stage.job.out / "checks.json", stage.job
+    known = [f"{name}:{cell['k']}{':failed' if 'error' in cell else ''}" for name, cell in cells.items()]
+    known += [f"checks:{job.checks}:{job.check_samples}:{job.square_queries}"]
     if path.exists() and (old := read_json(path))["cells"] == known:
         return {name: Check(**old["checks"][name]) for name in CHECKS}
     found = {**_table_checks(stage, inputs, cells), **_model_checks(stage, inputs, cells)}
     ordered = {name: found[name] for name in CHECKS}
-    write_json(path, {"cells": known, "checks": {name: asdict(check) for name, check in ordered.items()}})
+    kept = {"cells": known, "checks": {name: asdict(check) for name, check in ordered.items()}}
+    stage.run.write_json(path.name, kept)
     return ordered
 
 

@@ -3,21 +3,33 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from medr1.attack.store import manifest_lines, png_name
 from medr1.data.images import open_image
 from medr1.errors import DataError
 from medr1.eval.measures import is_right
 from medr1.eval.robustness import adjusted, area_under_curve
 from medr1.eval.runner import read_predictions
-from medr1.flows.attack import AttackJob, Progress, Stage, clean_run, load_masks, open_run, with_images
-from medr1.flows.attack_cells import CELL_ERRORS, Inputs, failed_cell, run_cell, save_cell, swapped_images
+from medr1.flows.attack import (
+    AttackJob,
+    Progress,
+    Stage,
+    attack_settings,
+    clean_run,
+    load_masks,
+    open_run,
+    with_images,
+)
+from medr1.flows.attack_cells import CELL_ERRORS, Inputs, failed_cell, run_cell, swapped_images
 from medr1.flows.attack_checks import as_json, reasons, run_checks
-from medr1.records import read_json, write_json
+from medr1.records import content_hashes, read_json, short_hash
 from medr1.report.attack import Example, attack_report
 from medr1.report.html import write_report
 from medr1.rollout.transformers import TransformersEngine
 from medr1.types import Sample
 
+GRID = "grid.json"
 GALLERY = 8
 """Examples on the page."""
 
@@ -37,20 +49,42 @@ def run_attack(
     """
     if not samples:
         raise DataError("there is no sample to attack; check the data and --limit")
-    open_run(job, engine, samples)
     masks = load_masks(job, samples)
-    stage = Stage(job, engine, progress)
+    asked = {
+        "cells": job.cell_names,
+        "attacks": attack_settings(job),
+        "checks": [job.check_samples, job.square_queries] if job.checks else None,
+        "train_data": None if train_samples is None else short_hash(content_hashes(train_samples)),
+    }
+    with open_run(job, engine, samples, masks) as run:
+        if run.done and run.holds(asked):
+            return read_json(job.out / GRID)
+        run.start(**asked)
+        return _attacked(Stage(job, run, engine, progress), samples, train_samples, masks)
+
+
+def _attacked(
+    stage: Stage,
+    samples: Sequence[Sample],
+    train_samples: Sequence[Sample] | None,
+    masks: Mapping[str, np.ndarray] | None,
+) -> dict[str, Any]:
+    """Do what is left to do, and write the results."""
+    job, run = stage.job, stage.run
     clean = clean_run(stage, samples, train_samples)
     inputs = Inputs(clean=clean, masks=masks, swapped=swapped_images(stage, clean))
     cells = _run_cells(stage, inputs)
     noise = _noise_controls(stage, inputs, cells)
     found = run_checks(stage, inputs, cells)
+    errors = _errors(cells)
+    if not errors:
+        run.reach("whole")
     p_values = adjusted(cells)
     for (attack, k), (name, cell) in zip(job.cells, cells.items(), strict=True):
         cell["noise_control_accuracy"] = noise.get(k)
         cell["mcnemar_p_holm"] = p_values.get(name)
         cell |= as_json(found)
-        save_cell(job.folder(attack, k), cell)
+        run.write_json(stage.name(job.folder(attack, k) / "attack.json"), cell)
     result = {
         "n": clean.n_asked,
         "clean": clean.results,
@@ -63,11 +97,15 @@ def run_attack(
         **as_json(found),
         "reasons": list(reasons(found)),
     }
-    write_json(job.out / "grid.json", result)
-    record = read_json(job.out / "run.json")
-    record |= {"attacks": list(cells), "failures": result["failures"], "errors": _errors(cells)}
-    write_json(job.out / "run.json", record)
-    write_report(job.out / "attack.html", attack_report(result, _examples(stage, clean.samples), record))
+    run.write_json(GRID, result)
+    facts = {"failures": result["failures"], "errors": errors}
+    made_by = {name: value for name, value in run.record.items() if name not in ("state", "seconds")} | facts
+    with run.tree() as aside:
+        write_report(aside / "attack.html", attack_report(result, _examples(stage, clean.samples), made_by))
+    if errors:
+        run.start(**facts)  # the same command tries again what crashed
+    else:
+        run.reach("done", **facts)
     return result
 
 
@@ -75,9 +113,8 @@ def _run_cells(stage: Stage, inputs: Inputs) -> dict[str, dict[str, Any]]:
     """The cells by name; each search starts from the next smaller budget of the same attack."""
     cells: dict[str, dict[str, Any]] = {}
     smaller = {}
-    for attack, k in stage.job.cells:
+    for (attack, k), name in zip(stage.job.cells, stage.job.cell_names, strict=True):
         folder = stage.job.folder(attack, k)
-        name = f"{attack.name}-k{k}" if attack.bounded else attack.name
         try:
             cells[name] = run_cell(stage, inputs, attack, k, smaller.get(attack.name) if attack.nested else None)
             smaller[attack.name] = folder

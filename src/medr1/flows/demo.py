@@ -1,11 +1,12 @@
 """The demo: phantoms, a tiny Qwen2.5-VL, reinforcement learning, its blind twin, controls, a report.
 
-Every step is the command that a user would type for real data and checkpoints; finished steps are not run again.
+Every step is the command that a user would type for real data and checkpoints, and a run of its own; the demo is a run
+around them. Finished steps are not run again.
 """
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,16 +23,23 @@ from medr1.eval.compare import compare, decompose
 from medr1.eval.runner import evaluate, read_predictions
 from medr1.flows.demo_report import demo_table, write_demo_report
 from medr1.flows.trainings import Training, run_trainings
+from medr1.models.loading import checkpoint_identity
 from medr1.models.tiny import WARM_START
-from medr1.records import read_samples, write_json
+from medr1.records import read_json, read_samples, short_hash
 from medr1.rollout.engine import SamplingParams
 from medr1.rollout.transformers import TransformersEngine
+from medr1.runs import Run
 from medr1.stats import proportion_interval
 from medr1.types import Sample
 
 PROMPT = "bare"
 MAX_NEW_TOKENS = 12
 EVALUATION_BATCH = 96
+SUMMARY, REPORT = "summary.json", "report.html"
+FILES = ("data", "checkpoints", "eval", SUMMARY, REPORT)
+"""What the demo writes beside its manifest."""
+FURTHER_WORK = ("num_seeds", "shuffled")
+"""Settings by which a demo grows without becoming another one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +61,8 @@ class DemoSettings:
     """Settings were chosen with seeds 0 to 2; nothing was chosen on the test images of this one."""
     train_arguments: tuple[str, ...] = ()
     """Further flags for every training."""
+    overwrite: bool = False
+    """Start anew where the folder holds a demo."""
 
 
 @dataclass(slots=True)
@@ -70,7 +80,36 @@ class DemoRun:
 
 
 def run_demo(settings: DemoSettings, console: Console) -> tuple[dict[str, Any], Any]:
-    """Run what is not done yet; return the summary and the table that ends it."""
+    """Run what is not done yet; return the summary and the table that ends it.
+
+    Raises `ConfigError` where the folder holds another demo or one that is being made.
+    """
+    asked = {name: getattr(settings, name) for name in FURTHER_WORK}
+    decisive = {
+        name: value
+        for name, value in asdict(settings).items()
+        if name not in (*FURTHER_WORK, "out", "workers", "overwrite", "data_seed")
+    }
+    with Run(
+        settings.out,
+        command="demo",
+        arguments=asdict(settings),
+        identity={**decisive, **checkpoint_identity(WARM_START), "recipe": short_hash(_recipe())},
+        seed=settings.data_seed,
+        owns=FILES,
+        overwrite=settings.overwrite,
+    ) as folder:
+        if folder.done and folder.holds(asked):
+            summary = read_json(settings.out / SUMMARY)
+        else:
+            folder.start(**asked)
+            summary = _summarised(settings, folder, console)
+            folder.reach("done")
+    return summary, demo_table(summary)
+
+
+def _summarised(settings: DemoSettings, folder: Run, console: Console) -> dict[str, Any]:
+    """Do every step that is left, write report and summary, and return the summary."""
     run = DemoRun(settings)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as bar:
@@ -98,14 +137,14 @@ def run_demo(settings: DemoSettings, console: Console) -> tuple[dict[str, Any], 
         run.seconds["total"] = round(time.monotonic() - started, 1)
         summary = _summary(run, trainings, colour, len(test))
         log = trainings[0].folder / "train_log.jsonl"
-        write_demo_report(settings.out / "report.html", summary, run.results, run.predictions, log, test)
-        write_json(settings.out / "summary.json", summary)
-    return summary, demo_table(summary)
+        with folder.file(REPORT) as path:
+            write_demo_report(path, settings.out, summary, run.results, run.predictions, log, test)
+        folder.write_json(SUMMARY, summary)
+    return summary
 
 
 def plan(settings: DemoSettings) -> list[Training]:
     """The trainings of the demo: the same recipe, with real, blank and shuffled images."""
-    recipe = yaml.safe_load((Path(str(files("medr1"))) / "recipes" / "grpo" / "demo.yaml").read_text("utf-8"))
     wanted = [("grpo", "real", 0), ("blind_twin", "blank", 0)]
     wanted += [(f"grpo_seed{seed}", "real", seed) for seed in range(1, settings.num_seeds)]
     wanted += [("shuffled_images", "shuffled", 0)] if settings.shuffled else []
@@ -121,10 +160,14 @@ def plan(settings: DemoSettings) -> list[Training]:
                 "--seed", str(seed),
                 *settings.train_arguments,
             ),
-            num_steps=recipe["max_steps"],
+            num_steps=_recipe()["max_steps"],
         )
         for name, images, seed in wanted
     ]  # fmt: skip
+
+
+def _recipe() -> dict[str, Any]:
+    return yaml.safe_load((Path(str(files("medr1"))) / "recipes" / "grpo" / "demo.yaml").read_text("utf-8"))
 
 
 def _draw(run: DemoRun, bar: Progress) -> tuple[list[Sample], list[Sample]]:
@@ -134,15 +177,14 @@ def _draw(run: DemoRun, bar: Progress) -> tuple[list[Sample], list[Sample]]:
     for split, count in (("train", settings.num_train), ("test", settings.num_test)):
         folder = settings.out / "data" / split
         task = bar.add_task(f"Phantoms: {split}", total=count)
-        if not folder.exists():
-            write_phantoms(
-                folder,
-                split,
-                count,
-                seed=settings.data_seed,
-                processes=min(2, os.cpu_count() or 1),
-                progress=lambda done, total, task=task: bar.update(task, completed=done),
-            )
+        write_phantoms(
+            folder,
+            split,
+            count,
+            seed=settings.data_seed,
+            processes=min(2, os.cpu_count() or 1),
+            progress=lambda done, total, task=task: bar.update(task, completed=done),
+        )
         bar.update(task, completed=count)
         drawn.append(list(read_samples(folder)))
     return drawn[0], drawn[1]

@@ -54,6 +54,7 @@ def _with_gain(scores: Mapping[str, Any]) -> tuple[str, str]:
 
 def write_demo_report(
     path: Path,
+    folder: Path,
     summary: Mapping[str, Any],
     results: Mapping[str, Mapping[str, Any]],
     predictions: Callable[[str], list[Prediction]],
@@ -63,6 +64,8 @@ def write_demo_report(
     """Write `report.html` of the demo.
 
     Args:
+        path: of the page.
+        folder: of the demo.
         results: of every evaluation, by name.
         predictions: gives those of an evaluation.
         log: `train_log.jsonl` of the main training.
@@ -75,7 +78,7 @@ def write_demo_report(
     ]
     manifest = {
         "training": read_json(log.parent / "manifest.json"),
-        "evaluation": read_json(path.parent / "eval" / "grpo" / "manifest.json"),
+        "evaluation": read_json(folder / "eval" / "grpo" / "manifest.json"),
         "seconds": summary["seconds"],
     }
     write_report(

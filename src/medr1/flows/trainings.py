@@ -1,4 +1,4 @@
-"""Trainings side by side: each a `medr1 train` command of its own, watched through its log."""
+"""Trainings side by side: each a `medr1 train` command of its own, which ends with this process, watched by its log."""
 
 import os
 import subprocess
@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medr1.errors import MedR1Error
+from medr1.processes import child_environment
 from medr1.records import read_jsonl
+from medr1.runs import publication, stored_manifest
 
 POLL_SECONDS = 0.5
+END_SECONDS = 1.5
+"""For trainings that are told to end; after that they are killed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +31,14 @@ class Training:
 
     @property
     def finished(self) -> bool:
-        """Whether its final checkpoint is there."""
-        return (self.folder / "final" / "model.safetensors").is_file()
+        """Whether its run says that nothing is left to do."""
+        stored = stored_manifest(self.folder)
+        return stored is not None and stored.get("state") == "done"
+
+    @property
+    def output(self) -> Path:
+        """What it prints goes beside its folder, which is its own."""
+        return self.folder.with_name(f"{self.folder.name}.txt")
 
     @property
     def step(self) -> int:
@@ -66,23 +76,37 @@ def run_trainings(
                 del running[name]
                 seconds[name] = round(time.monotonic() - started, 1)
                 if process.returncode != 0 or not training.finished:
-                    output = training.folder / "output.txt"
-                    last = output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
-                    raise MedR1Error(f"training {name!r} failed ({' '.join(last)}); its whole output is in {output}")
+                    last = training.output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
+                    raise MedR1Error(
+                        f"training {name!r} failed ({' '.join(last)}); its whole output is in {training.output}"
+                    )
     finally:
-        for _, process, _ in running.values():
-            process.terminate()
-            process.wait()
+        _end([process for _, process, _ in running.values()])
     return seconds
 
 
+def _end(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
+    """Tell all of them to end, then see to it: what they have published is whole at any moment."""
+    for process in processes:
+        process.terminate()
+    latest = time.monotonic() + END_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(0.0, latest - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
 def _start(training: Training, threads: int) -> "subprocess.Popen[bytes]":
-    training.folder.mkdir(parents=True, exist_ok=True)
+    training.output.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "medr1", "train", *training.arguments, "--output_dir", str(training.folder)]
-    environment = os.environ | {
+    environment = child_environment() | {
         "OMP_NUM_THREADS": str(threads),
         "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin beside another training slow both down
         "PYTHONUNBUFFERED": "1",
     }
-    with (training.folder / "output.txt").open("wb") as output:
+    with publication("file", training.output):
+        output = training.output.open("wb")
+    with output:
         return subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)

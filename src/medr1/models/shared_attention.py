@@ -7,6 +7,7 @@ Axes: R packed rows, S tokens of a packed row, P columns of the longest prompt, 
 H query heads, K key-value heads, D head size.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,11 +22,24 @@ from transformers.masking_utils import sdpa_mask
 
 from medr1.models.packed_attention import PackedSoftmax
 
+logger = logging.getLogger(__name__)
+
 SHARED_PREFIX = "shared_prefix"
 """Name of the attention, and of the argument of the model's forward that it waits for."""
 
+PACKABLE_ATTENTION = ("sdpa", "eager")
+"""Attention implementations that take the mask of a packed row."""
+
 NO_MASK = torch.ones(1, 1, 1, 1, dtype=torch.bool)
 """In place of `attention_mask`: the rows themselves say who sees whom; a mask with four axes is handed on as it is."""
+
+
+def packable_attention(name: str | None) -> str:
+    """The attention to load a model with for packed rows; says in one line when it is not the one asked for."""
+    if name is None or name in PACKABLE_ATTENTION:
+        return name or PACKABLE_ATTENTION[0]
+    logger.warning("%s takes no mask of packed rows; sdpa is used in its place.", name)
+    return PACKABLE_ATTENTION[0]
 
 
 class SharedAttention(Protocol):
@@ -49,7 +63,20 @@ def shared_prefix_attention(
     """The attention function that transformers calls in every layer."""
     if shared_prefix is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    query, key, value = of_one_type(query, key, value)
     return shared_prefix.attend(module.layer_idx, query, key, value, scaling), None
+
+
+def of_one_type(*states: Tensor) -> tuple[Tensor, ...]:
+    """The states in the type that attention computes in, as torch's own does under autocast.
+
+    Under autocast over float32 weights the rotary embedding leaves queries and keys in float32 beside narrower values;
+    kernels and written buffers take no such mixture.
+    """
+    device = states[0].device.type
+    if not torch.is_autocast_enabled(device):
+        return states
+    return tuple(x.to(torch.get_autocast_dtype(device)) for x in states)
 
 
 AttentionInterface.register(SHARED_PREFIX, shared_prefix_attention)
@@ -123,7 +150,7 @@ class PackedAttention:
             attn_mask=self.visible_N1CT,
             scale=scaling,
         )
-        output_RSHD = query.new_zeros(rows, width, heads, size)
+        output_RSHD = prompt_RHPD.new_zeros(rows, width, heads, size)
         output_RSHD[:, : self.prompt_width] = prompt_RHPD.transpose(1, 2)
         present = self.present_NC.flatten()
         own = own_NHCD.transpose(1, 2).reshape(-1, heads * size)[present]

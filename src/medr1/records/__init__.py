@@ -1,12 +1,31 @@
 """Records on disk: JSON, JSON lines, parquet folders of samples, and the run manifest."""
 
-from medr1.records.json_files import JsonlAppender, parse_jsonl, read_json, read_jsonl, write_json
-from medr1.records.manifest import data_hash, manifest, sample_hash, sample_id, short_hash
-from medr1.records.samples import read_samples, staged_folder, write_samples, write_shards
+from medr1.records.hashes import (
+    DataHash,
+    content_hashes,
+    file_hash,
+    file_hashes,
+    files_hash,
+    image_hash,
+    labels_hash,
+)
+from medr1.records.json_files import JsonlAppender, checked, parse_jsonl, read_json, read_jsonl, write_json
+from medr1.records.manifest import check_finished, data_hash, is_manifest, manifest, sample_hash, sample_id, short_hash
+from medr1.records.samples import read_samples, write_samples, write_shards
 
 __all__ = [
+    "DataHash",
     "JsonlAppender",
+    "check_finished",
+    "checked",
+    "content_hashes",
     "data_hash",
+    "file_hash",
+    "file_hashes",
+    "files_hash",
+    "image_hash",
+    "is_manifest",
+    "labels_hash",
     "manifest",
     "parse_jsonl",
     "read_json",
@@ -15,7 +34,6 @@ __all__ = [
     "sample_hash",
     "sample_id",
     "short_hash",
-    "staged_folder",
     "write_json",
     "write_samples",
     "write_shards",

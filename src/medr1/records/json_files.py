@@ -25,6 +25,31 @@ def read_json(path: Path) -> Any:
         raise DataError(f"{path} cannot be read as UTF-8 text ({error}); check the file") from error
     except json.JSONDecodeError as error:
         raise DataError(f"{path} line {error.lineno} is not JSON ({error.msg}); mend or replace the file") from error
+    except RecursionError as error:
+        raise DataError(f"{path} is nested too deeply to be read; replace the file") from error
+
+
+def checked(value: Any, kind: Any, path: Path) -> Any:
+    """A value that was read back, where it has the type that it was written with; further fields stay as they are.
+
+    Args:
+        value: what the file holds.
+        kind: a type that pydantic knows; typed dictionaries say what their fields are.
+        path: of the file, for the error.
+
+    Raises:
+        DataError: naming the file, the place in it and what is expected there.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the value"
+        found = f"{first['input']!r:.60}"
+        said = first["msg"][0].lower() + first["msg"][1:]
+        raise DataError(f"{path}: {place} is {found}, but {said}; restore the file, or write it anew") from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -37,14 +62,14 @@ def write_json(path: Path, value: Any) -> None:
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(aside, 0o666 & ~_umask())
+        os.chmod(aside, 0o666 & ~umask())
         os.replace(aside, path)
     except BaseException:
         Path(aside).unlink(missing_ok=True)
         raise
 
 
-def _umask() -> int:
+def umask() -> int:
     """The process's umask: temporary files are private, what they become need not be."""
     mask = os.umask(0)
     os.umask(mask)
@@ -66,7 +91,7 @@ def parse_jsonl(data: bytes, name: str) -> list[dict[str, Any]]:
 def _parse_line(line: bytes, name: str, number: int) -> dict[str, Any]:
     try:
         record = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{name} line {number} is not JSON ({error}); mend or remove the line") from error
     if not isinstance(record, dict):
         raise DataError(f"{name} line {number} is not a JSON object; write one object a line")
@@ -80,7 +105,7 @@ def _whole_part(data: bytes) -> bytes:
     try:
         if whole[last_start:].strip():
             json.loads(whole[last_start:])
-    except (UnicodeDecodeError, json.JSONDecodeError):
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
         return whole[:last_start]
     return whole
 
@@ -110,6 +135,7 @@ class JsonlAppender:
             whole = len(_whole_part(data))
             if whole < len(data):
                 os.truncate(path, whole)
+        self.path = path
         self._file = path.open("ab")
 
     def append(self, record: Mapping[str, Any]) -> None:

@@ -5,14 +5,27 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import medr1
+from medr1.errors import DataError
+from medr1.records.json_files import read_json
 from medr1.types import Sample
+
+MANIFEST = "manifest.json"
+State = Literal["started", "whole", "done"]
+"""How far a run is. `whole`: all that is dear to compute is there; `done`: and all that is made from it."""
+STATES: tuple[State, ...] = ("started", "whole", "done")
+HASH = re.compile(r"[0-9a-f]{16}|[0-9a-f]{64}")
+OURS = ("medr1", "arguments")
+"""Fields by one of which a manifest of medr1, of any version, is told from other programs' files of that name."""
+PARTS_DEPTH = 4
+"""Folders from a file of a run up to its manifest, at most: `modality/CT/train/data-00000.parquet`."""
 
 PACKAGES = (
     "accelerate",
@@ -76,6 +89,68 @@ def manifest(arguments: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
         "packages": _installed_versions(),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def is_manifest(file: Path) -> bool:
+    """Whether a file is a manifest of medr1, of any version: other programs have files of that name."""
+    if not f".{file.name}".endswith(f".{MANIFEST}"):
+        return False
+    try:
+        value = read_json(file)
+    except DataError:
+        return False
+    return isinstance(value, dict) and any(name in value for name in OURS)
+
+
+def stored_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any] | None:
+    """The manifest of a folder; None where there is none. Raises `DataError` where it is none of ours."""
+    path = folder / name
+    if not path.exists():
+        return None
+    if not is_manifest(path):
+        raise DataError(f"{path} is no manifest of medr1; choose another folder")
+    value = read_json(path)
+    if value.get("state", STATES[0]) not in STATES:
+        raise DataError(f"{path}: state {value['state']!r} is none of {', '.join(STATES)}; choose another folder")
+    return value
+
+
+def check_finished(path: Path) -> None:
+    """Raise `DataError` where a file or folder belongs to a run that is not done; the nearest manifest tells.
+
+    Folders of version 0.1, whose manifests have no state, and those of other programs count as finished.
+    """
+    for place in (path, *path.absolute().parents[:PARTS_DEPTH]):
+        try:
+            stored = stored_manifest(place)
+        except DataError:  # another program's
+            continue
+        if stored is None:
+            continue
+        if stored.get("state", "done") != "done":
+            raise DataError(
+                f"{place} is not finished (its `medr1 {stored.get('command', 'run')}` was stopped or still runs); "
+                "repeat the command that writes it"
+            )
+        return
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What differs between two identities, in words; of hashes, only that it does.
+
+    >>> differences({"seed": 0, "weights": "0123456789abcdef"}, {"seed": 1, "weights": "fedcba9876543210"})
+    ['seed was 0, now 1', 'other weights']
+    """
+    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return [_difference(name.replace("_", " "), before.get(name), now.get(name)) for name in names]
+
+
+def _difference(words: str, before: Any, now: Any) -> str:
+    if HASH.fullmatch(str(before)) or HASH.fullmatch(str(now)):
+        return f"other {words}"
+    if isinstance(before, dict) and isinstance(now, dict):
+        return ", ".join(differences(before, now))
+    return f"{words} was {before!r}, now {now!r}"
 
 
 def _without_absolute_paths(value: Any) -> Any:

@@ -7,14 +7,14 @@ path), `extra` is a JSON object in a string column.
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medr1.errors import DataError
+from medr1.records.locks import Lock
+from medr1.records.manifest import check_finished
 from medr1.types import ANSWER_TYPES, LETTERS, MODALITIES, TASKS, ImageRef, Sample
 
 if TYPE_CHECKING:
@@ -25,30 +25,10 @@ ROW_GROUP_BYTES = 32 * 2**20
 SHARD_BYTES = 512 * 2**20
 """Sizes are of the embedded images: a row group is what a reader must hold in memory, a shard is one file."""
 
+NEW, OLD = "new", "old"
+"""What becomes of a folder, and what it was, while `write_samples` writes it."""
 REQUIRED_COLUMNS = ("id", "images", "question")
 ALLOWED_VALUES = {"modality": MODALITIES, "task": TASKS, "answer_type": ANSWER_TYPES}
-
-
-@contextmanager
-def staged_folder(folder: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A temporary folder beside `folder` that takes its name when the block ends well, and is removed otherwise.
-
-    A folder that holds something already is refused with a `DataError`, or replaced at the end with `overwrite`.
-    """
-    if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder} exists and is not empty; choose another folder or allow overwriting")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    try:
-        # mkdtemp makes a folder that only its owner may read; what is inside keeps to the process's umask.
-        inside = staged / "data"
-        inside.mkdir()
-        yield inside
-        if folder.exists():
-            folder.rename(staged / "replaced")
-        inside.rename(folder)
-    finally:
-        shutil.rmtree(staged)
 
 
 def write_samples(
@@ -57,28 +37,48 @@ def write_samples(
     """Stream samples into `folder/data-00000.parquet`, `data-00001.parquet`, …; return how many there were.
 
     With `embed_images` the file behind every reference is read into the parquet (its path shrinks to the base name);
-    otherwise references stay references. The folder appears whole or not at all. `DataError` for a missing image, for
-    two samples with the same id and variant, and for a folder that is not empty.
+    otherwise references stay references. The folder appears whole or not at all; a killed call may leave a hidden one
+    beside it, which the next call removes. `DataError` for a missing image, for two samples with the same id and
+    variant, and for a folder that is not empty.
     """
-    with staged_folder(folder, overwrite=overwrite) as staged:
-        return write_shards(staged, samples, embed_images=embed_images)
+    if folder.exists() and not overwrite and (not folder.is_dir() or any(folder.iterdir())):
+        raise DataError(f"{folder} exists and is not empty; choose another folder or allow overwriting")
+    aside = folder.with_name(f".{folder.name}.partial")
+    aside.mkdir(parents=True, exist_ok=True)
+    lock = Lock(aside)
+    lock.acquire()
+    try:
+        for name in (NEW, OLD):  # of a call that was killed
+            shutil.rmtree(aside / name, ignore_errors=True)
+        (aside / NEW).mkdir()
+        total = write_shards(aside / NEW, samples, embed_images=embed_images)
+        if folder.exists():
+            folder.rename(aside / OLD)
+        (aside / NEW).rename(folder)
+    finally:
+        shutil.rmtree(aside)
+        lock.release()
+    return total
 
 
-def write_shards(folder: Path, samples: Iterable[Sample], *, embed_images: bool = True) -> int:
-    """`write_samples` into an existing folder, for callers that stage more files beside the shards."""
+def write_shards(
+    folder: Path, samples: Iterable[Sample], *, embed_images: bool = True, shard_bytes: float | None = None
+) -> int:
+    """`write_samples` into an existing folder, for callers that stage it; no file gets more than `shard_bytes`."""
     import pyarrow.parquet as pq
 
     schema = _arrow_schema()
+    most = SHARD_BYTES if shard_bytes is None else shard_bytes
     writer: pq.ParquetWriter | None = None
-    shard = shard_bytes = total = 0
+    shard = written = total = 0
     for rows, num_bytes in _row_groups(_unique(samples), embed_images):
-        if writer is not None and shard_bytes + num_bytes > SHARD_BYTES:
+        if writer is not None and written + num_bytes > most:
             writer.close()
-            writer, shard, shard_bytes = None, shard + 1, 0
+            writer, shard, written = None, shard + 1, 0
         if writer is None:
             writer = pq.ParquetWriter(folder / f"data-{shard:05d}.parquet", schema)
         writer.write_table(_table(rows, schema))
-        shard_bytes += num_bytes
+        written += num_bytes
         total += len(rows)
     if writer is None:
         writer = pq.ParquetWriter(folder / "data-00000.parquet", schema)
@@ -90,8 +90,10 @@ def read_samples(path: Path) -> Iterator[Sample]:
     """Samples of a parquet file, of a folder of parquet shards, or of a `datasets.save_to_disk` folder.
 
     Relative image references resolve against the folder. `DataError` for anything else, for missing columns, for
-    values outside the contract and for two rows with the same id and variant.
+    values outside the contract, for two rows with the same id and variant, and for the data of a command that was
+    stopped or still runs.
     """
+    check_finished(path)
     return _unique(_samples_of_tables(_tables(path), path))
 
 
@@ -216,9 +218,43 @@ def _samples_of_tables(tables: "Iterable[pa.Table | pa.RecordBatch]", path: Path
         missing = [name for name in REQUIRED_COLUMNS if name not in table.schema.names]
         if missing:
             raise DataError(f"{path} lacks the column {missing[0]!r}; convert it first with `medr1 data convert`")
+        _check_types(table.schema, path)
         for row in table.to_pylist():
             number += 1
             yield _sample(row, folder, f"{path} row {number}")
+
+
+def _check_types(schema: "pa.Schema", path: Path) -> None:
+    """Raise `DataError` for a column of another type than ours has; wider texts and numbers are as good."""
+    for ours in _arrow_schema():
+        place = schema.get_field_index(ours.name)
+        if place >= 0 and not _fits(schema.field(place).type, ours.type):
+            raise DataError(
+                f"{path}: the column {ours.name!r} is {schema.field(place).type} and should be {ours.type}; convert "
+                "the data again with `medr1 data convert`"
+            )
+
+
+def _fits(found: "pa.DataType", ours: "pa.DataType") -> bool:
+    import pyarrow.types as kinds
+
+    if kinds.is_null(found):
+        return True
+    if kinds.is_list(ours):
+        lists = kinds.is_list(found) or kinds.is_large_list(found) or kinds.is_fixed_size_list(found)
+        return lists and _fits(found.value_type, ours.value_type)
+    if kinds.is_struct(ours):
+        return kinds.is_struct(found)  # of pictures; what is in it is looked at one by one
+    if kinds.is_integer(ours):
+        return kinds.is_integer(found)
+    return kinds.is_string(found) or kinds.is_large_string(found) or kinds.is_string_view(found) or _is_words(found)
+
+
+def _is_words(found: "pa.DataType") -> bool:
+    """Whether a column holds each of a few texts once, as pandas writes categories."""
+    import pyarrow.types as kinds
+
+    return kinds.is_dictionary(found) and kinds.is_string(found.value_type)
 
 
 def _sample(row: Mapping[str, Any], folder: Path, where: str) -> Sample:
@@ -232,6 +268,8 @@ def _sample(row: Mapping[str, Any], folder: Path, where: str) -> Sample:
             raise DataError(f"{where}: {name} {values[name]!r} is unknown; use one of {', '.join(allowed)}")
     for name in ("options", "answers"):
         values[name] = tuple(values.get(name, ()))
+        if None in values[name]:
+            raise DataError(f"{where}: one of its {name} is empty; fill it in, since letters must not move")
     index = values.get("answer_index")
     if index is not None and not 0 <= index < min(len(values["options"]), len(LETTERS)):
         raise DataError(f"{where}: answer_index {index} is outside the {len(values['options'])} options")
@@ -247,6 +285,8 @@ def _image_ref(image: Mapping[str, Any] | None, folder: Path, where: str) -> Ima
     if not isinstance(image, Mapping) or image.keys() != {"bytes", "path"}:
         raise DataError(f"{where}: images are not a list of bytes and path; store them as `datasets.Image`")
     data, path = image["bytes"], image["path"]
+    if not isinstance(data, bytes | None) or not isinstance(path, str | None):
+        raise DataError(f"{where}: images are not a list of bytes and path; store them as `datasets.Image`")
     if data is None and path is not None:
         path = os.path.join(folder, path)
     return ImageRef(path=path, data=data)

@@ -33,8 +33,9 @@ class SharedPrefixCache:
         values = [layer.values for layer in prefill.layers]
         prompts, heads, prompt_length, size = values[0].shape
         self.num_draws, self.length = num_draws, 0
-        # A product of a few rows is faster with keys that are transposed in memory.
-        self.prompt_keys_PKDL = [layer.keys.mT.contiguous() for layer in prefill.layers]
+        # A product of a few rows is faster with keys that are transposed in memory. Under autocast a prefill leaves
+        # keys in float32 beside narrower values; what is decoded has one type.
+        self.prompt_keys_PKDL = [layer.keys.mT.to(layer.values.dtype).contiguous() for layer in prefill.layers]
         self.prompt_values_PKLD = values
         # Added to the scores: hides the padding of shorter prompts.
         self.bias_PK1L = values[0].new_zeros(prompts, heads, 1, prompt_length)

@@ -40,6 +40,7 @@ def can_fuse(model: nn.Module) -> bool:
     kinds = set(getattr(text.config, "layer_types", None) or ["full_attention"])
     return (
         kinds == {"full_attention"}
+        and not torch.is_autocast_enabled("cpu")
         and text.config.hidden_act == "silu"
         # Adapters and quantised maps are other classes, sharded weights no plain parameters.
         and all(type(m) is nn.Linear for m in modules if isinstance(m, nn.Linear) or hasattr(m, "base_layer"))

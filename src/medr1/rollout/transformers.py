@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel
+from torch import nn
+from transformers import GenerationConfig
 from transformers.processing_utils import ProcessorMixin
 
-from medr1.models.loading import image_backend, load_model, load_processor
+from medr1.models.loading import checkpoint_identity, identity_in_memory, image_backend, load_model, load_processor
 from medr1.models.prefix import PromptTensors, encode_prompts
 from medr1.rollout.engine import Request, SamplingParams
 from medr1.rollout.sampler import sample
@@ -30,7 +31,7 @@ def declared_ends(generation: GenerationConfig, tokenizer: Any) -> list[int]:
     return [*declared, *({tokenizer.eos_token_id} - set(declared))]
 
 
-def end_token_ids(model: PreTrainedModel, tokenizer: Any) -> list[int]:
+def end_token_ids(model: Any, tokenizer: Any) -> list[int]:
     """Every token that ends a completion: the model's own and the tokenizer's."""
     assert model.generation_config is not None, "every model that generates has generation settings"
     return declared_ends(model.generation_config, tokenizer)
@@ -56,7 +57,7 @@ class TransformersEngine:
     """Completions from a checkpoint folder, or from a model in memory.
 
     Args:
-        model: a checkpoint folder or a loaded model.
+        model: a checkpoint folder, that of an adapter, or a loaded model.
         processor: needed with a loaded model only.
         device: `cpu`, `cuda`, …; None takes the GPU where there is one.
         dtype: of the weights; `auto` is that of the checkpoint.
@@ -65,7 +66,7 @@ class TransformersEngine:
 
     def __init__(
         self,
-        model: str | Path | PreTrainedModel,
+        model: str | Path | nn.Module,
         *,
         processor: ProcessorMixin | None = None,
         device: str | None = None,
@@ -74,15 +75,18 @@ class TransformersEngine:
         attn_implementation: str = "sdpa",
     ) -> None:
         self.batch_size = batch_size
-        if isinstance(model, PreTrainedModel):
+        self.model: Any
+        if isinstance(model, nn.Module):
             assert processor is not None, "a model in memory comes with its processor"
             self.model, self.processor = model.eval(), processor
             self.name = type(model).__name__
+            self.identity = identity_in_memory(model, processor)
         else:
             self.processor = load_processor(model)
             device = device or default_device()
             self.model = load_model(model, device=device, dtype=dtype, attn_implementation=attn_implementation)
             self.name = Path(model).name
+            self.identity = checkpoint_identity(model)
         self.tokenizer: Any = self.processor.tokenizer
 
     def describe(self) -> Mapping[str, str]:
@@ -90,6 +94,7 @@ class TransformersEngine:
         return {
             "engine": "transformers",
             "model": self.name,
+            **self.identity,
             "family": self.model.config.model_type,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": self.model.device.type,

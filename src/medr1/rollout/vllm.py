@@ -16,7 +16,8 @@ import torch
 from transformers import AutoConfig, GenerationConfig
 
 from medr1.errors import ConfigError, EngineError, ModelError
-from medr1.models.loading import image_backend, load_processor, locate, model_type
+from medr1.models.adapters import is_adapter
+from medr1.models.loading import checkpoint_identity, image_backend, load_processor, locate, model_type
 from medr1.rollout.engine import Request, SamplingParams
 from medr1.rollout.transformers import chat_text, declared_ends, image_token_ids
 from medr1.types import Completion
@@ -73,16 +74,18 @@ class VllmEngine:
 
     Raises:
         EngineError: vLLM is not installed, is built for another device, or does not start with this checkpoint.
-        ModelError: no checkpoint.
+        ModelError: no checkpoint, or an adapter.
     """
 
     def __init__(
         self, model: str | Path, *, device: str | None = None, dtype: str = "auto", max_model_len: int = -1
     ) -> None:
+        refuse_adapter(model)
         require_vllm()
         model_type(model)
         folder = locate(model)
         self.name = Path(model).name
+        self.identity = checkpoint_identity(folder)
         self.dtype = checkpoint_dtype(folder) if dtype == "auto" else dtype
         self.processor: Any = load_processor(folder)
         self.tokenizer: Any = self.processor.tokenizer
@@ -113,6 +116,7 @@ class VllmEngine:
             "engine": "vllm",
             "engine_version": vllm.__version__,
             "model": self.name,
+            **self.identity,
             "family": self.llm.llm_engine.model_config.hf_config.model_type,
             "dtype": self.dtype,
             "device": self.device,
@@ -209,6 +213,15 @@ class VllmEngine:
     def _too_long(self, length: int, params: SamplingParams) -> Completion:
         reason = f"the prompt has {length} tokens, and with {params.max_new_tokens} new ones the engine "
         return Completion(text=reason + f"takes {self.max_model_len} at most", finish_reason="error")
+
+
+def refuse_adapter(model: str | Path) -> None:
+    """Raise `ModelError` for a folder with an adapter, which would be added into weights that round it away."""
+    if is_adapter(model):
+        raise ModelError(
+            f"{model} is an adapter, and vLLM takes whole checkpoints; use --engine transformers, or the merged folder "
+            "`final` of the run that made it"
+        )
 
 
 def checkpoint_dtype(folder: Path) -> str:

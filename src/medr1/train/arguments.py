@@ -1,7 +1,8 @@
 """What `medr1 train` takes beyond TRL's own arguments. Field names are flags and recipe keys alike."""
 
+import re
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from trl import ModelConfig
 
@@ -36,6 +37,9 @@ class DataArguments:
             "drawn anew per epoch."
         },
     )
+    overwrite: bool = field(
+        default=False, metadata={"help": "Start anew where the output folder holds another training, which is removed."}
+    )
     freeze_vision_tower: bool = field(default=False, metadata={"help": "Leave the vision tower as it is."})
     min_pixels: int | None = field(default=None, metadata={"help": "Smallest image area of the processor."})
     max_pixels: int | None = field(default=None, metadata={"help": "Largest image area of the processor."})
@@ -55,14 +59,53 @@ class GRPOArguments(DataArguments):
             "against the current policy before they are sampled; 0: off."
         },
     )
+    sampler_correction: bool = field(
+        default=False,
+        metadata={
+            "help": "Correct for a sampler that differs from the trainer, as TRL does for vLLM: tokens are weighed by "
+            "--vllm_importance_sampling_mode and its clips. Costs one more scoring pass a batch."
+        },
+    )
     adversarial_steps: int = field(default=1, metadata={"help": "Steps of that attack: 1 is FGSM, more is PGD."})
     plan: bool = field(
         default=False, metadata={"help": "Print memory, tokens, steps and time from two dry steps, and train nothing."}
     )
 
 
+LANGUAGE_PROJECTIONS = r".*\blanguage_model\.layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)"
+"""Attention and feed-forward projections of the language model in every family, as peft matches a pattern: whole names.
+
+peft has defaults for none of the families, and in Qwen2.5-VL the vision tower has projections of the same names.
+"""
+MODULE_NAME = re.compile(r"[\w.]+")
+"""A name, or the end of one; anything else is a regular expression or `all-linear`."""
+
+
 @dataclass
 class ModelArguments(ModelConfig):
     """TRL's model arguments; LoRA without dropout, which would make sampling and scoring differ."""
 
+    dtype: str | None = field(
+        default="auto",
+        metadata={
+            "help": "Type of the weights: float32, bfloat16, or auto, which is bfloat16 with --bf16 (trained through "
+            "float32 masters) and float32 without."
+        },
+    )
     lora_dropout: float = field(default=0.0, metadata={"help": "LoRA dropout."})
+    lora_target_modules: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Names of modules, one regular expression of whole names, or all-linear; the attention and "
+            "feed-forward projections of the language model where nothing is said."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        targets: Any = self.lora_target_modules
+        if isinstance(targets, str) and MODULE_NAME.fullmatch(targets):
+            targets = [targets]  # TRL unwraps a list of one, and peft takes a text for a regular expression
+        elif targets is None and self.use_peft and self.lora_target_parameters is None:
+            targets = LANGUAGE_PROJECTIONS
+        self.lora_target_modules = targets  # type: ignore[assignment]

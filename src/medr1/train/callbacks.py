@@ -7,8 +7,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from medr1.records import JsonlAppender, read_jsonl
+from medr1.records import read_jsonl
+from medr1.runs import Run
+
+TRAIN_LOG, COMPLETIONS = "train_log.jsonl", "completions.parquet"
 
 COMPLETIONS_PER_STEP = 8
 """Completions kept of every logged step: enough to read along, small enough for long runs."""
@@ -35,75 +39,116 @@ class LogListener(TrainerCallback):
 
 
 def records_before(path: Path, state: TrainerState) -> list[dict[str, Any]]:
-    """The records of a log up to the step that a run resumes from; none of those that will come again."""
+    """The records of a log up to the step that a run resumes from; none of those that will come again.
+
+    The one that sums up a run comes at its end, whatever step that is.
+    """
     if not state.global_step or not path.exists():
         return []
-    return [record for record in read_jsonl(path) if record["step"] <= state.global_step]
+    kept = [record for record in read_jsonl(path) if record["step"] <= state.global_step]
+    return [record for record in kept if "train_runtime" not in record]
 
 
 class TrainLog(LogListener):
-    """Appends every log record to `train_log.jsonl`; a resumed run continues after its checkpoint."""
+    """Appends every log record to `train_log.jsonl`; a resumed run continues after its checkpoint.
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "train_log.jsonl"
+    Args:
+        run: of the main process; None on the others, which write nothing.
+    """
+
+    def __init__(self, run: Run | None) -> None:
+        self.run = run
+        self.losses: list[tuple[int, float]] = []
+        """Logged losses with their steps."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Drop records of steps that will run again."""
-        if state.is_world_process_zero and self.path.exists():
-            kept = records_before(self.path, state)
-            self.path.unlink()
-            with JsonlAppender(self.path) as log:
-                for record in kept:
-                    log.append(record)
+        if self.run is not None and (path := self.run.folder / TRAIN_LOG).exists():
+            kept = records_before(path, state)
+            self.run.write_jsonl(TRAIN_LOG, kept)
+            self.losses = [(record["step"], record["loss"]) for record in kept if "loss" in record]
 
     def take(self, record: Mapping[str, Any]) -> None:
         """One line per record."""
-        with JsonlAppender(self.path) as log:
+        if self.run is None:
+            return
+        if "loss" in record:
+            self.losses.append((record["step"], record["loss"]))
+        if "train_loss" in record:
+            # The trainer's own divides the losses since the last resume by the steps of the whole run.
+            record = {**record, "train_loss": self._mean_loss()}
+        with self.run.appending(TRAIN_LOG) as log:
             log.append(record)
+
+    def _mean_loss(self) -> float | None:
+        """Mean over the steps, each logged loss being that of the steps since the one before it."""
+        if not self.losses:
+            return None
+        steps = [step for step, _ in self.losses]
+        spans = [step - before for step, before in zip(steps, [0, *steps], strict=False)]
+        return sum(loss * span for (_, loss), span in zip(self.losses, spans, strict=True)) / steps[-1]
 
 
 class CompletionLog(TrainerCallback):
-    """Keeps the first completions of every logged step in `completions.parquet`."""
+    """Keeps the first completions of every logged step in `completions.parquet`.
 
-    def __init__(self, folder: Path, latest: Callable[[], Mapping[str, Any]]) -> None:
-        self.path = folder / "completions.parquet"
-        self.latest = latest
+    A checkpoint holds those up to its step, so that a resumed run has each step once, wherever it was killed.
+
+    Args:
+        run: of the main process; None on the others, which write nothing.
+        latest: what the trainer noted of its last generation batch.
+    """
+
+    def __init__(self, run: Run | None, latest: Callable[[], Mapping[str, Any]]) -> None:
+        self.run, self.latest = run, latest
         self.rows: list[dict[str, Any]] = []
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """Take up the rows of a run that is resumed."""
-        if state.global_step and self.path.exists():
-            kept = pq.read_table(self.path).to_pylist()
-            self.rows = [row for row in kept if row["step"] <= state.global_step]
+        if self.run is None or not state.global_step:
+            return
+        kept = self.run.folder / f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}" / COMPLETIONS
+        if not kept.exists():  # of version 0.1
+            kept = self.run.folder / COMPLETIONS
+        if kept.exists():
+            self.rows = [row for row in pq.read_table(kept).to_pylist() if row["step"] <= state.global_step]
 
     def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Copy what the trainer logged of its last generation batch."""
+        """Copy what the trainer logged of its last generation batch; the last record of a run has none of its own."""
+        if self.rows and self.rows[-1]["step"] == state.global_step:
+            return
         logs = self.latest()
         for index, completion in list(enumerate(logs["completion"]))[:COMPLETIONS_PER_STEP]:
             text = completion if isinstance(completion, str) else completion[0]["content"]
             row = {"step": state.global_step, "completion": text, "advantage": logs["advantages"][index]}
             self.rows.append(row | {name: values[index] for name, values in logs["rewards"].items()})
 
+    def beside_checkpoint(self, checkpoint: Path) -> None:
+        """Put the rows so far into a checkpoint that is not published yet."""
+        self._write(checkpoint / COMPLETIONS)
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Write them whenever a checkpoint is written."""
-        self.write(state)
+        """Publish them whenever a checkpoint is."""
+        self._publish()
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """And at the end."""
-        self.write(state)
+        self._publish()
 
-    def write(self, state: TrainerState) -> None:
-        """Replace the file by one with all rows."""
-        if state.is_world_process_zero and self.rows:
-            aside = self.path.with_suffix(".writing")
-            pq.write_table(pa.Table.from_pylist(self.rows), aside)
-            aside.replace(self.path)
+    def _publish(self) -> None:
+        if self.run is not None and self.rows:
+            with self.run.file(COMPLETIONS) as path:
+                self._write(path)
+
+    def _write(self, path: Path) -> None:
+        if self.rows:
+            pq.write_table(pa.Table.from_pylist(self.rows), path)
 
 
 class Progress(TrainerCallback):

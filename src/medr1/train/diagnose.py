@@ -8,7 +8,7 @@ from typing import Any
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from medr1.diagnosis import Watch
-from medr1.train.callbacks import LogListener, records_before
+from medr1.train.callbacks import TRAIN_LOG, LogListener, records_before
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ class Diagnosis(LogListener):
     """
 
     def __init__(self, folder: Path, tell: Callable[[str], None] = logger.warning) -> None:
-        self.log, self.tell = folder / "train_log.jsonl", tell
+        self.log, self.tell = folder / TRAIN_LOG, tell
         self.watch = Watch()
 
     def on_train_begin(

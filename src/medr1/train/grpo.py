@@ -11,24 +11,25 @@ Axes: N completions of a batch, C completion tokens, G completions per prompt.
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
 from medr1.errors import ConfigError
-from medr1.models.prefix import PromptTensors, backbone, encode_prompts, pack_groups
+from medr1.models.prefix import backbone, encode_prompts, pack_groups
 from medr1.models.sharding import head_gathered, is_sharded, largest_of_all
-from medr1.models.shared_attention import SHARED_PREFIX
+from medr1.models.shared_attention import PACKABLE_ATTENTION, SHARED_PREFIX
 from medr1.rollout.engine import SamplingParams
-from medr1.rollout.sampler import Draw, sample
+from medr1.rollout.sampler import sample
 from medr1.rollout.transformers import image_token_ids
 from medr1.train.adversarial import Adversary
-from medr1.train.resume import RestoresWeights
+from medr1.train.checkpoints import PublishesCheckpoints
+from medr1.train.groups import GroupBatch, Scoring, chunks_of, sampled_statistics
+from medr1.train.masters import MasterWeights
+from medr1.train.sampler_gap import SamplerGap
 from medr1.train.vllm import image_generation
 
 logger = logging.getLogger(__name__)
@@ -37,51 +38,14 @@ logger = logging.getLogger(__name__)
 REGROUPABLE_LOSSES = {"grpo", "dapo", "dr_grpo", "cispo", "sapo", "vespo", "luspo"}
 
 
-PACKABLE_ATTENTION = ("sdpa", "eager")
-"""Attention implementations that take the mask of a packed row."""
-
-
-def packable_attention(name: str | None) -> str:
-    """The attention to load a model with for packed rows; says in one line when it is not the one asked for."""
-    if name is None or name in PACKABLE_ATTENTION:
-        return name or PACKABLE_ATTENTION[0]
-    logger.warning("%s takes no mask of packed rows; sdpa is used in its place.", name)
-    return PACKABLE_ATTENTION[0]
-
-
-@dataclass(slots=True)
-class GroupBatch:
-    """The prompts of a generation batch and which completion belongs to which of them."""
-
-    prompts: list[PromptTensors]
-    images: list[list[Image.Image]]
-    """Of every prompt, as the data has them."""
-    index_N: Tensor
-    """Group of every completion of this process, in the order that the parent holds them."""
-    keys: list[list[str]]
-    """Names of the draws of every prompt, for their random numbers."""
-    draws: list[list[Draw]] | None = None
-    """None where vLLM drew."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scoring:
-    """What the next scoring pass is about."""
-
-    prompts: list[PromptTensors]
-    index_N: Tensor
-    live_N: Tensor | None = None
-    """Completions whose gradient is not zero; None: all are scored."""
-    sampled_logps_NC: Tensor | None = None
-    sampled_entropies_NC: Tensor | None = None
-
-
-class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
+class SharedPrefixGRPOTrainer(PublishesCheckpoints, MasterWeights, GRPOTrainer):
     """`trl.GRPOTrainer` that computes each prompt and image once per group.
 
     Args:
         max_row_tokens: longest packed row; a larger group is split into several rows of the same prompt.
         adversary: moves the images of training prompts against the current policy before they are sampled.
+        sampler_correction: weighs tokens by the trainer's probability over the sampler's, as TRL does for vLLM, with
+            the same settings (`vllm_importance_sampling_mode` and its clips); costs one more scoring pass a batch.
         args, kwargs: those of `trl.GRPOTrainer`.
     """
 
@@ -92,13 +56,21 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
     max_completion_length: int
 
     def __init__(
-        self, *args: Any, max_row_tokens: int | None = 8192, adversary: Adversary | None = None, **kwargs: Any
+        self,
+        *args: Any,
+        max_row_tokens: int | None = 8192,
+        adversary: Adversary | None = None,
+        sampler_correction: bool = False,
+        **kwargs: Any,
     ) -> None:
         self._batches: dict[str, GroupBatch] = {}
         self._scoring: Scoring | None = None
-        self.max_row_tokens, self.adversary = max_row_tokens, adversary
+        self._drawn_at: dict[str, int] = {}
+        self._gaps = {"train": SamplerGap(), "eval": SamplerGap()}
+        self.max_row_tokens, self.adversary, self.sampler_correction = max_row_tokens, adversary, sampler_correction
         with image_generation():
             super().__init__(*args, **kwargs)
+        self._vllm_draws: bool = self.use_vllm
         self.pad_token_id: int = self._tokenizer.pad_token_id  # type: ignore[assignment]
         self.shares_prefix = self._can_share()
         if adversary is not None and (self.use_vllm or self.is_fsdp_enabled or not self.shares_prefix):
@@ -155,11 +127,12 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
         self._batches[self._mode] = batch
         # The parent sees text only: the pixels stay here, once per group.
         blind = [{key: value for key, value in row.items() if key not in ("image", "images")} for row in inputs]
-        with self._about(Scoring(batch.prompts, batch.index_N)):
+        with self._about(Scoring(batch.prompts, batch.index_N)), self._corrected():
             output = super()._generate_and_score_completions(blind)
+        self._drawn_at[self._mode] = self.state.global_step
         output["group_index"] = batch.index_N
         if batch.draws is not None:
-            output |= self._sampled_statistics(batch.draws, output["completion_ids"])
+            output |= sampled_statistics(batch.draws, output["completion_ids"])
         return output
 
     def _group_index(self, count: int) -> list[int]:
@@ -211,7 +184,7 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
                 prompt_ids, images, multimodal_fields, num_generations, *args, **kwargs
             )
         batch = self._batches[self._mode]
-        if self.use_vllm:
+        if self._vllm_draws:
             seen = [batch.images[group] or None for group in batch.index_N.tolist()]
             some = seen if any(seen) else None
             return super()._generate_single_turn(prompt_ids, some, multimodal_fields, num_generations, *args, **kwargs)
@@ -235,28 +208,20 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
         ):
             training = model.training
             model.eval()
-            batch.draws = sample(
-                model,
-                batch.prompts,
-                batch.keys,
-                params,
-                eos_token_ids=self.eos_token_ids,
-                pad_token_id=self.pad_token_id,
-                forbidden_token_ids=self._forbidden,
-            )
+            # As in scoring: the sampler's log-probabilities are the trainer's only where both compute alike.
+            with self.accelerator.autocast():
+                batch.draws = sample(
+                    model,
+                    batch.prompts,
+                    batch.keys,
+                    params,
+                    eos_token_ids=self.eos_token_ids,
+                    pad_token_id=self.pad_token_id,
+                    forbidden_token_ids=self._forbidden,
+                )
             model.train(training)
-        return [draw.token_ids for draws in batch.draws for draw in draws], None
-
-    def _sampled_statistics(self, drawn: list[list[Draw]], completion_ids_NC: Tensor) -> dict[str, Tensor]:
-        """Log-probabilities and entropies at sampling time, padded like the completions."""
-        flat = [draw for draws in drawn for draw in draws]
-        logps_NC = torch.zeros(completion_ids_NC.shape, device=completion_ids_NC.device)
-        entropies_NC = torch.zeros_like(logps_NC)
-        for n, draw in enumerate(flat):
-            size = len(draw.token_ids)
-            logps_NC[n, :size] = torch.tensor(draw.logprobs, device=logps_NC.device)
-            entropies_NC[n, :size] = torch.tensor(draw.entropies, device=logps_NC.device)
-        return {"sampled_logps": logps_NC, "sampled_entropies": entropies_NC}
+        flat = [draw for draws in batch.draws for draw in draws]
+        return [draw.token_ids for draw in flat], [draw.logprobs for draw in flat] if self.use_vllm else None
 
     # Scoring -------------------------------------------------------------------------------------------------------
 
@@ -301,11 +266,33 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
             self._batches[self._mode].prompts,
             inputs["group_index"],
             self._live_completions(inputs) if self.model.training else None,
-            inputs.get("sampled_logps"),
+            inputs.get("sampled_logps", inputs.get("sampling_per_token_logps")),
             inputs.get("sampled_entropies"),
+            # Later updates of the policy would be taken for a difference between sampler and trainer.
+            same_policy=self._drawn_at[self._mode] == self.state.global_step,
         )
-        with self._about(scoring):
+        with self._about(scoring), self._corrected():
             return super()._compute_loss(model, inputs)
+
+    @contextmanager
+    def _corrected(self) -> Iterator[None]:
+        """Inside, the parent corrects for the sampler as it does for vLLM, where that is asked for."""
+        self.use_vllm = self._vllm_draws or self.sampler_correction
+        try:
+            yield
+        finally:
+            self.use_vllm = self._vllm_draws
+
+    def _note_gap(self, scoring: Scoring, logps_NC: Tensor, counted_NC: Tensor) -> None:
+        by_parent = self.use_vllm and self.vllm_importance_sampling_correction  # where it corrects
+        if scoring.same_policy and scoring.sampled_logps_NC is not None and not by_parent:
+            self._gaps[self._mode].note(logps_NC, scoring.sampled_logps_NC, counted_NC)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """The parent's, with the trainer's distance from the sampler since the last record."""
+        gap = self._gaps[self._mode].report(self.accelerator)
+        self._metrics[self._mode].update({name: [value] for name, value in gap.items()})
+        super().log(logs, start_time)
 
     def _live_completions(self, inputs: dict[str, Any]) -> Tensor | None:
         """Completions that can move the policy, where leaving the others out is exact; None where it is not."""
@@ -358,7 +345,7 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
             logps_NC[:, :width] = scoring.sampled_logps_NC[:, :width]
             entropies_NC[:, :width] = scoring.sampled_entropies_NC[:, :width]
         plain = self.accelerator.unwrap_model(model)
-        chunks = list(self._chunks(scoring.index_N, scored_N, batch_size))
+        chunks = list(chunks_of(scoring.index_N, scored_N, batch_size))
         if batch_size is not None and is_sharded(plain):
             # Groups that straddle two processes are cut differently; the last chunk is scored again where one has more.
             chunks += chunks[-1:] * (largest_of_all(len(chunks), device) - len(chunks))
@@ -379,21 +366,5 @@ class SharedPrefixGRPOTrainer(RestoresWeights, GRPOTrainer):
             if compute_entropy:
                 entropies = packed.unpack(outputs.entropy).to(entropies_NC.dtype)
                 entropies_NC = entropies_NC.index_copy(0, rows, entropies)
+        self._note_gap(scoring, logps_NC, mask_NC.bool() & scored_N[:, None])
         return logps_NC, entropies_NC if compute_entropy else None, None
-
-    @staticmethod
-    def _chunks(index_N: Tensor, scored_N: Tensor, batch_size: int | None) -> Iterator[Tensor]:
-        """Row numbers to score together: at most `batch_size` completions, cut at the borders of groups."""
-        rows = scored_N.nonzero()[:, 0]
-        if batch_size is None or len(rows) <= batch_size:
-            yield rows
-            return
-        rows = rows[index_N[rows].argsort(stable=True)]
-        counts = index_N[rows].unique_consecutive(return_counts=True)[1].tolist()
-        start, size = 0, 0
-        for count in counts:
-            if size and size + count > batch_size:
-                yield rows[start : start + size]
-                start, size = start + size, 0
-            size += count
-        yield rows[start : start + size]

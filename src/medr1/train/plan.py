@@ -213,7 +213,8 @@ def components(
     reference_model: Any = trainer.ref_model
     text = model.config.get_text_config()
     weights, reference = held(model), held(reference_model)
-    gradients = size(weight for weight in model.parameters() if weight.requires_grad)
+    trained = {weight: weight.grad_dtype or weight.dtype for weight in model.parameters() if weight.requires_grad}
+    gradients = sum(weight.numel() * dtype.itemsize for weight, dtype in trained.items())
     states: Any = trainer.optimizer
     optimizer = size(value for state in states.state.values() for value in state.values() if isinstance(value, Tensor))
     head_size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -224,6 +225,7 @@ def components(
     fixed = [
         Component("weights", weights, weights),
         Component("reference model", reference, reference),
+        Component("master weights", *[size(trainer.masters.values())] * 2),
         Component("optimizer states", optimizer, optimizer),
         Component("data and libraries", *[max(0, loaded - weights - reference)] * 2),
         Component("gradients", 0, gradients),

@@ -1,24 +1,144 @@
 """What can be refused before weights are loaded: settings with which a training cannot work."""
 
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftConfig
 from peft.tuners.tuners_utils import check_target_module_exists
-from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import nn
 from transformers import AutoConfig, AutoModelForImageTextToText
-from trl import GRPOConfig, get_peft_config
+from transformers.integrations.integration_utils import (
+    INTEGRATION_TO_CALLBACK,
+    get_available_reporting_integrations,
+    is_azureml_available,
+    is_flytekit_available,
+)
+from transformers.training_args import ParallelMode
+from transformers.utils import is_liger_kernel_available
+from trl import GRPOConfig, ModelConfig, get_peft_config
 
 from medr1.errors import ConfigError
-from medr1.models.loading import model_type
+from medr1.models.loading import adapter_base, is_adapter
 from medr1.prompts import PromptTemplate, target
-from medr1.train.arguments import ModelArguments
+from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments
 from medr1.types import Sample
+
+logger = logging.getLogger(__name__)
 
 MIN_TOP_P = 0.1
 """Below it, nucleus sampling leaves one token wherever the model gives any token a tenth: greedy decoding in effect."""
+
+
+NAMES = {
+    "loss_type": ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo"),
+    "importance_sampling_level": ("token", "sequence"),
+    "scale_rewards": ("group", "batch", "none"),
+    "multi_objective_aggregation": ("sum_then_normalize", "normalize_then_sum"),
+    "vllm_mode": ("colocate", "server"),
+    "vllm_importance_sampling_mode": ("token_truncate", "token_mask", "sequence_truncate", "sequence_mask"),
+}
+"""What GRPO's settings of names may be; TRL looks at them in the first step only."""
+AT_LEAST_ONE = (
+    "per_device_train_batch_size", "per_device_eval_batch_size", "gradient_accumulation_steps", "num_iterations",
+    "steps_per_generation", "max_completion_length", "limit", "max_prompt_length", "lora_r",
+)  # fmt: skip
+UNHEEDED = {
+    "model_revision": "download that revision and name its folder",
+    "load_in_8bit": "weights are not quantised here; leave it out",
+    "load_in_4bit": "weights are not quantised here; leave it out",
+    "bnb_4bit_quant_type": "weights are not quantised here; leave it out",
+    "use_bnb_nested_quant": "weights are not quantised here; leave it out",
+    "bnb_4bit_quant_storage": "weights are not quantised here; leave it out",
+    "lora_task_type": "a model that answers is trained; leave it out",
+}
+"""Settings of TRL's `ModelConfig` that mean nothing here, and what to do instead."""
+ZERO3 = 3
+MAX_SEED = 2**32 - 1
+"""Largest that NumPy takes."""
+
+
+def check_settings(script: DataArguments, config: Any, model: ModelArguments) -> None:
+    """Raise `ConfigError` for settings of either training that cannot work, whatever the checkpoint and the data.
+
+    What TRL and transformers refuse when a trainer is made, `medr1.train.rehearsal` finds.
+    """
+    for arguments in (script, config, model):
+        for name in AT_LEAST_ONE:
+            value = getattr(arguments, name, None)
+            if value is not None and value < 1:
+                raise ConfigError(f"{name} is {value}; take at least 1")
+    if not 0 <= config.seed <= MAX_SEED:
+        raise ConfigError(f"seed {config.seed} is no seed; take a number from 0 to {MAX_SEED}")
+    for field in fields(ModelConfig):
+        if field.name in UNHEEDED and getattr(model, field.name) != field.default:
+            raise ConfigError(f"{field.name} {getattr(model, field.name)} has no effect: {UNHEEDED[field.name]}")
+    if config.eval_strategy != "no" and script.eval_data is None:
+        raise ConfigError(f"eval_strategy {config.eval_strategy.value} has nothing to evaluate on; add --eval_data")
+    if config.use_liger_kernel and not is_liger_kernel_available():
+        raise ConfigError("use_liger_kernel needs the package liger-kernel; install it, or leave the setting out")
+    check_trackers(config.report_to)
+    check_processes(config)
+    if model.use_peft and config.deepspeed_plugin is not None and config.deepspeed_plugin.zero_stage == ZERO3:
+        logger.warning(
+            "Under DeepSpeed ZeRO-3 adapters take the type of the base's weights, in which small updates are rounded "
+            "away unless DeepSpeed keeps float32 masters; take ZeRO-2, or --dtype float32."
+        )
+    if isinstance(script, GRPOArguments):
+        check_names(config)
+        if not script.reward_funcs:
+            raise ConfigError("no reward: name at least one with --reward_funcs, such as accuracy format")
+
+
+def check_names(config: Any) -> None:
+    """Raise `ConfigError` for a name that TRL's GRPO does not know, or two that do not go together."""
+    for name, known in NAMES.items():
+        if getattr(config, name) not in known:
+            raise ConfigError(f"{name} {getattr(config, name)!r} is unknown; choose one of {', '.join(known)}")
+    per_sequence = config.vllm_importance_sampling_mode.startswith("sequence")
+    if config.loss_type == "vespo" and config.use_vllm and config.vllm_importance_sampling_correction and per_sequence:
+        raise ConfigError(
+            "loss_type vespo with use_vllm needs vllm_importance_sampling_mode token_truncate or token_mask"
+        )
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raise `ConfigError` for an experiment tracker that is unknown or not installed; none is started."""
+    if not names:
+        return
+    installed = set(get_available_reporting_integrations())
+    # Two that this list leaves out.
+    installed |= {"flyte"} if is_flytekit_available() else set()
+    installed |= {"azure_ml"} if is_azureml_available() else set()
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            known = ", ".join(["none", *INTEGRATION_TO_CALLBACK])
+            raise ConfigError(f"report_to {name!r} is no experiment tracker; choose {known}")
+        if name not in installed:
+            raise ConfigError(f"report_to {name}: its package is not installed; install it, or take --report_to none")
+
+
+def check_processes(config: Any) -> None:
+    """Raise `ConfigError` where devices and processes do not fit together."""
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if started > config.world_size:
+        raise ConfigError(
+            f"{started} processes were started together, and each would train for itself; on CPUs add --use_cpu true "
+            "--ddp_backend gloo, or start one"
+        )
+    if config.n_gpu > 1:
+        raise ConfigError(
+            f"one process sees {config.n_gpu} GPUs, and one model is trained on one; start with `torchrun "
+            f"--nproc_per_node {config.n_gpu} -m medr1 train …`, or show it one GPU with CUDA_VISIBLE_DEVICES=0"
+        )
+    if config.fsdp and config.parallel_mode != ParallelMode.DISTRIBUTED:
+        raise ConfigError(
+            "fsdp spreads weights over processes; start with `torchrun --nproc_per_node 2 -m medr1 train …`"
+        )
 
 
 def check_grpo(config: GRPOConfig, template: PromptTemplate, tokenizer: Any, num_questions: int) -> None:
@@ -81,20 +201,30 @@ def shortest_answer(template: PromptTemplate, tokenizer: Any) -> int:
     return len(tokenizer(target(template, sample, "."))["input_ids"]) + 1
 
 
+def check_model(folder: Path, arguments: ModelArguments) -> None:
+    """Raise `ConfigError` where a folder cannot be trained from as the arguments ask; the weights are not read."""
+    if is_adapter(folder):
+        raise ConfigError(
+            f"{folder} is an adapter; train from its base {adapter_base(folder)}, or from the merged folder `final` of "
+            "the run that made it"
+        )
+    check_lora(folder, arguments)
+
+
 def check_lora(folder: Path, arguments: ModelArguments) -> None:
     """Raise `ConfigError` when a LoRA target is in no module of the checkpoint; the weights are not read."""
     lora = get_peft_config(arguments)
-    if lora is None or arguments.lora_target_parameters is not None:
-        return
-    wanted = arguments.lora_target_modules
-    if wanted is None:
-        family = model_type(folder)
-        if family not in TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING:
-            raise ConfigError(f"no default LoRA targets for {family}; set lora_target_modules, such as q_proj v_proj")
-        return
-    if wanted == "all-linear":
+    if lora is None:
         return
     names = [name for name, _ in skeleton(folder).named_modules()]
+    for one in arguments.lora_modules_to_save or ():
+        if not any(f".{name}".endswith(f".{one}") for name in names):
+            raise ConfigError(
+                f"lora_modules_to_save: {one!r} is no module of the checkpoint; Qwen-VL has merger, norm, …"
+            )
+    wanted = arguments.lora_target_modules
+    if wanted is None or wanted == "all-linear":
+        return
     for one in [wanted] if isinstance(wanted, str) else wanted:
         if not any(_matches(lora, one, name) for name in names):
             raise ConfigError(f"LoRA target {one!r} is no module of the checkpoint; Qwen-VL has q_proj, v_proj, qkv, …")

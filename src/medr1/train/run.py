@@ -3,33 +3,40 @@
 Everything that can be refused is refused before weights are loaded.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from peft import PeftModel, get_peft_model
-from transformers import PreTrainedModel, Trainer, TrainerCallback, set_seed
-from transformers.trainer_utils import get_last_checkpoint
+from transformers import TrainerCallback, set_seed
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 from trl import GRPOConfig, SFTConfig, SFTTrainer, get_peft_config
 
 from medr1.data.convert import choose
 from medr1.data.images import open_image
 from medr1.errors import ConfigError
 from medr1.models.loading import image_backend, load_model, load_processor, locate, model_type, save_checkpoint
-from medr1.models.sharding import is_sharded
+from medr1.models.sharding import head_gathered, is_sharded
+from medr1.models.shared_attention import packable_attention
 from medr1.prompts import PROMPTS, PromptTemplate, messages, target
-from medr1.records import data_hash, manifest, read_samples, write_json
+from medr1.records import data_hash, read_samples
 from medr1.rewards import REWARDS, trl_reward
+from medr1.runs import Run, stored_manifest
 from medr1.train.adversarial import Adversary, check_adversarial
 from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments
 from medr1.train.augment import Augmentation
-from medr1.train.callbacks import CompletionLog, TrainLog
+from medr1.train.callbacks import COMPLETIONS, TRAIN_LOG, CompletionLog, TrainLog
+from medr1.train.checkpoints import PublishesCheckpoints, is_main_process, newest_whole, wait_for_all
 from medr1.train.dataset import EpochOfRows, TrainingRows, check_trainable
 from medr1.train.diagnose import Diagnosis
-from medr1.train.grpo import SharedPrefixGRPOTrainer, packable_attention
-from medr1.train.preflight import check_exploration, check_grpo, check_lora, check_reference
-from medr1.train.resume import RestoresWeights
+from medr1.train.grpo import SharedPrefixGRPOTrainer
+from medr1.train.identity import training_identity
+from medr1.train.masters import MasterWeights, load_for_training, precision, settle
+from medr1.train.preflight import check_exploration, check_grpo, check_model, check_reference, check_settings
+from medr1.train.rehearsal import rehearse
 from medr1.train.vllm import check_vllm
 from medr1.types import Sample
 
@@ -58,8 +65,11 @@ def train_grpo(
         EngineError: vLLM is to generate and is not installed.
         ModelError: the checkpoint cannot be read.
     """
-    run, trainer = prepare_grpo(script, config, model_arguments, samples=samples, callbacks=callbacks)
-    return run.fit(trainer)
+    setup = grpo_setup(script, config, model_arguments, samples=samples)
+    with setup.opened() as run:
+        if not setup.finished(run):
+            setup.fit(grpo_trainer(setup, callbacks), run)
+    return setup.final
 
 
 def prepare_grpo(
@@ -69,8 +79,21 @@ def prepare_grpo(
     *,
     samples: Sequence[Sample] | None = None,
     callbacks: Sequence[TrainerCallback] = (),
-) -> tuple["_Run", SharedPrefixGRPOTrainer]:
-    """Everything of `train_grpo` up to its first step."""
+) -> tuple["Setup", SharedPrefixGRPOTrainer]:
+    """Everything of `train_grpo` up to its first step, with nothing written."""
+    setup = grpo_setup(script, config, model_arguments, samples=samples)
+    return setup, grpo_trainer(setup, callbacks)
+
+
+def grpo_setup(
+    script: GRPOArguments,
+    config: GRPOConfig,
+    model_arguments: ModelArguments,
+    *,
+    samples: Sequence[Sample] | None = None,
+) -> "Setup":
+    """Checked settings and data of `train_grpo`, before weights are read."""
+    check_settings(script, config, model_arguments)
     template = _named(PROMPTS, script.prompt, "prompt")
     for name in script.reward_funcs:
         _named(REWARDS, name, "reward")
@@ -79,20 +102,28 @@ def prepare_grpo(
     check_reference(config, lora=model_arguments.use_peft)
     check_adversarial(script.adversarial_k, script.adversarial_steps)
     model_arguments.attn_implementation = packable_attention(model_arguments.attn_implementation)
-    run = _Run(script, config, model_arguments, template, samples)
+    return Setup("grpo", script, config, model_arguments, template, samples)
+
+
+def grpo_trainer(setup: "Setup", callbacks: Sequence[TrainerCallback] = ()) -> SharedPrefixGRPOTrainer:
+    """The trainer, with the weights of the checkpoint."""
+    script = setup.script
+    assert isinstance(script, GRPOArguments)
+    model, exact = setup.load()
     trainer = SharedPrefixGRPOTrainer(
-        model=run.model,
+        model=model,
         reward_funcs=[trl_reward(name) for name in script.reward_funcs],
-        args=config,
-        train_dataset=run.rows.dataset(),
-        eval_dataset=run.evaluation_rows(),
-        processing_class=run.processor,
-        peft_config=get_peft_config(model_arguments),
-        callbacks=[*run.callbacks(), *callbacks],
-        adversary=run.adversary(script),
+        args=setup.config,
+        train_dataset=setup.rows.dataset(),
+        eval_dataset=setup.evaluation_rows(),
+        processing_class=setup.processor,
+        peft_config=get_peft_config(setup.model_arguments),
+        callbacks=[EpochOfRows(setup.rows), *callbacks],
+        adversary=setup.adversary(script),
+        sampler_correction=script.sampler_correction,
     )
-    trainer.add_callback(CompletionLog(run.folder, lambda: trainer._logs))
-    return run, trainer
+    trainer.exact = exact
+    return trainer
 
 
 def train_sft(
@@ -107,36 +138,63 @@ def train_sft(
 
     The loss is on the completion alone: no prompt token is trained.
     """
+    check_settings(script, config, model_arguments)
     template = _named(PROMPTS, script.prompt, "prompt")
 
     def completion(sample: Sample) -> dict[str, Any]:
         text = target(template, sample, sample.rationale)
         return {"completion": [{"role": "assistant", "content": [{"type": "text", "text": text}]}]}
 
-    run = _Run(script, config, model_arguments, template, samples, extra=completion)
+    setup = Setup("sft", script, config, model_arguments, template, samples, extra=completion)
     config.max_length = None  # never cut a prompt or its image tokens
     config.remove_unused_columns = False  # the rows are made when they are asked for; their columns are not in the file
-    trainer = SupervisedTrainer(
-        model=run.model,
-        args=config,
-        train_dataset=run.rows.dataset(),
-        eval_dataset=run.evaluation_rows(),
-        processing_class=run.processor,
-        peft_config=get_peft_config(model_arguments),
-        callbacks=[*run.callbacks(), *callbacks],
-    )
-    return run.fit(trainer)
+    with setup.opened() as run:
+        if not setup.finished(run):
+            model, exact = setup.load()
+            trainer = SupervisedTrainer(
+                model=model,
+                args=config,
+                train_dataset=setup.rows.dataset(),
+                eval_dataset=setup.evaluation_rows(),
+                processing_class=setup.processor,
+                peft_config=get_peft_config(model_arguments),
+                callbacks=[EpochOfRows(setup.rows), *callbacks],
+            )
+            trainer.exact = exact
+            setup.fit(trainer, run)
+    return setup.final
 
 
-class SupervisedTrainer(RestoresWeights, SFTTrainer):
-    """TRL's trainer, resuming from the weights of its checkpoint."""
+class SupervisedTrainer(PublishesCheckpoints, MasterWeights, SFTTrainer):
+    """TRL's trainer with float32 masters, and with the head gathered that its fused loss takes without calling it."""
+
+    def compute_loss(self, model: Any, *args: Any, **kwargs: Any) -> Any:
+        """The parent's."""
+        with head_gathered(self.accelerator.unwrap_model(model)):
+            return super().compute_loss(model, *args, **kwargs)
+
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
+        """The parent's; tokens are counted on from the checkpoint, where TRL begins with none."""
+        found = super()._init_training_state(*args, **kwargs)
+        counts = [record["num_tokens"] for record in self.state.log_history if "num_tokens" in record]
+        self._total_train_tokens = counts[-1] if counts else 0
+        return found
 
 
-class _Run:
-    """What both kinds of training do before and after the trainer."""
+class Setup:
+    """What both kinds of training do before and after the trainer.
+
+    Args:
+        kind: `grpo` or `sft`.
+        script, config, model_arguments: the arguments.
+        template: the prompt.
+        samples: questions in memory; None reads those of `script.train_data`.
+        extra: further columns of a training row, from its sample.
+    """
 
     def __init__(
         self,
+        kind: str,
         script: DataArguments,
         config: Any,
         model_arguments: ModelArguments,
@@ -144,14 +202,16 @@ class _Run:
         samples: Sequence[Sample] | None,
         extra: Any = lambda sample: {},
     ) -> None:
-        self.script, self.config, self.template, self.extra = script, config, template, extra
+        self.kind, self.script, self.config, self.model_arguments = kind, script, config, model_arguments
+        self.template, self.extra = template, extra
         if model_arguments.model_name_or_path is None:
             raise ConfigError("no model: name a checkpoint folder with --model_name_or_path")
         if samples is None and script.train_data is None:
             raise ConfigError("no training data: name a data folder with --train_data")
-        self.source = locate(model_arguments.model_name_or_path)
+        self.source = locate(model_arguments.model_name_or_path).resolve()  # adapters name it, from any working folder
         model_type(self.source)
         self.folder = Path(config.output_dir)
+        self.final = self.folder / FINAL
         self.processor: Any = load_processor(self.source)
         _set_pixel_bounds(self.processor, script)
         given = samples if samples is not None else list(read_samples(Path(str(script.train_data))))
@@ -159,21 +219,28 @@ class _Run:
         check_trainable(chosen, script.reward_funcs if isinstance(script, GRPOArguments) else ())
         self.samples, self.too_long = self._short_enough(chosen)
         self.rows = self._rows(self.samples, shuffle_options=script.shuffle_options, augment=script.augment)
-        check_lora(self.source, model_arguments)
+        check_model(self.source, model_arguments)
+        self.precision = precision(config, model_arguments, self.source)
+        settle(config, self.precision)
         if isinstance(config, GRPOConfig):
             check_grpo(config, template, self.processor.tokenizer, len(self.samples))
-        set_seed(config.seed)
-        dtype = model_arguments.dtype or "auto"
-        self.model: PreTrainedModel = load_model(
-            self.source, dtype=dtype, attn_implementation=model_arguments.attn_implementation or "sdpa"
-        )
-        if script.freeze_vision_tower:
-            self.model.model.visual.requires_grad_(False)
+        rows = self.rows.dataset(), self.evaluation_rows()
+        rehearse(script, config, model_arguments, self.source, self.processor, *rows)
         self.facts = {
             "script": asdict(script),
             "trainer": config.to_dict(),
             "model": asdict(model_arguments),
+            "precision": self.precision.facts(),
         }
+
+    def load(self) -> tuple[Any, dict[str, torch.Tensor]]:
+        """The model to train, and its float32 weights where it holds rounded ones."""
+        set_seed(self.config.seed)
+        attention = self.model_arguments.attn_implementation or "sdpa"
+        model, exact = load_for_training(self.source, self.precision, attn_implementation=attention)
+        if self.script.freeze_vision_tower:
+            model.model.visual.requires_grad_(False)
+        return model, exact
 
     def _rows(
         self, samples: Sequence[Sample], *, shuffle_options: bool, augment: Augmentation = "none"
@@ -225,42 +292,87 @@ class _Run:
             seed=self.config.seed,
         )
 
-    def callbacks(self) -> list[TrainerCallback]:
-        """Log, its diagnosis, and epoch of the rows."""
-        return [TrainLog(self.folder), Diagnosis(self.folder), EpochOfRows(self.rows)]
+    @contextmanager
+    def opened(self) -> Iterator[Run | None]:
+        """The run's folder, for the main process; None on the others, which write their parts of checkpoints only.
 
-    def fit(self, trainer: Trainer) -> Path:
-        """Train from the last checkpoint of the output folder, if there is one, and save the result."""
-        last = get_last_checkpoint(self.folder) if self.folder.is_dir() else None
-        self.folder.mkdir(parents=True, exist_ok=True)
-        write_json(
-            self.folder / "manifest.json",
-            manifest(self.facts, self.config.seed)
-            | {
-                "data_hash": data_hash(self.samples),
-                "num_samples": len(self.samples),
-                "prompts_too_long": self.too_long,
-                "image_backend": image_backend(),
-            },
+        Raises:
+            ConfigError: the folder holds another training, or another process writes it.
+        """
+        if not is_main_process():
+            yield None
+            return
+        identity = training_identity(
+            self.kind,
+            self.script,
+            self.config,
+            self.model_arguments,
+            source=self.source,
+            template=self.template,
+            samples=self.samples,
         )
-        trainer.train(resume_from_checkpoint=last)
-        final = self.folder / FINAL
+        with Run(
+            self.folder,
+            command="train",
+            arguments=self.facts,
+            identity=identity,
+            seed=self.config.seed,
+            owns=(TRAIN_LOG, COMPLETIONS, FINAL, "README.md", f"{PREFIX_CHECKPOINT_DIR}-*"),
+            overwrite=self.script.overwrite,
+        ) as run:
+            yield run
+
+    def finished(self, run: Run | None) -> bool:
+        """Whether nothing is left to train, on every process."""
+        if run is not None:
+            return run.done
+        stored = stored_manifest(self.folder) if self.folder.is_dir() and not self.script.overwrite else None
+        return stored is not None and stored.get("state") == "done"
+
+    def fit(self, trainer: Any, run: Run | None) -> None:
+        """Train from the newest whole checkpoint of the folder, if there is one, and publish the result."""
+        if run is not None:
+            run.start(
+                data_hash=data_hash(self.samples),
+                num_samples=len(self.samples),
+                prompts_too_long=self.too_long,
+                image_backend=image_backend(),
+            )
+        trainer.add_callback(TrainLog(run))
+        trainer.add_callback(Diagnosis(self.folder))
+        beside = []
+        if isinstance(trainer, SharedPrefixGRPOTrainer):
+            completions = CompletionLog(run, lambda: trainer._logs)
+            trainer.add_callback(completions)
+            beside.append(completions.beside_checkpoint)
+        trainer.keep(run, *beside)
+        wait_for_all()  # what a killed run left has been swept
+        last = newest_whole(self.folder)
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+        trainer.drop_old_checkpoints()  # a run that was killed while it did so has none to write any more
         model = trainer.accelerator.unwrap_model(trainer.model)
         # Gathered by all processes, and whole on the main one.
         weights: Any = trainer.accelerator.get_state_dict(trainer.model) if is_sharded(model) else None
-        if trainer.accelerator.is_main_process:
+        if run is not None:
             if isinstance(model, PeftModel):
                 model, weights = self._merged(model, weights), None
-            save_checkpoint(model, self.processor, final, weights=weights)
-        trainer.accelerator.wait_for_everyone()
-        return final
+            with run.staged() as aside:
+                save_checkpoint(model, self.processor, aside / FINAL, weights=weights, dtype=self.precision.final)
+                run.publish(aside / FINAL, FINAL)
+            run.reach("done")
+        wait_for_all()
 
     def _merged(self, model: PeftModel, weights: Mapping[str, Any] | None) -> Any:
-        """The model with its adapter worked in; a sharded one, whose `weights` were gathered, in a copy on the CPU."""
+        """The model with its adapter worked in, in float32: narrow weights would round away what the adapter adds.
+
+        A sharded one, whose `weights` were gathered, is merged in a copy on the CPU.
+        """
         if weights is not None:
-            dtype = next(tensor.dtype for name, tensor in weights.items() if "lora_" not in name)
-            model = get_peft_model(load_model(self.source, dtype=dtype), model.peft_config["default"])  # type: ignore[assignment]
+            base = load_model(self.source, dtype=torch.float32)
+            model = get_peft_model(base, model.peft_config["default"])  # type: ignore[assignment]
             model.load_state_dict(weights)
+        for weight in model.parameters():
+            weight.data = weight.data.float()
         return model.merge_and_unload()
 
 

@@ -1,6 +1,5 @@
 """What the three command lines share: evaluate a checkpoint on questions, and write both kinds of results."""
 
-import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import Progress
 
-from medr1.errors import DataError, MedR1Error
+from medr1.cli.failures import run_command
+from medr1.errors import DataError
 from medr1.types import Prediction, Sample
 
 if TYPE_CHECKING:
@@ -99,8 +99,4 @@ def truth(text: str) -> bool:
 
 def reporting(main: Callable[[], None]) -> None:
     """Run a command line: a user's error is one line and exit code 1."""
-    try:
-        main()
-    except MedR1Error as error:
-        print(f"medr1: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(1)
+    run_command(main)

@@ -3,20 +3,18 @@
     OUT/images/<corruption>/<severity>/<sample id>-<image>.png
     OUT/images.jsonl     one line a picture: sample, variant, file, SHA-256 of its pixels, distances to the clean one
     OUT/dataset.parquet  the samples, one variant a corruption and severity
-    OUT/manifest.json    arguments, seed, hash of the clean data
+    OUT/sheet.png        a contact sheet
+    OUT/manifest.json    arguments, identity and state (see `medr1.runs`), number of pictures and mean SSIM by variant
 
 A killed run goes on where it stopped; asked for further corruptions or severities, it makes only those. Samples stream
 by: memory does not grow with the data.
 """
 
 import hashlib
-import os
 import random
-import shutil
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +26,19 @@ from medr1.data.corruptions.sheet import corruption_sheet
 from medr1.data.image_distance import l2, linf, psnr, ssim
 from medr1.data.images import open_image
 from medr1.errors import ConfigError, DataError
-from medr1.records import (
-    JsonlAppender,
-    manifest,
-    read_json,
-    read_jsonl,
-    read_samples,
-    sample_hash,
-    short_hash,
-    write_json,
-    write_samples,
-)
+from medr1.records import content_hashes, labels_hash, read_jsonl, read_samples, short_hash
+from medr1.runs import Run
 from medr1.types import ImageRef, Modality, Sample
+from medr1.workers import Workers
 
 Progress = Callable[[int, int], None]
 """Called with the number of samples done and of all samples."""
 Record = dict[str, Any]
 """A line of `images.jsonl`."""
 
+LOG = "images.jsonl"
+FILES = ("images", LOG, "dataset.parquet", "sheet.png")
+"""What a run writes beside its manifest."""
 DEFAULT_SEVERITIES = (1, 3, 5)
 AHEAD = 4
 """Samples that each process may be ahead of the one that is written."""
@@ -65,6 +58,8 @@ class CorruptionJob:
     """Take this many samples at random."""
     seed: int = 0
     processes: int = 1
+    overwrite: bool = False
+    """Start anew where the folder holds other corruptions."""
 
 
 def variant_name(name: str, severity: int) -> str:
@@ -85,8 +80,8 @@ def parse_variant(variant: str) -> tuple[str, int] | None:
 def write_corrupted(job: CorruptionJob, progress: Progress = lambda done, total: None) -> dict[str, Any]:
     """Make what is missing and write the data set; returns `{n, variants: {variant: {n, ssim, …}}}`.
 
-    `ConfigError` for unknown names, for corruptions that no sample can suffer and for a folder of other data or another
-    seed; `DataError` for images that cannot be read, and for data without images.
+    `ConfigError` for unknown names, for corruptions that no sample can suffer and for a folder of another run;
+    `DataError` for images that cannot be read, and for data without images.
     """
     _check(job)
     clean = _survey(job)
@@ -96,20 +91,27 @@ def write_corrupted(job: CorruptionJob, progress: Progress = lambda done, total:
             f"none of the corruptions fits the modalities of the data ({', '.join(clean.first)}); "
             f"for these there are {', '.join(sorted({name for m in clean.first for name in proper_for(m)}))}"
         )
-    record = _open_folder(job, clean)
-    log = job.out / "images.jsonl"
-    with JsonlAppender(log) as lines:
-        done = {line["png"] for line in read_jsonl(log)}
-        for number, records in enumerate(_made(job, clean, done), start=1):
-            for line in records:
-                lines.append(line)
-            progress(number, len(clean))
-    _write_dataset(job, clean)
-    names = [name for name in CORRUPTIONS if any(name == wish for wishes in wanted.values() for wish, _ in wishes)]
-    corruption_sheet(job.out / "sheet.png", clean.first, names, sorted(job.severities), seed=job.seed)
-    variants = {variant_name(*wish) for wishes in wanted.values() for wish in wishes}
-    summary = {"n": len(clean), "variants": _summary(read_jsonl(log), variants)}
-    write_json(job.out / "manifest.json", {**record, **summary})
+    asked = {"asked": sorted({variant_name(*wish) for wishes in wanted.values() for wish in wishes})}
+    with Run(
+        job.out,
+        command="corrupt",
+        arguments={name: getattr(job, name) for name in job.__slots__ if name not in ("processes", "overwrite")},
+        identity=clean.identity,
+        seed=job.seed,
+        owns=FILES,
+        overwrite=job.overwrite,
+    ) as run:
+        if run.done and run.holds(asked):
+            return {name: run.record[name] for name in ("n", "variants")}
+        run.start(**asked)
+        _make_missing(run, job, clean, progress)
+        run.reach("whole")
+        run.write_dataset("dataset.parquet", _corrupted_samples(job, _chosen(job, clean.positions)))
+        names = [name for name in CORRUPTIONS if any(name == wish for wishes in wanted.values() for wish, _ in wishes)]
+        with run.file("sheet.png") as path:
+            corruption_sheet(path, clean.first, names, sorted(job.severities), seed=job.seed)
+        summary = {"n": len(clean), "variants": _summary(read_jsonl(job.out / LOG), asked["asked"])}
+        run.reach("done", **summary)
     return summary
 
 
@@ -119,7 +121,8 @@ class _Survey:
 
     positions: Collection[int]
     """Rows that are corrupted."""
-    data_hash: str
+    identity: dict[str, str]
+    """Hashes of their contents, by name."""
     first: dict[Modality, Image.Image]
     """A picture of each modality, for the sheet."""
 
@@ -141,14 +144,19 @@ def _survey(job: CorruptionJob) -> _Survey:
         raise DataError(f"{job.path} has no sample with an image; check that it is the right folder")
     if job.limit is not None and job.limit < len(with_images):
         with_images = sorted(random.Random(job.seed).sample(with_images, job.limit))
-    positions, hashes, first = frozenset(with_images), [], {}
-    for sample in _chosen(job, positions):
-        if sample.variant:
-            raise DataError(f"sample {sample.id} is the variant {sample.variant!r} already; give the original data")
-        hashes.append(sample_hash(sample))
-        if sample.modality not in first:
-            first[sample.modality] = open_image(sample.images[0])
-    return _Survey(positions=positions, data_hash=short_hash(sorted(hashes)), first=first)
+    positions, first, labels = frozenset(with_images), {}, []
+
+    def seen() -> Iterator[Sample]:
+        for sample in _chosen(job, positions):
+            if sample.variant:
+                raise DataError(f"sample {sample.id} is the variant {sample.variant!r} already; give the original data")
+            if sample.modality not in first:
+                first[sample.modality] = open_image(sample.images[0])
+            labels.append([sample.id, labels_hash(sample)])
+            yield sample
+
+    identity = content_hashes(seen())
+    return _Survey(positions=positions, identity={**identity, "labels": short_hash(sorted(labels))}, first=first)
 
 
 def _chosen(job: CorruptionJob, positions: Collection[int]) -> Iterator[Sample]:
@@ -161,37 +169,25 @@ def _variants(job: CorruptionJob, modality: Modality) -> list[tuple[str, int]]:
     return [(name, severity) for name in names for severity in sorted(set(job.severities))]
 
 
-def _open_folder(job: CorruptionJob, clean: _Survey) -> dict[str, Any]:
-    """The manifest of this call; refuses a folder of other data."""
-    identity = {"seed": job.seed, "data_hash": clean.data_hash}
-    arguments = {name: getattr(job, name) for name in job.__slots__ if name != "processes"}
-    record = {**manifest(arguments, job.seed), **identity}
-    path = job.out / "manifest.json"
-    if path.exists():
-        old = read_json(path)
-        if any(old.get(name) != value for name, value in identity.items()):
-            raise ConfigError(f"{job.out} holds corruptions of other data or of another seed; choose another --out")
-    elif job.out.exists() and (not job.out.is_dir() or any(job.out.iterdir())):
-        raise DataError(f"{job.out} exists and is not empty; choose another folder")
-    write_json(path, record)
-    return record
+def _make_missing(run: Run, job: CorruptionJob, clean: _Survey, progress: Progress) -> None:
+    """Publish every new picture, then its line: a picture without a line is made again, into the same bytes."""
+    with run.staged() as aside, run.appending(LOG) as lines:
+        done = {line["png"] for line in read_jsonl(job.out / LOG)}
+        for number, records in enumerate(_made(job, clean, done, aside), start=1):
+            for line in records:
+                run.publish(aside / line["png"], line["png"], durable=False)
+                lines.append(line)
+            progress(number, len(clean))
 
 
-def _made(job: CorruptionJob, clean: _Survey, done: Collection[str]) -> Iterator[list[Record]]:
-    """Records of the new pictures of each sample, in the order of the data."""
-    tasks = ((sample, _missing(sample, job, done)) for sample in _chosen(job, clean.positions))
+def _made(job: CorruptionJob, clean: _Survey, done: Collection[str], aside: Path) -> Iterator[list[Record]]:
+    """Records of the new pictures of each sample, in the order of the data; the pictures are in the folder `aside`."""
+    tasks = ((sample, _missing(sample, job, done), aside, job.seed) for sample in _chosen(job, clean.positions))
     if job.processes == 1:
-        for sample, missing in tasks:
-            yield _corrupt_sample(sample, missing, job.out, job.seed)
+        yield from starmap(_corrupt_sample, tasks)
         return
-    with ProcessPoolExecutor(job.processes) as pool:
-        waiting: deque[Future[list[Record]]] = deque()
-        for sample, missing in tasks:
-            waiting.append(pool.submit(_corrupt_sample, sample, missing, job.out, job.seed))
-            if len(waiting) > AHEAD * job.processes:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    with Workers(job.processes) as workers:
+        yield from workers.map(_corrupt_sample, tasks, ahead=AHEAD)
 
 
 def _missing(sample: Sample, job: CorruptionJob, done: Collection[str]) -> list[tuple[str, int, int]]:
@@ -208,7 +204,7 @@ def _png(sample: Sample, name: str, severity: int, position: int) -> str:
     return f"images/{variant_name(name, severity)}/{sample.id}-{position}.png"
 
 
-def _corrupt_sample(sample: Sample, missing: Sequence[tuple[str, int, int]], out: Path, seed: int) -> list[Record]:
+def _corrupt_sample(sample: Sample, missing: Sequence[tuple[str, int, int]], aside: Path, seed: int) -> list[Record]:
     images: dict[int, np.ndarray] = {}
     records = []
     for name, severity, position in missing:
@@ -217,7 +213,7 @@ def _corrupt_sample(sample: Sample, missing: Sequence[tuple[str, int, int]], out
         clean = images[position]
         pixels = corrupt(clean, name, severity, f"{seed}:{sample.id}:{position}")
         png = _png(sample, name, severity, position)
-        _save(out / png, pixels)
+        _save(aside / png, pixels)
         records.append(
             {
                 "id": sample.id,
@@ -247,19 +243,9 @@ def _finite(value: float) -> float | None:
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:
-    """The file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}")
     grey = (pixels == pixels[:, :, :1]).all()
-    Image.fromarray(pixels[:, :, 0] if grey else pixels).save(aside, format="PNG")
-    os.replace(aside, path)
-
-
-def _write_dataset(job: CorruptionJob, clean: _Survey) -> None:
-    aside = job.out / ".dataset"
-    write_samples(aside, _corrupted_samples(job, _chosen(job, clean.positions)), embed_images=False, overwrite=True)
-    os.replace(aside / "data-00000.parquet", job.out / "dataset.parquet")
-    shutil.rmtree(aside)
+    Image.fromarray(pixels[:, :, 0] if grey else pixels).save(path, format="PNG")
 
 
 def _corrupted_samples(job: CorruptionJob, samples: Iterable[Sample]) -> Iterator[Sample]:

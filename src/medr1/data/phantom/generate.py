@@ -5,7 +5,6 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import Pool
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from medr1.data.phantom.questions import QUESTIONS, Question, ask
 from medr1.data.phantom.state import PhantomState, draw_state
 from medr1.errors import ConfigError
 from medr1.types import ImageRef, Sample
+from medr1.workers import Workers
 
 SIDE = 84
 """Default side in pixels: three merged patches of 28."""
@@ -128,8 +128,8 @@ def generate(
     if processes == 1:
         yield from map(make, indices)
         return
-    with Pool(processes) as pool:
-        yield from pool.imap(make, indices, chunksize=_CHUNK)
+    with Workers(processes) as workers:
+        yield from workers.map(make, zip(indices), chunk=_CHUNK)
 
 
 def bulk(
@@ -151,6 +151,6 @@ def bulk(
     if processes == 1:
         collect(map(make, indices))
     else:
-        with Pool(processes) as pool:
-            collect(pool.imap(make, indices, chunksize=_CHUNK))
+        with Workers(processes) as workers:
+            collect(workers.map(make, zip(indices), chunk=_CHUNK))
     return images, states, kinds

@@ -1,6 +1,6 @@
 """A contact sheet of what the phantoms look like: 16 anatomies by 8 states."""
 
-from pathlib import Path
+import io
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -24,8 +24,8 @@ COLUMNS = (
 _GAP, _HEADER, _LABEL = 4, 16, 88
 
 
-def contact_sheet(path: str | Path, *, side: int = SIDE, split: str = "train", seed: int = 0) -> Path:
-    """Write the sheet as an image file; each tile has its own nuisances."""
+def contact_sheet(*, side: int = SIDE, split: str = "train", seed: int = 0) -> bytes:
+    """The sheet as PNG; each tile has its own nuisances."""
     step = side + _GAP
     sheet = Image.new("RGB", (_LABEL + len(COLUMNS) * step, _HEADER + len(ANATOMIES) * step), "white")
     pen = ImageDraw.Draw(sheet)
@@ -48,5 +48,6 @@ def contact_sheet(path: str | Path, *, side: int = SIDE, split: str = "train", s
             )
             image, _ = render(state, NUISANCE[split], rng, side)
             sheet.paste(Image.fromarray(image), (_LABEL + column * step, _HEADER + row * step))
-    sheet.save(path)
-    return Path(path)
+    buffer = io.BytesIO()
+    sheet.save(buffer, format="PNG")
+    return buffer.getvalue()

@@ -21,7 +21,8 @@ from medr1.eval.runner import prediction_from
 from medr1.eval.stored.kits import KITS, Kit
 from medr1.eval.stored.run import StoredRun, question_of, stored_run
 from medr1.eval.stored.seeds import clean_result, is_seed_result, read_seed_result, seed_result
-from medr1.records import read_json, read_jsonl, read_samples
+from medr1.records import check_finished, read_json, read_jsonl, read_samples
+from medr1.runs import stored_manifest
 from medr1.types import Sample
 
 FILES = ("predictions.jsonl", "results.json")
@@ -41,9 +42,11 @@ def read_stored(path: Path, data: Sequence[Sample] | None = None) -> StoredRun:
             order, with the same gold answers.
 
     Raises:
-        DataError: the file cannot be read, is of no known format, or does not fit the data.
+        DataError: the file cannot be read, is of no known format or of an evaluation that is not finished, or does not
+            fit the data.
     """
     file = _file_of(path)
+    check_finished(file)
     if file.suffix == ".json" and is_seed_result(value := read_json(file)):
         return read_seed_result(value, file, data)
     if file.name == "predictions.jsonl":
@@ -57,6 +60,12 @@ def read_stored(path: Path, data: Sequence[Sample] | None = None) -> StoredRun:
         fields = ", ".join(islice(map(str, first), 12))
         raise DataError(f"{file} holds no predictions that can be read (its fields: {fields}); give {KNOWN}")
     return _of_kit(kit, file, records, data)
+
+
+def holds_evaluation(folder: Path) -> bool:
+    """Whether `medr1 eval`, of any version, wrote the folder: what is made of its predictions may stand beside them."""
+    stored = stored_manifest(folder) if folder.is_dir() else None
+    return stored is not None and stored.get("command", "eval") == "eval" and (folder / FILES[0]).exists()
 
 
 def asked_questions(path: Path) -> list[Sample]:
@@ -141,4 +150,12 @@ def _ours(file: Path, lines: Sequence[Mapping[str, Any]], data: Sequence[Sample]
     return StoredRun(kind="medr1", samples=list(by_key.values()), predictions=originals)
 
 
-__all__ = ["KNOWN", "StoredRun", "asked_questions", "clean_result", "read_stored", "seed_result"]
+__all__ = [
+    "KNOWN",
+    "StoredRun",
+    "asked_questions",
+    "clean_result",
+    "holds_evaluation",
+    "read_stored",
+    "seed_result",
+]

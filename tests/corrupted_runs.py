@@ -1,0 +1,24 @@
+"""Small data and its corruption, for tests that end it; importable in forks without PyTorch."""
+
+from pathlib import Path
+from typing import Any
+
+from medr1.data.corruptions.write import CorruptionJob, write_corrupted
+from medr1.data.phantom import phantom
+from medr1.records import write_samples
+
+PICTURES = 6
+"""Three samples in two severities."""
+
+
+def make_data(folder: Path) -> Path:
+    """Three phantoms."""
+    write_samples(folder, [phantom("test", index, side=56).sample for index in range(3)])
+    return folder
+
+
+def corrupted(data: Path, out: Path, *, processes: int = 1, severities: tuple[int, ...] = (1, 5)) -> dict[str, Any]:
+    """Corrupt them in one way."""
+    return write_corrupted(
+        CorruptionJob(path=data, out=out, corruptions=("jpeg",), severities=severities, processes=processes)
+    )
