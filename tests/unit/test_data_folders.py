@@ -175,7 +175,8 @@ def test_another_split_takes_the_parts_of_the_old_one_away(tmp_path: Path, kille
     make_sources(tmp_path)
     every = moments(lambda: made(tmp_path, "split", by="modality"))
     if killed:
-        assert stopped(lambda: made(tmp_path, "split", by="modality", overwrite=True), every[-2])
+        shutil.rmtree(tmp_path / "out")
+        assert stopped(lambda: made(tmp_path, "split", by="modality"), every[-2])
     assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"CT", "MRI"}
     made(tmp_path, "split", overwrite=True)
     assert {path.name for path in (tmp_path / "out").iterdir() if path.is_dir()} == {"train", "test"}

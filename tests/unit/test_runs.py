@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -167,3 +169,22 @@ def test_a_full_disk_while_everything_is_made(tmp_path: Path) -> None:
         write(out, "x" * 100)
     assert not out.exists()
     write(out, "x" * 100)
+
+
+def test_another_process_is_refused_until_the_first_one_ends_however_it_ends(tmp_path: Path) -> None:
+    program = (
+        "from pathlib import Path; from medr1.runs import Run\n"
+        f"settings = dict(command='x', arguments={{}}, identity={{}}, seed=0, owns=('a*', 'b'))\n"
+        f"with Run(Path({str(tmp_path)!r}), **settings) as run:\n"
+        "    run.start(); print('started', flush=True); input()"
+    )
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "started\n"
+        for overwrite in (False, True):
+            said = refusal(lambda overwrite=overwrite: write(tmp_path, overwrite=overwrite), tmp_path)
+            assert said == f"another command is writing {tmp_path.name}; wait for it, or choose another folder"
+        first.kill()
+    write(tmp_path)
+    assert files(tmp_path).keys() == {"a.txt", "b/c.txt", "manifest.json"}

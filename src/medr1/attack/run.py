@@ -176,7 +176,8 @@ def _best_start(problem: Problem, best: Best, starts: Sequence[Tensor], mode: Mo
     for start in starts:
         score = problem.score(rows, start[rows], words, "ce", gradient=False).score_R
         better = torch.ones_like(score, dtype=torch.bool) if top is None else score > top
-        chosen[rows[better]] = start[rows[better]]
+        at = rows[better.cpu()]  # the rows are numbers of samples, on the CPU wherever the pictures are
+        chosen[at] = start[at]
         top = score if top is None else torch.maximum(score, top)
     return chosen
 

@@ -62,7 +62,7 @@ def convert(
         bool,
         typer.Option("--skip-bad", help="Leave out records or images that cannot be used, count and name them."),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that is not empty.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds a run.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
 ) -> None:
     """Convert a data set to a parquet folder with its images inside; every image is checked by decoding it.

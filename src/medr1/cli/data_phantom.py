@@ -17,7 +17,7 @@ def phantom(
     processes: Annotated[int, typer.Option(min=1, help="Processes that draw.")] = 2,
     masks: Annotated[bool, typer.Option("--masks", help="Write the lesion masks beside.")] = False,
     sheet: Annotated[bool, typer.Option("--sheet", help="Write a contact sheet to OUT.png.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that is not empty.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds a run.")] = False,
 ) -> None:
     """Draw phantoms: eight modalities, five tasks, lesions with masks, and no way to answer without looking."""
     from medr1.data.phantom import write_phantoms

@@ -63,7 +63,7 @@ def resize(
     longest_side: Annotated[
         bool, typer.Option("--longest-side", help="Keep the shape, and never enlarge: SIZE is for the longer side.")
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that is not empty.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds a run.")] = False,
 ) -> None:
     """Resize all images, on all cores; called again after a kill, it goes on where it stopped."""
     from medr1.data.resize import Resizing

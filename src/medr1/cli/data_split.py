@@ -23,7 +23,7 @@ class Axis(StrEnum):
 
 Data = Annotated[Path, typer.Argument(help="Folder that `convert` wrote, or any other parquet folder of samples.")]
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace a folder that is not empty.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds a run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
 
 

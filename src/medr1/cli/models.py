@@ -37,9 +37,7 @@ def tiny(
     ] = SHIPPED,
     seed: Annotated[int, typer.Option(help="Seed of the weights and the training.")] = 0,
     processes: Annotated[int, typer.Option(min=1, help="Processes that draw phantoms.")] = 2,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Start anew where the folder holds a tiny model.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds a run.")] = False,
 ) -> None:
     """Write the tiny Qwen-VL: the shipped warm start, one trained anew, or random weights."""
     from medr1.errors import ConfigError
