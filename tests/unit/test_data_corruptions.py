@@ -168,7 +168,7 @@ def test_a_folder_of_version_0_1_is_refused_until_it_is_overwritten(data: Path) 
     (out / "images").mkdir(parents=True)
     (out / "manifest.json").write_text(json.dumps({"medr1": "0.1.0", "arguments": {}, "data_hash": "x", "seed": 0}))
     wanted = job(data, corruptions=("jpeg",))
-    with pytest.raises(ConfigError, match="written by version 0.1.0, which did not note what went in"):
+    with pytest.raises(ConfigError, match=r"written by version 0\.1\.0, which did not note what went in"):
         write_corrupted(wanted)
     assert write_corrupted(replace(wanted, overwrite=True))["n"] == 6
 

@@ -15,13 +15,13 @@ from typing import Any
 from medr1.data.convert import choose
 from medr1.errors import DataError
 from medr1.eval.controls import CONTROLS
-from medr1.eval.files import read_manifest, read_results
+from medr1.eval.files import read_manifest
 from medr1.eval.measures import key_of
 from medr1.eval.protocols import protocol_for
 from medr1.eval.runner import read_predictions
 from medr1.eval.scoring import ControlRun, answers_to, score_predictions
 from medr1.eval.stored.run import question_of
-from medr1.records import data_hash, read_jsonl, read_samples
+from medr1.records import data_hash, read_json, read_jsonl, read_samples
 from medr1.types import Prediction, Sample
 
 TOLERANCE = 1e-9
@@ -70,7 +70,11 @@ def compare(file: str, stored: Mapping[str, Any], again: Mapping[str, Any], unch
 
 
 def _open(run: Path) -> tuple[dict[str, Any], dict[str, Any], list[Prediction]]:
-    record, stored = read_manifest(run), read_results(run)
+    record = read_manifest(run)
+    # The results may be anything: what differs from those computed again is what is looked for.
+    stored = read_json(run / "results.json")
+    if not isinstance(stored, dict):
+        raise DataError(f"{run / 'results.json'} is not what `medr1 eval` wrote, a JSON object; evaluate again")
     return record, stored, read_predictions(run)
 
 
