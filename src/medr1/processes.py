@@ -57,21 +57,23 @@ class Stop:
 
     def arm(self) -> None:
         """Answer signals from now on."""
-        self._reading, self._writing = os.pipe()
-        os.set_blocking(self._writing, False)
         for number in self._before:
             signal.signal(number, self._raise)
-        self._wakeup_before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
         sys.unraisablehook = self._unraisable
-        threading.Thread(target=self._watch, daemon=True).start()
+        if os.name == "posix":  # elsewhere signals cannot write into a pipe
+            self._reading, self._writing = os.pipe()
+            os.set_blocking(self._writing, False)
+            self._wakeup_before = signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+            threading.Thread(target=self._watch, daemon=True).start()
 
     def disarm(self) -> None:
         """Leave signals to whoever answered them before."""
         for number, before in self._before.items():
             signal.signal(number, before)
-        signal.set_wakeup_fd(self._wakeup_before)
         sys.unraisablehook = self._hook_before
-        os.close(self._writing)
+        if self._writing >= 0:
+            signal.set_wakeup_fd(self._wakeup_before)
+            os.close(self._writing)
 
     def end(self) -> None:
         """Say how the command goes on, and end: taking an interpreter down that holds PyTorch can take seconds."""

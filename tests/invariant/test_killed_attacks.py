@@ -42,6 +42,7 @@ class Whole:
         lines = [moment for moment in every if moment.name == "manifest.jsonl" and moment.side == "after"]
         self.in_a_batch = lines[1 if single else len(SAMPLES) + 1]
         """After the first line of a batch of two; the line before it is that of the wrong answer, which is copied."""
+        self.last_picture = [moment for moment in every if moment.name.endswith(".png") and moment.side == "before"][-1]
 
     @staticmethod
     def _alike(every: list[Moment]) -> list[list[Moment]]:
@@ -86,6 +87,7 @@ def test_killed(whole: Whole, forks: Forks, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", [stopped, full_disk])
 def test_stopped_or_without_room(whole: Whole, tmp_path: Path, end: Callable[[Call, Moment], bool]) -> None:
+    heals(whole, tmp_path, end, [whole.last_picture] if end is stopped else [])
     heals(whole, tmp_path, end, whole.chosen[10 * (end is full_disk) :: 40])
 
 

@@ -116,6 +116,11 @@ def test_further_budgets_are_further_work(
     assert made == []
 
 
+def test_a_folder_of_version_0_1_is_refused(samples: list[Sample], tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    assert "written by version 0.1" in refusal(lambda: run_attack(job(tmp_path), samples, engine()), tmp_path)
+
+
 def changed(samples: list[Sample], **changes: object) -> list[Sample]:
     """The same questions by their ids, the first of them with other content."""
     return [replace(samples[0], **changes), *samples[1:]]  # type: ignore[arg-type]

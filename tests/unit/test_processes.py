@@ -78,8 +78,31 @@ with processes.stoppable():
     assert (done.returncode, done.stderr) == (143, f"medr1: {SENTENCE}\n")
 
 
-def test_what_fails_by_the_stop_is_the_stop() -> None:
+def test_a_second_signal_does_not_disturb_the_cleaning_up() -> None:
     done = run(
+        """
+import os, time
+from medr1.processes import stoppable
+with stoppable():
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(3600)
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.05)
+        print("cleaned up")
+"""
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "cleaned up\n", f"medr1: {SENTENCE}\n")
+
+
+@pytest.mark.parametrize("error", ["RuntimeError", "DataError"])
+def test_what_fails_by_the_stop_is_the_stop(error: str) -> None:
+    done = run(
+        f"""
+from medr1.errors import DataError
+ERROR = {error}
+"""
         """
 import os, signal, time
 from medr1.cli.failures import run_command
@@ -88,7 +111,7 @@ def command():
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(3600)
     except BaseException:
-        raise RuntimeError("a worker has gone") from None
+        raise ERROR("a worker has gone") from None
 run_command(command)
 """
     )

@@ -42,6 +42,11 @@ def fail(kind: str) -> None:
     raise DataError("the image is bad; mend it")
 
 
+def interrupt_itself() -> str:
+    os.kill(os.getpid(), signal.SIGINT)
+    return "done"
+
+
 def fall() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -99,6 +104,11 @@ def test_an_error_is_the_one_that_was_raised_with_its_place() -> None:
     assert "in fail" in "".join(caught.value.__notes__)
     with pytest.raises(RuntimeError, match="OddError: odd words"), Workers(2) as workers:
         list(workers.map(fail, [("odd",)]))
+
+
+def test_ctrl_c_is_left_to_the_parent() -> None:
+    with Workers(1) as workers:
+        assert list(workers.map(interrupt_itself, [()])) == ["done"]
 
 
 def test_a_worker_that_was_killed_is_one_sentence() -> None:

@@ -5,7 +5,7 @@ nothing. Further controls, other training data for the text prior and failed ans
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +108,11 @@ def read_predictions(out: Path) -> list[Prediction]:
 
 def prediction_from(line: Mapping[str, Any]) -> Prediction:
     """One line of `predictions.jsonl`. Raises `DataError` where fields are missing, unknown or of another type."""
+    unknown = line.keys() - {field.name for field in fields(Prediction)}
+    if unknown:
+        raise DataError(f"a line of predictions.jsonl is no prediction ({min(unknown)} is unknown); evaluate again")
     try:
-        prediction = _PREDICTION.validate_python({**line}, extra="forbid")
+        prediction = _PREDICTION.validate_python({**line})
     except ValidationError as error:
         first = error.errors()[0]
         place, said = ".".join(map(str, first["loc"])), first["msg"][0].lower() + first["msg"][1:]

@@ -48,12 +48,14 @@ Progress = Callable[[str, int, int], None]
 
 CONTROLS = ("blank", "swapped", "no_image")
 """What tells whether a question is image-reliant; blank and swapped images are also tried as adversarial ones."""
+OLD_MANIFEST = "run.json"
+"""Of version 0.1, whose evaluations had their manifest where the run has it now."""
 EVALUATION = "evaluation"
 """Folder of the evaluation of a single attack, whose other files are in the folder of the run itself."""
 FILES = (
     *("clean", "clean_repeat", "clean_native", "noise", EVALUATION, "checks.json", "grid.json", "attack.html"),
     *(f"{attack.name}-k[0-9]*" if attack.bounded else attack.name for attack in ATTACKS.values()),
-    *("images", "manifest.jsonl", "dataset.parquet", "attack.json", "predictions.jsonl", "results.json", "run.json"),
+    *("images", "manifest.jsonl", "dataset.parquet", "attack.json", "predictions.jsonl", "results.json"),
 )
 """What a run writes beside its manifest."""
 
@@ -193,7 +195,12 @@ class Stage:
 def open_run(
     job: AttackJob, engine: TransformersEngine, samples: Sequence[Sample], masks: Mapping[str, np.ndarray] | None
 ) -> Run:
-    """The run that the job starts or goes on with; to be entered."""
+    """The run that the job starts or goes on with. Raises `ConfigError` for a folder of version 0.1."""
+    if (job.out / OLD_MANIFEST).exists():
+        raise ConfigError(
+            f"{job.out} was written by version 0.1, which did not note what went in; choose another folder, or remove "
+            "this one"
+        )
     threat = {name: value for name, value in asdict(job.threat).items() if name != "k"}
     facts = {
         "prompt": job.prompt,
