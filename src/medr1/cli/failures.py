@@ -5,7 +5,6 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -43,9 +42,6 @@ FILE_ERRORS = {
 """Errors of libraries about what is in a file, by name: importing them all would take seconds."""
 
 
-NETWORK_ERRORS = {"httpx.HTTPError", "httpcore.ConnectError"}
-
-
 def run_command(command: Callable[[], object]) -> None:
     """Run a command line and end as its user expects: exit code 1 and one sentence for what the user can mend.
 
@@ -68,7 +64,7 @@ def _end(error: BaseException, stop: Stop) -> None:
     """Say what there is to say and exit; return where the error is not the user's."""
     if stop.number is not None:  # whatever failed since then failed by it
         stop.end()
-    if isinstance(error, BrokenPipeError) and _reader_is_gone(error):
+    if isinstance(error, BrokenPipeError) and _reader_is_gone():
         sys.exit(1)
     sentence = explanation(error)
     if sentence is not None:
@@ -76,16 +72,14 @@ def _end(error: BaseException, stop: Stop) -> None:
         sys.exit(1)
 
 
-def _reader_is_gone(error: BaseException) -> bool:
-    """Whether it is the output that nobody reads any more; then what is still to be said goes nowhere.
-
-    Pipes of ours break too, and name the file that was being written, or raise an error of their own.
-    """
-    if getattr(error, "filename", None) is not None:
-        return False
-    with suppress(OSError, ValueError):  # not a file, as in tests
+def _reader_is_gone() -> bool:
+    """Whether nobody reads the output any more; then what is still in the buffer goes nowhere."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return True
+        return True
+    return False
 
 
 def explanation(error: BaseException) -> str | None:
@@ -102,10 +96,8 @@ def explanation(error: BaseException) -> str | None:
         if error.errno in SENTENCES:
             return SENTENCES[error.errno].format(where=_where(error))
         return f"{words or type(error).__name__} ({_where(error)}); check the path, or the connection, and {REPEAT}"
-    kinds = {name for kind in type(error).__mro__ for name in (kind.__name__, f"{kind.__module__}.{kind.__name__}")}
-    if kinds & NETWORK_ERRORS:
-        return f"the network does not answer ({words or type(error).__name__}); check the connection, and {REPEAT}"
-    if kinds & FILE_ERRORS:
+    kinds = type(error).__mro__
+    if any(kind.__name__ in FILE_ERRORS or f"{kind.__module__}.{kind.__name__}" in FILE_ERRORS for kind in kinds):
         return f"{_where(error, 'a file')} is damaged or of another kind than is needed ({words}); mend or replace it"
     return None
 
