@@ -30,6 +30,14 @@ from medr1.runs import STAGING, Run
 # --- The sentence -------------------------------------------------------------------------------------------------
 
 
+class TransportError(Exception):
+    """Named as that of the HTTP clients."""
+
+
+class ConnectError(TransportError):
+    pass
+
+
 def os_error(code: int, name: str | None = "runs/a/results.json") -> OSError:
     return OSError(code, os.strerror(code), name)
 
@@ -56,6 +64,7 @@ def os_error(code: int, name: str | None = "runs/a/results.json") -> OSError:
         (SafetensorError("Error while deserializing header"), ["damaged", "deserializing header", "replace it"]),
         (pa.ArrowInvalid("Parquet magic bytes not found in footer"), ["damaged", "magic bytes"]),
         (zipfile.BadZipFile("File is not a zip file"), ["damaged", "not a zip file"]),
+        (ConnectError("All connection attempts failed"), ["network", "attempts failed", "check the connection"]),
         (json.JSONDecodeError("Expecting value", "x", 0), ["damaged", "Expecting value"]),
     ],
 )
@@ -226,23 +235,38 @@ def test_a_failing_first_write_is_one_sentence(
 # --- Readers and interpreters -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["rewards", "list"], ["data", "sources"]])
-def test_a_reader_who_leaves_ends_it_without_a_word(arguments: list[str]) -> None:
+BUFFERED = "from medr1.cli.failures import run_command; run_command(lambda: print('a line that stays in the buffer'))"
+PRINTING = {
+    "help": ["-m", "medr1", "--help"],
+    "list": ["-m", "medr1", "rewards", "list"],
+    "table": ["-m", "medr1", "data", "sources"],
+    "buffered": ["-c", BUFFERED],
+}
+
+
+def printed_to(output: int, command: list[str]) -> tuple[int, str]:
+    """Exit code and standard error of a program with a buffer before its output."""
+    buffered = os.environ | {"PYTHONUNBUFFERED": ""}
+    done = subprocess.run([sys.executable, *command], stdout=output, stderr=subprocess.PIPE, text=True, env=buffered)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("command", PRINTING.values(), ids=PRINTING)
+def test_a_reader_who_leaves_ends_it_without_a_word(command: list[str]) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    done = subprocess.run(
-        [sys.executable, "-m", "medr1", *arguments], stdout=writing, stderr=subprocess.PIPE, text=True
-    )
-    os.close(writing)
-    assert (done.returncode, done.stderr) == (1, "")
+    try:
+        assert printed_to(writing, command) == (1, "")
+    finally:
+        os.close(writing)
 
 
-def test_a_disk_that_is_full_behind_the_output(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", PRINTING.values(), ids=PRINTING)
+def test_a_disk_that_is_full_behind_the_output(command: list[str]) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")
     with open("/dev/full", "w") as full:
-        command = [sys.executable, "-m", "medr1", "data", "sources"]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
-    assert done.returncode == 1
-    assert done.stderr.startswith("medr1: the disk is full while writing ")
-    assert done.stderr.count("\n") == 1
+        code, said = printed_to(full.fileno(), command)
+    assert code == 1
+    assert said.startswith("medr1: the disk is full while writing the output;")
+    assert said.count("\n") == 1, said

@@ -42,6 +42,10 @@ FILE_ERRORS = {
 """Errors of libraries about what is in a file, by name: importing them all would take seconds."""
 
 
+NETWORK_ERRORS = {"TransportError"}
+"""Of the clients that hubs and endpoints are asked with."""
+
+
 def run_command(command: Callable[[], object]) -> None:
     """Run a command line and end as its user expects: exit code 1 and one sentence for what the user can mend.
 
@@ -64,22 +68,23 @@ def _end(error: BaseException, stop: Stop) -> None:
     """Say what there is to say and exit; return where the error is not the user's."""
     if stop.number is not None:  # whatever failed since then failed by it
         stop.end()
-    if isinstance(error, BrokenPipeError) and _reader_is_gone():
-        sys.exit(1)
-    sentence = explanation(error)
+    # Pipes of ours break too, but those errors are their own or name the file that was being written.
+    reader_is_gone = isinstance(error, BrokenPipeError) and error.filename is None
+    sentence = None if reader_is_gone else explanation(error)
+    if sentence is None and not reader_is_gone:
+        return
     if sentence is not None:
         print(f"medr1: {' '.join(sentence.split())}", file=sys.stderr)
-        sys.exit(1)
+    _drop_output()
+    sys.exit(1)
 
 
-def _reader_is_gone() -> bool:
-    """Whether nobody reads the output any more; then what is still in the buffer goes nowhere."""
+def _drop_output() -> None:
+    """Let what cannot be written go nowhere: the interpreter would try again at its end, and complain."""
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
 
 
 def explanation(error: BaseException) -> str | None:
@@ -96,8 +101,10 @@ def explanation(error: BaseException) -> str | None:
         if error.errno in SENTENCES:
             return SENTENCES[error.errno].format(where=_where(error))
         return f"{words or type(error).__name__} ({_where(error)}); check the path, or the connection, and {REPEAT}"
-    kinds = type(error).__mro__
-    if any(kind.__name__ in FILE_ERRORS or f"{kind.__module__}.{kind.__name__}" in FILE_ERRORS for kind in kinds):
+    kinds = {name for kind in type(error).__mro__ for name in (kind.__name__, f"{kind.__module__}.{kind.__name__}")}
+    if kinds & NETWORK_ERRORS:
+        return f"the network does not answer ({words or type(error).__name__}); check the connection, and {REPEAT}"
+    if kinds & FILE_ERRORS:
         return f"{_where(error, 'a file')} is damaged or of another kind than is needed ({words}); mend or replace it"
     return None
 
