@@ -24,6 +24,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 """What asks a command to stop."""
 GRACE_SECONDS = 2.0
 """Between the signal and the end by force."""
+NUDGE_SECONDS = 0.1
+"""Between two reminders of a signal that the main thread has not answered."""
 POLL_SECONDS = 0.5
 """Between two looks at the parent, where the kernel does not watch it."""
 PARENT = "MEDR1_PARENT"
@@ -105,7 +107,12 @@ class Stop:
         """End the process some seconds after a signal, which writes its number to the pipe whatever Python is doing."""
         while written := os.read(self._reading, 1):
             if written[0] in SIGNALS:
-                time.sleep(GRACE_SECONDS)
+                latest = time.monotonic() + GRACE_SECONDS
+                while time.monotonic() < latest:
+                    time.sleep(NUDGE_SECONDS)
+                    if self.number is None:
+                        # A signal that comes just before the main thread begins to wait does not wake it.
+                        signal.pthread_kill(threading.main_thread().ident, written[0])  # type: ignore[arg-type]
                 self._end(written[0])
         os.close(self._reading)
 

@@ -40,6 +40,24 @@ with stoppable():
     assert (done.returncode, done.stdout, done.stderr) == (code, "cleaned up\n", f"medr1: {SENTENCE}\n")
 
 
+def test_a_signal_that_did_not_wake_the_main_thread_is_repeated() -> None:
+    """Noted by the kernel just before a wait begins, a signal is heard when the wait ends: here in an hour."""
+    done = run(
+        """
+import os, threading, time
+from medr1 import processes
+processes.GRACE_SECONDS = 3600
+with processes.stoppable() as stop:
+    threading.Timer(0.2, lambda: os.write(stop._writing, bytes([signal.SIGINT]))).start()
+    try:
+        time.sleep(3600)
+    finally:
+        print("cleaned up")
+"""
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "cleaned up\n", f"medr1: {SENTENCE}\n")
+
+
 SWALLOWING = """
 while True:
     try:
