@@ -23,6 +23,7 @@ from device import Clock, Memory, copy_bandwidth, device_seconds, limit, matmul_
 from grpo import QUESTIONS, Step, trainer_of
 from shapes import SHAPES, Shape, decode_bytes, random_model, update_flops
 
+from medr1.models.lean import lighten
 from medr1.models.patches import multiply_patches
 from medr1.models.prefix import PromptTensors, encode_prompts
 from medr1.models.tiny.build import TinyShape, build_processor
@@ -77,7 +78,8 @@ def step_of(kind: str, shape: Shape, options: argparse.Namespace, micro_prompts:
     tokenizer = train_tokenizer()
     model = random_model(shape, tokenizer, device=options.device, dtype=options.dtype)
     if kind == "shared":
-        multiply_patches(model)  # as `load_model` does
+        multiply_patches(model)  # both as `load_model` does
+        lighten(model)
     processor = build_processor(TinyShape(family=shape.family, image_side=options.side), tokenizer)
     parts = options.prompts // micro_prompts
     trainer = trainer_of(kind, model, processor, options, micro_batches=parts)

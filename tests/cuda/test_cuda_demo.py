@@ -1,7 +1,9 @@
 """The demo's recipe, cut short and with a GPU's defaults, still teaches the tiny model to see."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 from trl import GRPOConfig
@@ -19,6 +21,8 @@ from medr1.train.run import train_grpo
 from medr1.types import Prediction, Sample
 
 STEPS = 150
+GAP, LARGEST_GAP = "sampling/sampling_logp_difference/mean", 0.01
+"""Between sampler and trainer, in nats a token."""
 DRAWN = {"train": 1800, "test": 300}
 """On a CPU seeds 0 to 2 gain 14, 14 and 12 points; their intervals begin at 7, 8 and 5."""
 
@@ -33,6 +37,10 @@ def test_the_demo_s_recipe_learns_in_bfloat16(tmp_path: Path, device: str) -> No
     before, after = (answers(folder, test, tmp_path / folder.name, device) for folder in (WARM_START, final))
     gain = compare(before, after)["difference"]
     assert gain["ci95"][0] > 0, gain
+    records = [json.loads(line) for line in (tmp_path / "run" / "train_log.jsonl").read_text().splitlines()]
+    gaps = [record[GAP] for record in records if GAP in record]
+    print(f"gain {gain}, gap between sampler and trainer {fmean(gaps):.5f} nats in {len(gaps)} records")
+    assert fmean(gaps) <= LARGEST_GAP
 
 
 def answers(model: Path, test: Sequence[Sample], out: Path, device: str) -> list[Prediction]:

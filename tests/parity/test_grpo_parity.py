@@ -8,6 +8,7 @@ import pytest
 import torch
 from trl import GRPOTrainer
 
+import flash_stand_in
 from grpo_parity import RELATIVE, compare, distance, loss_and_gradient, parent_inputs
 from medr1.models.tiny.build import FAMILIES
 from medr1.train.groups import Scoring
@@ -38,6 +39,21 @@ def test_loss_and_gradient_equal_the_parent(
         attn_implementation=attention,
     )
     compare(trainer)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_layout_for_flash_kernels_equals_the_parent(
+    checkpoints: dict[str, Path],
+    questions: list[Sample],
+    tmp_path: Path,
+    family: str,
+    lora: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("medr1.train.grpo.packs_flat", lambda *_: True)
+    flash_stand_in.install(monkeypatch)
+    compare(make_trainer(checkpoints[family], questions, tmp_path, lora=lora, gradient_checkpointing=lora))
 
 
 @pytest.mark.parametrize("beta", [0.0, 0.04])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from medr1.models.prefix import PromptTensors, joined, left_padded, pack_groups, plan_rows, visible_pairs
+from medr1.models.prefix import PromptTensors, joined, left_padded, pack_flat, pack_groups, plan_rows, visible_pairs
 
 PAD = 0
 
@@ -68,6 +68,22 @@ def test_row_by_hand() -> None:
     assert norm(places) is places
 
 
+def test_flat_row_by_hand() -> None:
+    prompts = [prompt_of(3), prompt_of(2, first=200)]
+    completions = torch.tensor([[7, 8, 9], [4, PAD, PAD], [5, 6, PAD]])
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0]])
+    packed = pack_flat(prompts, torch.tensor([0, 1, 0]), completions, mask)
+    assert packed.inputs["input_ids"].tolist() == [[100, 101, 200, 102, 7, 8, 102, 5, 201]]
+    assert packed.inputs["position_ids"][1].tolist() == [[0, 1, 0, 2, 3, 4, 2, 3, 1]]
+    assert packed.inputs["shift_labels"].tolist() == [[7, 8, 9, 4, 5, 6]]
+    assert packed.slot_NC[packed.present_NC].tolist() == [3, 4, 5, 8, 6, 7]
+    packing = packed.inputs["shared_prefix"].packing
+    assert packing.prompts.ends.tolist() == [0, 2, 3]
+    assert packing.completions.ends.tolist() == [0, 3, 5, 6]
+    assert packing.groups.ends.tolist() == [0, 5, 6]
+    assert (packing.prompts.longest, packing.completions.longest, packing.groups.longest) == (2, 3, 5)
+
+
 @given(
     prompt_lengths=st.lists(st.integers(2, 9), min_size=1, max_size=4),
     lengths=st.lists(st.integers(0, 8), min_size=1, max_size=12),
@@ -90,8 +106,9 @@ def test_every_completion_stands_in_one_row_of_its_group(
     lengths=st.lists(st.integers(0, 5), min_size=2, max_size=7),
     width=st.one_of(st.none(), st.integers(6, 20)),
     seed=st.integers(0, 1000),
+    flat=st.booleans(),
 )
-def test_every_token_finds_its_score(lengths: list[int], width: int | None, seed: int) -> None:
+def test_every_token_finds_its_score(lengths: list[int], width: int | None, seed: int, flat: bool) -> None:
     generator = torch.Generator().manual_seed(seed)
     prompts = [prompt_of(3), prompt_of(6, first=200)]
     index = torch.randint(2, (len(lengths),), generator=generator)
@@ -100,9 +117,11 @@ def test_every_token_finds_its_score(lengths: list[int], width: int | None, seed
     if not mask.any():
         return
     groups, local = index.unique(return_inverse=True)
-    packed = pack_groups(
-        [prompts[g] for g in groups.tolist()], local, ids, mask, pad_token_id=PAD, max_row_tokens=width
-    )
+    some = [prompts[g] for g in groups.tolist()]
+    if flat:
+        packed = pack_flat(some, local, ids, mask)
+    else:
+        packed = pack_groups(some, local, ids, mask, pad_token_id=PAD, max_row_tokens=width)
     # Scores that are the labels themselves come back as the completions.
     assert packed.unpack(packed.inputs["shift_labels"]).tolist() == ids.tolist()
     before = packed.unpack(packed.inputs["input_ids"].flatten()[None, packed.slot_NC[packed.present_NC]])

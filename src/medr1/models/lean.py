@@ -1,15 +1,17 @@
-"""Norms, rotary embeddings and gated units on a CPU, in fewer passes over memory.
+"""Norms, rotary embeddings, gated units and the vision tower's attention, in fewer calls and passes over memory.
 
 Modules of transformers spell these out operation by operation, and each operation is a pass over the activations, with
 two or three more in the backward. Here each is one function whose gradient is written out: the same function up to
-rounding, in half the time or with less memory. Parameters, their names and the names of the classes stay.
+rounding, in half the time or with less memory. On a CPU in float32 they are PyTorch's operations; on a GPU, where calls
+are what a step waits for, one kernel each. Parameters, their names and the names of the classes stay.
 
 Axes: E width of the states, D head size, F width of a feed-forward part; the others do not matter.
 """
 
+import importlib
 from collections.abc import Callable
 from functools import cache
-from types import CodeType, FunctionType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, cast
 
 import torch
@@ -17,6 +19,20 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import silu
 from transformers.activations import SiLUActivation
+
+from medr1.models.flash import Sequences, VariedAttention, flash_fits
+
+GPU_TYPES = {torch.float32, torch.bfloat16, torch.float16}
+"""Types that the kernels of a GPU take."""
+
+
+@cache
+def _gpu_kernels() -> ModuleType | None:
+    """The kernels, where Triton is installed."""
+    try:
+        return importlib.import_module("medr1.models.kernels")
+    except ImportError:
+        return None
 
 
 class RootMeanSquareNorm(torch.autograd.Function):
@@ -28,6 +44,11 @@ class RootMeanSquareNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:  # type: ignore[override]
         """See the class."""
+        if states.is_cuda:
+            rows = states.contiguous()
+            out, inverse = kernels().norm(rows.view(-1, len(weight)), weight, epsilon)
+            ctx.save_for_backward(rows, inverse, weight)
+            return out.view(states.shape)
         norm = torch.linalg.vector_norm(states, dim=-1, keepdim=True)
         inverse = norm.square_().div_(states.shape[-1]).add_(epsilon).rsqrt_()
         normed = states * inverse
@@ -40,6 +61,10 @@ class RootMeanSquareNorm(torch.autograd.Function):
         """Gradients of states and weight."""
         normed, inverse, weight = ctx.saved_tensors
         width = len(weight)
+        if normed.is_cuda:  # then these are the states
+            rows = normed.view(-1, width)
+            back = kernels().norm_back(grads[0].contiguous().view(rows.shape), rows, weight, inverse)
+            return back[0].view(normed.shape), back[1], None
         grad_states = grad_weight = None
         product_NE = (grads[0] * normed).reshape(-1, width)
         if ctx.needs_input_grad[0]:
@@ -80,12 +105,38 @@ def _turned(states: Tensor, cosine: Tensor, to_first: Tensor, to_second: Tensor)
     return turned
 
 
+class TokenRotation(torch.autograd.Function):
+    """The same by one kernel: heads (T, H, D) turned by the angles of their token, cosine and sine (T, D)."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:  # type: ignore[override]
+        """See the class."""
+        ctx.save_for_backward(cosine, sine)
+        return cast(Tensor, kernels().turn(_heads_together(states), cosine, sine))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        """Gradient of the states: turned back."""
+        return kernels().turn(_heads_together(grads[0]), *ctx.saved_tensors, back=True), None, None
+
+
+def _heads_together(states_THD: Tensor) -> Tensor:
+    """The states with the heads of a token side by side in memory."""
+    _, heads, size = states_THD.shape
+    return states_THD if states_THD.stride()[1:] == (size, 1) or heads == 0 else states_THD.contiguous()
+
+
 class GatedUnit(torch.autograd.Function):
     """SiLU of the gate times the other states, both (…, F) (Shazeer 2020, equation 6), without keeping the SiLU."""
 
     @staticmethod
     def forward(ctx: Any, gate: Tensor, other: Tensor) -> Tensor:  # type: ignore[override]
         """See the class."""
+        if gate.is_cuda:
+            gate, other = gate.contiguous(), other.contiguous()
+            ctx.save_for_backward(gate, other)
+            return cast(Tensor, kernels().gate(gate, other))
         ctx.save_for_backward(gate, other)
         return silu(gate).mul_(other)
 
@@ -94,6 +145,8 @@ class GatedUnit(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         """Gradients of gate and other states."""
         gate, other = ctx.saved_tensors
+        if gate.is_cuda:
+            return cast(tuple[Tensor, Tensor], kernels().gate_back(grads[0].contiguous(), gate, other))
         grad_gate = grads[0] * other
         torch.ops.aten.silu_backward.grad_input(grad_gate, gate, grad_input=grad_gate)
         return grad_gate, silu(gate).mul_(grads[0])
@@ -121,11 +174,23 @@ def _code(kind: type[nn.Module]) -> CodeType:
 
 
 def _fit(*tensors: Tensor) -> bool:
-    """Whether all are of the type and the device for which the functions were measured.
+    """Whether all are of one type and on a device for which the functions were measured.
 
     The modules compute in float32 whatever they are given, so in float64 the result would be another one.
     """
+    if tensors[0].is_cuda:
+        dtype = tensors[0].dtype
+        return (
+            dtype in GPU_TYPES and _gpu_kernels() is not None and all(x.is_cuda and x.dtype == dtype for x in tensors)
+        )
     return all(x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors)
+
+
+def kernels() -> Any:
+    """The kernels of a GPU; the caller has asked whether there are any."""
+    found = _gpu_kernels()
+    assert found is not None, "_fit comes first"
+    return found
 
 
 @cache
@@ -147,20 +212,66 @@ def _lean_attention(kind: type[nn.Module]) -> type[nn.Module]:
     scope = plain.__globals__
     names = HEADS_AXES.keys() & set(_code(kind).co_names)
     rotary = {name: _lean_rotary(scope[name], HEADS_AXES[name]) for name in names}
-    forward = FunctionType(_code(kind), scope | rotary, plain.__name__, plain.__defaults__, plain.__closure__)
+    forward: Any = FunctionType(_code(kind), scope | rotary, plain.__name__, plain.__defaults__, plain.__closure__)
+    if "cu_seqlens" in _code(kind).co_varnames:
+        forward = _varied_attention(forward, rotary["apply_rotary_pos_emb_vision"])
     return type(kind.__name__, (kind,), {"forward": forward})
+
+
+def _varied_attention(plain: Callable[..., Tensor], rotary: Callable[..., Any]) -> Callable[..., Tensor]:
+    """The forward of a vision tower's attention over several images in one call.
+
+    That of transformers asks the device for the lengths of the images three times a layer, and waits each time.
+    """
+
+    def forward(self: Any, hidden_states: Tensor, cu_seqlens: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        angles = kwargs.get("position_embeddings")
+        if args or angles is None or not (hidden_states.is_cuda and hasattr(self, "qkv")):
+            return plain(self, hidden_states, cu_seqlens, *args, **kwargs)
+        states = self.qkv(hidden_states).view(len(hidden_states), 3, self.num_heads, -1)
+        if not flash_fits(states):
+            return plain(self, hidden_states, cu_seqlens, *args, **kwargs)
+        query, key, value = states.unbind(1)
+        query, key = rotary(query, key, *angles)
+        sequences = Sequences(cu_seqlens, _longest(cu_seqlens))
+        seen: Any = VariedAttention.apply(query, key, value, sequences, self.scaling, False)
+        return self.proj(seen.flatten(1))
+
+    return forward
+
+
+def _longest(ends: Tensor) -> int:
+    """Length of the longest sequence; asked of the device once for all layers, which are given the same tensor."""
+    known: int | None = getattr(ends, "longest", None)
+    if known is None:
+        known = int(ends.diff().max())
+        ends.longest = known  # type: ignore[attr-defined]
+    return known
 
 
 def _lean_rotary(original: Callable[..., Any], heads_axis: int) -> Callable[..., Any]:
     """The rotary function of a module of transformers."""
 
     def rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Any, Any]:
+        if query.is_cuda and _fit(query, key) and cosine.dtype == sine.dtype:
+            query, key = (_turned_tokens(states, cosine, sine, heads_axis) for states in (query, key))
+            return query, key
         if not _fit(query, key, cosine, sine):
             return original(query, key, cosine, sine)
         angles = cosine.unsqueeze(heads_axis), sine.unsqueeze(heads_axis)
         return RotaryEmbedding.apply(query, *angles), RotaryEmbedding.apply(key, *angles)
 
     return rotary
+
+
+def _turned_tokens(states: Tensor, cosine: Tensor, sine: Tensor, heads_axis: int) -> Tensor:
+    """States, their heads along an axis, turned by the angles of their tokens."""
+    by_token = states.transpose(1, 2) if heads_axis == 1 else states
+    size = states.shape[-1]
+    angles = (angle.expand(*by_token.shape[:-2], size).reshape(-1, size) for angle in (cosine, sine))
+    turned: Any = TokenRotation.apply(by_token.flatten(0, -3), *angles)
+    turned = turned.view(by_token.shape)
+    return turned.transpose(1, 2) if heads_axis == 1 else turned
 
 
 @cache

@@ -24,7 +24,8 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from medr1.models.shared_attention import NO_MASK, SHARED_PREFIX, PackedAttention
+from medr1.models.flash import Packing
+from medr1.models.shared_attention import NO_MASK, SHARED_PREFIX, FlatAttention, PackedAttention
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +271,46 @@ def pack_groups(
         **image_inputs([prompts[group] for group, _ in rows]),
     }
     return PackedGroups(inputs, row_N[:, None] * segment_RS.shape[1] + column_NC, present_NC)
+
+
+def pack_flat(
+    prompts: Sequence[PromptTensors], group_index_N: Tensor, completion_ids_NC: Tensor, completion_mask_NC: Tensor
+) -> PackedGroups:
+    """Put all groups into one row without padding: all prompts, and behind them all completions.
+
+    For models whose text layers have the attention `shared_prefix` where `packs_flat` holds. Arguments as of
+    `pack_groups`.
+    """
+    device = completion_ids_NC.device
+    lengths: list[int] = completion_mask_NC.sum(1).tolist()
+    groups: list[int] = group_index_N.tolist()
+    members = [[n for n, group in enumerate(groups) if group == one] for one in range(len(prompts))]
+    shared = [len(prompt.input_ids_L) - 1 for prompt in prompts]
+    place = sum(shared)
+    start_N = torch.zeros(len(lengths), dtype=torch.long)
+    ids, positions = [prompt.input_ids_L[:-1] for prompt in prompts], [p.position_ids_AL[:, :-1] for p in prompts]
+    step_C = torch.arange(completion_ids_NC.shape[1], device=device)
+    for prompt, some in zip(prompts, members, strict=True):
+        last, after_AC = prompt.input_ids_L[-1:], prompt.position_ids_AL[:, -1:] + step_C
+        for n in some:
+            start_N[n] = place
+            place += lengths[n]
+            ids.append(torch.cat([last, completion_ids_NC[n, : max(0, lengths[n] - 1)]])[: lengths[n]])
+            positions.append(after_AC[:, : lengths[n]])
+    types = [prompt.mm_token_type_ids_L[:-1] for prompt in prompts]
+    types.append(step_C.new_zeros(place - sum(shared)))
+    packing = Packing.of(shared, [[lengths[n] for n in some] for some in members], device)
+    present_NC = completion_mask_NC.bool()
+    inputs = {
+        "input_ids": torch.cat(ids)[None],
+        "attention_mask": NO_MASK,
+        SHARED_PREFIX: FlatAttention(sum(shared), packing),
+        "position_ids": torch.cat(positions, 1)[:, None],
+        "mm_token_type_ids": torch.cat(types)[None],
+        "shift_labels": completion_ids_NC[present_NC][None],
+        **image_inputs(prompts),
+    }
+    return PackedGroups(inputs, start_N.to(device)[:, None] + step_C, present_NC)
 
 
 def _right_padded(rows: list[Tensor], value: int) -> Tensor:

@@ -20,6 +20,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from medr1.models.flash import PackedFlash, Packing, flash_fits
 from medr1.models.packed_attention import PackedSoftmax
 
 logger = logging.getLogger(__name__)
@@ -163,3 +164,33 @@ class PackedAttention:
         # Not by indexing, whose backward is several times slower.
         taken = states_RHSD.transpose(1, 2).reshape(rows * width, -1).index_select(0, self.slot_NC.flatten())
         return taken.view(*self.slot_NC.shape, heads, size).transpose(1, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class FlatAttention:
+    """One row of all prompts and, behind them, all completions, for kernels that know where sequences begin."""
+
+    prompt_tokens: int
+    """Of all prompts together."""
+    packing: Packing
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scaling: float) -> Tensor:
+        """See `SharedAttention`."""
+        states = [x[0].transpose(0, 1) for x in (query, key, value)]
+        return PackedFlash.apply(*states, self.prompt_tokens, self.packing, scaling)[None]  # type: ignore[index]
+
+
+def product_type(weight: Tensor) -> torch.dtype:
+    """The type that products with a weight are computed in here and now."""
+    kind = weight.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+
+
+def packs_flat(text_config: Any, dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether a model's attention over packed rows is `FlatAttention`.
+
+    Args:
+        dtype: that products are computed in.
+    """
+    size = getattr(text_config, "head_dim", None) or text_config.hidden_size // text_config.num_attention_heads
+    return flash_fits(torch.empty(0, size, dtype=dtype, device=device))

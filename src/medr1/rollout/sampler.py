@@ -11,76 +11,33 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import LogitsProcessorList
-from transformers.generation.logits_process import (
-    MinPLogitsWarper,
-    RepetitionPenaltyLogitsProcessor,
-    TemperatureLogitsWarper,
-    TopKLogitsWarper,
-    TopPLogitsWarper,
-)
 
 from medr1.models.prefix import PromptTensors, backbone, left_padded
 from medr1.models.sharding import is_sharded, largest_of_all
-from medr1.models.shared_attention import SHARED_PREFIX, attention_of
+from medr1.models.shared_attention import SHARED_PREFIX, attention_of, product_type
+from medr1.rollout.buffers import Draw
 from medr1.rollout.decode import ModelDecoder, SharedPrefixCache
 from medr1.rollout.engine import SamplingParams
 from medr1.rollout.fused import FusedDecoder, can_fuse, is_small
+from medr1.rollout.graphs import GraphDecoder, Sampling, decoder_of
+from medr1.rollout.plain import logits_processors, pick
+from medr1.rollout.text_model import can_capture
 
+CAPTURED = {"cuda"}
+"""Kinds of devices on which decoding is a captured graph of calls."""
 COMPACT_AT = 0.25
 """Share of the grid that has to be free before it shrinks: shrinking copies the cache of what was drawn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Draw:
-    """One sampled completion."""
-
-    token_ids: list[int]
-    """Up to and including the end token, where there is one."""
-    logprobs: list[float]
-    """Of each token under the distribution that it was drawn from."""
-    entropies: list[float]
-    """Of that distribution, in nats."""
-    finished: bool
-    """Ended by itself, not by the limit."""
 
 
 def uniform_numbers(seed: int, key: str, count: int) -> np.ndarray:
     """The `count` numbers in [0, 1) that decide the tokens of one row."""
     digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little"))).random(count)
-
-
-def logits_processors(params: SamplingParams) -> LogitsProcessorList:
-    """The filters of transformers' own `generate`, in its order."""
-    chain = LogitsProcessorList()
-    if params.repetition_penalty != 1.0:
-        chain.append(RepetitionPenaltyLogitsProcessor(params.repetition_penalty))
-    if params.temperature > 0:
-        if params.temperature != 1.0:
-            chain.append(TemperatureLogitsWarper(params.temperature))
-        if params.top_k > 0:
-            chain.append(TopKLogitsWarper(params.top_k))
-        if params.top_p < 1.0:
-            chain.append(TopPLogitsWarper(params.top_p))
-        if params.min_p > 0:
-            chain.append(MinPLogitsWarper(params.min_p))
-    return chain
-
-
-def pick(probabilities_NV: Tensor, uniform_N: Tensor | None) -> Tensor:
-    """Tokens by inverse transform sampling; the most probable ones when there are no random numbers."""
-    if uniform_N is None:
-        return probabilities_NV.argmax(-1)
-    cumulative_NV = probabilities_NV.cumsum(-1, dtype=torch.float64)
-    total_N = cumulative_NV[:, -1]
-    # Rounded up to the total, a number would point behind the last token that has any probability.
-    target_N = torch.minimum(uniform_N * total_N, torch.nextafter(total_N, torch.zeros_like(total_N)))
-    return torch.searchsorted(cumulative_NV, target_N[:, None], right=True)[:, 0]
 
 
 class _Drawn:
@@ -181,6 +138,34 @@ def _decoder(model: nn.Module, cache: SharedPrefixCache, rows: int) -> Iterator[
         yield FusedDecoder(model, cache) if fused else ModelDecoder(model, cache)
 
 
+@dataclass(frozen=True, slots=True)
+class _Prefilled:
+    """What decoding begins with."""
+
+    prompts: Sequence[PromptTensors]
+    keys: Sequence[Sequence[str]]
+    params: SamplingParams
+    ends: list[int]
+    forbidden: list[int]
+    batch: dict[str, Tensor]
+    """The prompts, padded on the left."""
+    output: Any
+    """Of the model over them: logits behind the last token, keys and values."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where everything is."""
+        return self.batch["input_ids"].device
+
+    def ids_without_padding(self) -> Tensor:
+        """Ids (P, L) for the repetition penalty, with a token of the prompt again where there is padding.
+
+        It must not take padding for something said, or draws would depend on their batch.
+        """
+        ids_PL = self.batch["input_ids"]
+        return torch.where(self.batch["attention_mask"].bool(), ids_PL, ids_PL[:, -1:])
+
+
 @torch.no_grad()
 def sample(
     model: nn.Module,
@@ -200,23 +185,32 @@ def sample(
         params: `num_draws` is not used: the keys say how many.
         forbidden_token_ids: never sampled (image placeholders: the next forward would miss their pixels).
     """
-    device = prompts[0].input_ids_L.device
     batch = left_padded(prompts, pad_token_id)
     output = model(**batch, use_cache=True, logits_to_keep=1)
-    drawn = _Drawn([len(draws) for draws in keys], params.max_new_tokens, eos_token_ids, device)
+    ends, forbidden = list(eos_token_ids), list(forbidden_token_ids)
+    prefilled = _Prefilled(prompts, keys, params, ends, forbidden, batch, output)
+    kind, dtype = prefilled.device.type, product_type(backbone(model).language_model.norm.weight)
+    sharded = is_sharded(model)
+    if kind in CAPTURED and not sharded and can_capture(model, dtype):
+        with torch.autocast(kind, enabled=False):
+            return _sample_in_buffers(decoder_of(model, dtype), prefilled)
+    return _sample_in_grid(model, prefilled, sharded=sharded)
+
+
+def _sample_in_grid(model: nn.Module, prefilled: _Prefilled, *, sharded: bool) -> list[list[Draw]]:
+    """Token after token, in a grid of prompts and draws that shrinks."""
+    device, params = prefilled.device, prefilled.params
+    drawn = _Drawn([len(draws) for draws in prefilled.keys], params.max_new_tokens, prefilled.ends, device)
     draws = max(drawn.sizes)
-    cache = SharedPrefixCache(output.past_key_values, batch["attention_mask"], draws)
-    logits_NV = output.logits[:, -1].repeat_interleave(draws, 0)
-    position_N = torch.tensor([prompt.next_position for prompt in prompts], device=device).repeat_interleave(draws)
-    # The repetition penalty must not take padding for something said, or draws would depend on their batch.
-    prompt_ids = torch.where(batch["attention_mask"].bool(), batch["input_ids"], batch["input_ids"][:, -1:])
-    history_N = prompt_ids.repeat_interleave(draws, 0)
-    del output  # holds the keys, which the cache has transposed
-    forbidden = torch.tensor(list(forbidden_token_ids), dtype=torch.long, device=device)
-    uniform_NT = _uniform(params, keys, device)
+    cache = SharedPrefixCache(prefilled.output.past_key_values, prefilled.batch["attention_mask"], draws)
+    logits_NV = prefilled.output.logits[:, -1].repeat_interleave(draws, 0)
+    position_P = torch.tensor([prompt.next_position for prompt in prefilled.prompts], device=device)
+    position_N = position_P.repeat_interleave(draws)
+    history_N = prefilled.ids_without_padding().repeat_interleave(draws, 0)
+    forbidden = torch.tensor(prefilled.forbidden, dtype=torch.long, device=device)
+    uniform_NT = _uniform(params, prefilled.keys, device)
     filters = logits_processors(params)
 
-    sharded = is_sharded(model)
     with _decoder(model, cache, len(drawn.draw_N)) as decoder:
         for step in range(params.max_new_tokens):
             logits_NV = logits_NV.float().index_fill(1, forbidden, -torch.inf)
@@ -240,3 +234,21 @@ def sample(
             cache.advance()
             logits_NV = decoder(token_N, position_N + step)
     return drawn.per_prompt()
+
+
+def _sample_in_buffers(decoder: GraphDecoder, prefilled: _Prefilled) -> list[list[Draw]]:
+    """The same by captured graphs."""
+    mask_PL, params = prefilled.batch["attention_mask"], prefilled.params
+    device, sizes = prefilled.device, [len(draws) for draws in prefilled.keys]
+    prompt_N = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).to(device)
+    position_N = torch.tensor([prompt.next_position for prompt in prefilled.prompts], device=device)[prompt_N]
+    decoder.make_room(len(sizes), mask_PL.shape[1], len(prompt_N), params.max_new_tokens, len(prefilled.ends))
+    decoder.states.take(prefilled.output.past_key_values, mask_PL)
+    draws, sampling = decoder.draws, Sampling.of(params)
+    uniform_NT = _uniform(params, prefilled.keys, device)
+    draws.begin(prompt_N, position_N, uniform_NT, ends=prefilled.ends, forbidden=prefilled.forbidden)
+    if sampling.looks_back:
+        decoder.remember(prefilled.ids_without_padding(), prompt_N)
+    decoder.draw(prefilled.output.logits[prompt_N, -1], sampling, torch.arange(len(prompt_N), device=device))
+    decoder.decode(sampling, params.max_new_tokens)
+    return draws.per_prompt(sizes)

@@ -46,13 +46,12 @@ class Scoring:
 def sampled_statistics(drawn: list[list[Draw]], completion_ids_NC: Tensor) -> dict[str, Tensor]:
     """Log-probabilities and entropies at sampling time, padded like the completions."""
     flat = [draw for draws in drawn for draw in draws]
-    logps_NC = torch.zeros(completion_ids_NC.shape, device=completion_ids_NC.device)
-    entropies_NC = torch.zeros_like(logps_NC)
+    logps_NC, entropies_NC = (torch.zeros(completion_ids_NC.shape) for _ in range(2))
     for n, draw in enumerate(flat):
         size = len(draw.token_ids)
-        logps_NC[n, :size] = torch.tensor(draw.logprobs, device=logps_NC.device)
-        entropies_NC[n, :size] = torch.tensor(draw.entropies, device=logps_NC.device)
-    return {"sampled_logps": logps_NC, "sampled_entropies": entropies_NC}
+        logps_NC[n, :size], entropies_NC[n, :size] = torch.tensor(draw.logprobs), torch.tensor(draw.entropies)
+    device = completion_ids_NC.device
+    return {"sampled_logps": logps_NC.to(device), "sampled_entropies": entropies_NC.to(device)}
 
 
 def chunks_of(index_N: Tensor, scored_N: Tensor, batch_size: int | None) -> Iterator[Tensor]:

@@ -19,9 +19,9 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
 from medr1.errors import ConfigError
-from medr1.models.prefix import backbone, encode_prompts, pack_groups
+from medr1.models.prefix import PackedGroups, PromptTensors, backbone, encode_prompts, pack_flat, pack_groups
 from medr1.models.sharding import head_gathered, is_sharded, largest_of_all
-from medr1.models.shared_attention import PACKABLE_ATTENTION, SHARED_PREFIX
+from medr1.models.shared_attention import PACKABLE_ATTENTION, SHARED_PREFIX, packs_flat, product_type
 from medr1.rollout.engine import SamplingParams
 from medr1.rollout.sampler import sample
 from medr1.rollout.transformers import image_token_ids
@@ -310,6 +310,23 @@ class SharedPrefixGRPOTrainer(PublishesCheckpoints, MasterWeights, GRPOTrainer):
             live_N[0] = True  # every process runs the same number of forwards, and the loss keeps its graph
         return live_N
 
+    def _packed(self, prompts: list[PromptTensors], index_N: Tensor, ids_NC: Tensor, mask_NC: Tensor) -> PackedGroups:
+        """Groups as one forward takes them."""
+        text = backbone(self.accelerator.unwrap_model(self.model)).language_model
+        with self.accelerator.autocast():
+            dtype = product_type(text.norm.weight)
+        if self._additive_mask is None and packs_flat(text.config, dtype, ids_NC.device):
+            return pack_flat(prompts, index_N, ids_NC, mask_NC)
+        return pack_groups(
+            prompts,
+            index_N,
+            ids_NC,
+            mask_NC,
+            pad_token_id=self.pad_token_id,
+            max_row_tokens=self.max_row_tokens,
+            additive_mask=self._additive_mask,
+        )
+
     def _get_per_token_logps_and_entropies(
         self,
         model: nn.Module,
@@ -351,14 +368,8 @@ class SharedPrefixGRPOTrainer(PublishesCheckpoints, MasterWeights, GRPOTrainer):
             chunks += chunks[-1:] * (largest_of_all(len(chunks), device) - len(chunks))
         for rows in chunks:
             groups, local_index = scoring.index_N[rows].unique(return_inverse=True)
-            packed = pack_groups(
-                [scoring.prompts[group] for group in groups.tolist()],
-                local_index,
-                ids_NC[rows],
-                mask_NC[rows],
-                pad_token_id=self.pad_token_id,
-                max_row_tokens=self.max_row_tokens,
-                additive_mask=self._additive_mask,
+            packed = self._packed(
+                [scoring.prompts[group] for group in groups.tolist()], local_index, ids_NC[rows], mask_NC[rows]
             )
             with self.accelerator.autocast(), head_gathered(plain), packed.head_on_completions(plain):
                 outputs = model(**packed.inputs, fused_lm_head=True)

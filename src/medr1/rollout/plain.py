@@ -1,0 +1,144 @@
+"""The parts of a decoding step in fixed buffers, in plain PyTorch: for machines without Triton, and what defines them.
+
+Nothing here asks a tensor for a number, so a graph of calls can be captured from it.
+
+Axes: B batch rows, H query heads, K key-value heads, Q query heads per key-value head, D head size, L room for a
+prompt, S room for a completion, V vocabulary.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import rms_norm, silu
+from transformers import LogitsProcessorList
+from transformers.generation.logits_process import (
+    MinPLogitsWarper,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from medr1.rollout.buffers import Draws, States
+from medr1.rollout.engine import SamplingParams
+
+
+def norm(hidden_BE: Tensor, weight_E: Tensor, epsilon: float) -> Tensor:
+    """RMSNorm of every row."""
+    return rms_norm(hidden_BE, weight_E.shape, weight_E, epsilon)
+
+
+def gated(gate_up_BF: Tensor) -> Tensor:
+    """silu(first half) times second half of every row."""
+    gate, up = gate_up_BF.chunk(2, -1)
+    return silu(gate) * up
+
+
+def _rotated(heads_BHD: Tensor, rotation: tuple[Tensor, Tensor]) -> Tensor:
+    cosine_B1D, sine_B1D = (torch.cat([part, part], -1)[:, None].to(heads_BHD.dtype) for part in rotation)
+    first, second = heads_BHD.chunk(2, -1)
+    return heads_BHD * cosine_B1D + torch.cat([-second, first], -1) * sine_B1D
+
+
+def attend(
+    states_BXD: Tensor,
+    rotation: tuple[Tensor, Tensor],
+    norms: tuple[Tensor, Tensor, float] | None,
+    layer: int,
+    states: States,
+    draws: Draws,
+    slots_B: Tensor,
+) -> Tensor:
+    """Outputs (B, H D) of the attention of one layer; the new keys and values are written to their places.
+
+    Args:
+        states_BXD: queries, keys and values of the new tokens: X = H + 2 K heads.
+        rotation: cosines and sines (B, D / 2).
+        norms: weights (D) of the norms of queries and keys and their epsilon, for families that have them.
+    """
+    own_keys, own_values = states.own_keys[layer], states.own_values[layer]
+    kv_heads, size = own_keys.shape[1], own_keys.shape[-1]
+    query_BHD, key_BKD, value_BKD = states_BXD.split([states_BXD.shape[1] - 2 * kv_heads, kv_heads, kv_heads], 1)
+    if norms is not None:
+        query_BHD = norm(query_BHD, norms[0], norms[2])
+        key_BKD = norm(key_BKD, norms[1], norms[2])
+    query_BKQD = _rotated(query_BHD, rotation).unflatten(1, (kv_heads, -1))
+    own_keys[slots_B, :, draws.step] = _rotated(key_BKD, rotation)
+    own_values[slots_B, :, draws.step] = value_BKD
+
+    prompt_B = draws.prompt[slots_B]
+    keys = torch.cat([states.prompt_keys[layer][prompt_B], own_keys[slots_B]], 2)
+    values = torch.cat([states.prompt_values[layer][prompt_B], own_values[slots_B]], 2)
+    place_L = torch.arange(states.prompt_room, device=keys.device)
+    first_B1, last_B1 = states.bounds[prompt_B].split(1, 1)
+    seen_BL = (place_L >= first_B1) & (place_L < last_B1)
+    seen_BS = (torch.arange(states.room, device=keys.device) <= draws.step).expand(len(slots_B), -1)
+    hidden = ~torch.cat([seen_BL, seen_BS], 1)[:, None, None]
+    scores = (query_BKQD @ keys.mT * size**-0.5).masked_fill(hidden, -torch.inf)
+    weights = scores.softmax(-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(scores.dtype)
+    return (weights @ values).flatten(1)
+
+
+def draw(logits_BV: Tensor, temperature: float, draws: Draws, slots_B: Tensor) -> None:
+    """Draw the next token of every row, the most probable one at temperature 0, and write it down.
+
+    The distribution is the softmax of the logits over `temperature`, without the tokens that are not allowed.
+    """
+    logits_BV = logits_BV.float().masked_fill(draws.allowed == 0, -torch.inf)
+    if temperature not in (0.0, 1.0):
+        logits_BV = logits_BV / temperature
+    choose(logits_BV, draws, slots_B, greedy=temperature == 0)
+
+
+def draw_filtered(
+    logits_BV: Tensor, filters: LogitsProcessorList, history_NW: Tensor, draws: Draws, slots_B: Tensor, *, greedy: bool
+) -> None:
+    """The same behind the filters of transformers' `generate`.
+
+    Args:
+        history_NW: prompt and completion of every slot, which the repetition penalty looks at.
+    """
+    logits_BV = logits_BV.float().masked_fill(draws.allowed == 0, -torch.inf)
+    choose(filters(history_NW[slots_B], logits_BV), draws, slots_B, greedy=greedy)  # type: ignore[arg-type]
+
+
+def logits_processors(params: SamplingParams) -> LogitsProcessorList:
+    """The filters of transformers' own `generate`, in its order."""
+    chain = LogitsProcessorList()
+    if params.repetition_penalty != 1.0:
+        chain.append(RepetitionPenaltyLogitsProcessor(params.repetition_penalty))
+    if params.temperature > 0:
+        if params.temperature != 1.0:
+            chain.append(TemperatureLogitsWarper(params.temperature))
+        if params.top_k > 0:
+            chain.append(TopKLogitsWarper(params.top_k))
+        if params.top_p < 1.0:
+            chain.append(TopPLogitsWarper(params.top_p))
+        if params.min_p > 0:
+            chain.append(MinPLogitsWarper(params.min_p))
+    return chain
+
+
+def pick(probabilities_NV: Tensor, uniform_N: Tensor | None) -> Tensor:
+    """Tokens by inverse transform sampling; the most probable ones when there are no random numbers."""
+    if uniform_N is None:
+        return probabilities_NV.argmax(-1)
+    cumulative_NV = probabilities_NV.cumsum(-1, dtype=torch.float64)
+    total_N = cumulative_NV[:, -1]
+    # Rounded up to the total, a number would point behind the last token that has any probability.
+    target_N = torch.minimum(uniform_N * total_N, torch.nextafter(total_N, torch.zeros_like(total_N)))
+    return torch.searchsorted(cumulative_NV, target_N[:, None], right=True)[:, 0]
+
+
+def choose(logits_BV: Tensor, draws: Draws, slots_B: Tensor, *, greedy: bool) -> None:
+    """Draw a token of every row from the softmax of its logits, and write down what is known of it."""
+    log_BV = logits_BV.log_softmax(-1)
+    probabilities_BV = log_BV.exp()
+    step = draws.step.expand(len(slots_B))
+    token_B = pick(probabilities_BV, None if greedy else draws.uniform[slots_B, step])
+    ended_B = draws.ended[slots_B].bool()
+    line_B = slots_B.masked_fill(ended_B, draws.spare)
+    draws.tokens[line_B, step] = token_B
+    draws.logprobs[line_B, step] = log_BV.gather(1, token_B[:, None])[:, 0]
+    draws.entropies[line_B, step] = torch.special.entr(probabilities_BV).sum(-1)
+    draws.lengths[line_B] = step + 1
+    draws.ended[slots_B] = (ended_B | torch.isin(token_B, draws.ends)).to(torch.int8)

@@ -1,0 +1,97 @@
+"""Every command that writes: a disk full at any publication, a folder in use, a file where the folder should be."""
+
+# ruff: noqa: F811 - arguments named as imported fixtures
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import pytest
+
+from every_command import COMMANDS, arguments_of, inputs, run  # noqa: F401 - fixtures
+from medr1.records.locks import Lock
+from run_faults import Event, Moment, watching
+
+MOST = {"attack": 6, "rewards fuzz": 4, "corrupt": 12, "data audit": 8, "train grpo": 8, "train sft": 8}
+"""Moments that are tried, evenly chosen, where a call takes long; `test_killed_*` try all of them, call by call."""
+SELDOM = {"demo"}
+"""Takes minutes: `test_killed_demos` fills its disk."""
+
+
+@pytest.fixture(autouse=True)
+def hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A repository of one file."""
+
+    def fetch(*, local_dir: Path, **_: Any) -> None:
+        local_dir.mkdir(parents=True, exist_ok=True)
+        (local_dir / "test.json").write_text("[]")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+
+
+def one_sentence(code: int, said: str) -> str:
+    assert code == 1, said
+    assert "Traceback" not in said, said
+    lines = said.splitlines()
+    assert [line for line in lines if line.startswith("medr1: ")] == lines[-1:], said
+    return lines[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", sorted(COMMANDS.keys() - SELDOM))
+def test_a_disk_that_is_full_at_any_publication(
+    run: Callable[..., tuple[int, str]], inputs: Path, tmp_path: Path, command: str
+) -> None:
+    seen: list[Moment] = []
+    with watching(lambda event: seen.append(Moment(event.number, event.side, event.point, event.path.name))):
+        code, said = run(*arguments_of(command, inputs=inputs, out=tmp_path / "whole"))
+    assert code == 0, said
+    # Before the first and behind the last one too; taking away needs no room.
+    possible = [moment for moment in seen if moment.point != "removal"]
+    most = MOST.get(command, len(possible))
+    chosen = [possible[index * (len(possible) - 1) // max(1, most - 1)] for index in range(min(most, len(possible)))]
+    assert chosen
+    for moment in chosen:
+        out = tmp_path / f"{moment.number}-{moment.side}"
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        came: list[Event] = []
+
+        def fail(event: Event, moment: Moment = moment, full: OSError = full, came: list[Event] = came) -> None:
+            late = event.number > moment.number or event.is_at(moment)
+            if late and event.point != "removal":
+                came.append(event)
+                raise full
+
+        with watching(fail):
+            code, said = run(*arguments_of(command, inputs=inputs, out=out))
+        assert came, f"nothing happened at {moment}"
+        assert "the disk is full" in one_sentence(code, said), moment
+        code, said = run(*arguments_of(command, inputs=inputs, out=out))
+        assert code == 0, f"with room again after {moment}: {said}"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_two_at_once(run: Callable[..., tuple[int, str]], inputs: Path, tmp_path: Path, command: str) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    lock = Lock(out)
+    lock.acquire()
+    try:
+        sentence = one_sentence(*run(*arguments_of(command, inputs=inputs, out=out)))
+    finally:
+        lock.release()
+    assert sentence == "medr1: another command is writing out; wait for it, or choose another folder"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_file_where_the_folder_should_be(
+    run: Callable[..., tuple[int, str]], inputs: Path, tmp_path: Path, command: str
+) -> None:
+    out = tmp_path / "out"
+    out.write_text("something else")
+    for place in (out, out / "below"):
+        assert str(out) in one_sentence(*run(*arguments_of(command, inputs=inputs, out=place)))
+    assert out.read_text() == "something else"
