@@ -23,7 +23,19 @@ from medr1.records import read_samples
 from medr1.rollout.engine import Request, SamplingParams
 from medr1.rollout.scripted import ScriptedEngine
 
-LEFT_OUT = {"seconds", "version", "versions", "hashes", "command", "git_commit", "created", "finished", "sha256"}
+LEFT_OUT = {
+    "seconds",
+    "seconds_per_sample",
+    "started",
+    "version",
+    "versions",
+    "hashes",
+    "command",
+    "git_commit",
+    "created",
+    "finished",
+    "sha256",
+}
 THOUGHTS = (
     "The bright rim is unlike {other}. It points to {said}.",
     "No sign of {other}; this is {said}.",
@@ -91,7 +103,8 @@ def _call(*arguments: object) -> None:
     try:
         main()
     except SystemExit as end:
-        assert not end.code, f"{arguments} ended with {end.code}"
+        if end.code:
+            raise RuntimeError(f"{arguments} ended with {end.code}") from end
     finally:
         sys.argv = before
 

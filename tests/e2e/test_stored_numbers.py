@@ -1,4 +1,4 @@
-"""Every number of evaluation, comparison, robustness, rescoring, reasoning, audit, hardening and attack stays as it was.
+"""Every number of evaluation, comparison, robustness, rescoring, reasoning, audit and attack stays as it was.
 
 `tests/assets/numbers.json` was written by `python tests/stored_numbers.py`; where a number moves on purpose, the file is
 written anew, and `docs/log.md` says which number and why.
