@@ -90,7 +90,19 @@ def numbers() -> dict[str, Any]:
             "audit": ("data", "audit", folder / "train", folder / "test"),
             "split": ("data", "split", folder / "train"),
             "harden": ("data", "harden", folder / "train"),
-            "attack": ("attack", WARM_START, "--data", folder / "test", "--limit", 6, "--no-checks", "--seed", 1),
+            "attack": (
+                "attack",
+                WARM_START,
+                "--data",
+                folder / "test",
+                "--limit",
+                12,
+                "--no-checks",
+                "--seed",
+                1,
+                "--prompt",
+                "bare",
+            ),
         }
         for key, arguments in calls.items():
             _call(*arguments, "--out", folder / f"{key}-out")

@@ -5,6 +5,7 @@ arXiv 2503.13939). Both systems train and evaluate with different texts; nothing
 """
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -256,11 +257,22 @@ def render(template: PromptTemplate, sample: Sample) -> str:
 def messages(template: PromptTemplate, sample: Sample) -> list[dict[str, Any]]:
     """Chat messages in the form that processors of transformers take; every content is a list of parts."""
     images = [{"type": "image"} for _ in sample.images]
-    text = [{"type": "text", "text": render(template, sample)}]
-    user = {"role": "user", "content": images + text if template.image_first else text + images}
-    if template.system is None:
+    return chat(render(template, sample), images, system=template.system, image_first=template.image_first)
+
+
+def chat(
+    text: str, images: Sequence[Mapping[str, Any]], *, system: str | None, image_first: bool
+) -> list[dict[str, Any]]:
+    """Chat messages of one question, in the form that processors of transformers and chat endpoints share.
+
+    Args:
+        images: a part of the content for each picture.
+    """
+    written: list[Mapping[str, Any]] = [{"type": "text", "text": text}]
+    user = {"role": "user", "content": [*images, *written] if image_first else [*written, *images]}
+    if system is None:
         return [user]
-    return [{"role": "system", "content": [{"type": "text", "text": template.system}]}, user]
+    return [{"role": "system", "content": [{"type": "text", "text": system}]}, user]
 
 
 def target(template: PromptTemplate, sample: Sample, rationale: str | None = None) -> str:

@@ -1,7 +1,7 @@
-"""Every number of evaluation, comparison, robustness, rescoring, reasoning, audit and attack stays as it was.
+"""Numbers of evaluation, comparison, robustness, rescoring, reasoning, audit and attack stay as they were.
 
-`tests/assets/numbers.json` was written by `python tests/stored_numbers.py`; where a number moves on purpose, the file is
-written anew, and `docs/log.md` says which number and why.
+`tests/assets/numbers.json` was written by `python tests/stored_numbers.py`; where a number moves on purpose, the file
+is written anew, and `docs/log.md` says which number and why.
 """
 
 import json

@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medr1.answers.conclusion import conclusion
 from medr1.answers.parser import answer_text
 from medr1.answers.typed import gold_text, is_visible, read_labels, read_number, read_words, read_yes_no
 from medr1.types import ParseStatus, Sample
@@ -99,35 +98,3 @@ def test_the_one_answer_of_a_completion():
     assert answer_text(" ")[1] is ParseStatus.EMPTY
     assert answer_text("<think>x")[1] is ParseStatus.TRUNCATED
     assert answer_text("<answer>x</answer><answer>x</answer>")[1] is ParseStatus.SEVERAL_ANSWERS
-
-
-OPTIONS = ("CT", "CT angiography", "MRI", "X-ray")
-
-
-@pytest.mark.parametrize(
-    ("thinking", "letter"),
-    [
-        ("It looks like MRI. No, it is CT.", "A"),
-        ("So it is ct\nangiography", "B"),
-        ("It is CT, not MRI.", "A"),
-        ("It is CT rather than an MRI", "A"),
-        ("It can't be MRI; isn't CT; so X-RAY", "D"),
-        ("The answer is C because of the contrast", "C"),
-        ("Option D fits", "D"),
-        ("(B)", "B"),
-        ("Hence C", "C"),
-        ("Hence C.", "C"),
-        ("A lesion is seen", None),
-        ("Grade CTs", None),
-        ("It is not CT", None),
-        ("", None),
-        ("MRI then E.", "C"),
-    ],
-)
-def test_conclusions(thinking, letter):
-    assert conclusion(thinking, OPTIONS) == letter
-
-
-@given(thinking=st.text(), options=st.lists(st.text(max_size=5), max_size=10))
-def test_any_thinking_has_a_conclusion_among_the_options_or_none(thinking, options):
-    assert conclusion(thinking, options) in {None, *"ABCDEFGHIJ"[: len(options)]}

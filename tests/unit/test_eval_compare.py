@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from medr1.errors import DataError
-from medr1.eval.compare import Chain, chain, compare, decompose, named_options, names_gold, stage_shares, thinking_of
+from medr1.eval.compare import Chain, chain, compare, decompose, names_gold, stage_shares, thinking_of
 from medr1.types import ParseStatus, Prediction
 
 OPTIONS = ("Tumor", "No tumor", "Fracture")
@@ -62,24 +62,12 @@ def test_only_what_both_answered_is_compared() -> None:
         compare(run_of("A"), run_of("AA")[1:])
 
 
-@pytest.mark.parametrize(
-    ("thinking", "named"),
-    [
-        ("This is a tumor.", {0}),
-        ("There is no tumor; no tumor at all.", {1}),
-        ("No tumor, but a tumor-like fracture", {0, 1, 2}),
-        ("tumorous fractures", set()),
-        ("", set()),
-    ],
-)
-def test_options_that_the_thinking_names(thinking: str, named: set[int]) -> None:
-    assert named_options(thinking, OPTIONS) == named
-
-
 def test_the_finding_is_named_right_if_no_other_is() -> None:
     assert names_gold(answered(0, "B", "a tumor"))
     assert not names_gold(answered(0, "A", "a tumor or a fracture"))
     assert not names_gold(answered(0, "A", "no tumor"))
+    assert names_gold(answered(0, "B", "Compared to a fracture, this is a tumor"))
+    assert not names_gold(answered(0, "B", "This is not a tumor"))
 
 
 def test_thinking_is_what_stands_before_the_answer() -> None:

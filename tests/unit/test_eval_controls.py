@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medr1.data.images import open_image
-from medr1.eval.controls import CONTROLS, GREY, ROTATIONS, SHOWN_ANSWER, control_names, png_bytes
+from medr1.data.images import BLANK_LEVEL, open_image
+from medr1.eval.controls import CONTROLS, ROTATIONS, SHOWN_ANSWER, control_names, png_bytes
 from medr1.types import ImageRef, Modality, Sample, Task
 
 ANATOMY = ("Liver", "Spleen", "Kidney")
@@ -83,8 +83,8 @@ def test_blank_is_mid_grey_of_the_same_size() -> None:
     sample = Sample(id="1", images=(image_ref(5, (7, 3)), image_ref(6, (2, 9))), question="?", answer_index=0)
     blank = CONTROLS["blank"].materialise(CONTROLS["blank"].prepare([sample], 0)[0], 0)
     assert [p.shape for p in pixels(blank)] == [(3, 7, 3), (9, 2, 3)]
-    assert all((p == GREY).all() for p in pixels(blank))
-    assert GREY == 127
+    assert all((p == BLANK_LEVEL).all() for p in pixels(blank))
+    assert BLANK_LEVEL == 127
 
 
 def test_noise_has_the_same_size_and_no_trace_of_the_image(samples: list[Sample]) -> None:

@@ -2,10 +2,7 @@
 
 from collections.abc import Sequence
 
-import pytest
-
-from medr1.eval.mentions import mentioned
-from medr1.eval.reasoning import conclusion, score_consistency, score_lengths, score_reasoning
+from medr1.eval.reasoning import score_consistency, score_lengths, score_reasoning
 from medr1.types import Prediction
 
 ORGANS = ("Liver", "Lung", "Breast tissue", "Breast")
@@ -28,56 +25,6 @@ def prediction(id: str, thinking: str, answer: str | None, *, gold: str = "A", o
         parse_status="ok" if answer else "missing_tag",
         num_tokens=1,
     )
-
-
-@pytest.mark.parametrize(
-    ("thinking", "concluded"),
-    [
-        ("I see the lung.", 1),
-        ("It looks like lung. But the texture is that of LIVER", 0),
-        ("Lung. The image is sharp. No more to say.", 1),
-        ("Breast tissue is shown", 2),
-        ("breast is shown", 3),
-        ("This is not the lung", None),
-        ("Liver. This is not a lung.", 0),
-        ("Liver rather than lung", 0),
-        ("lung or liver", None),
-        ("liver, although lung and breast are near.\nSo lung or liver.", None),
-        ("The answer is B.", 1),
-        ("The answer is: (C)", 2),
-        ("so option D", 3),
-        ("Hence B) Lung", 1),
-        ("Hence A) Lung", None),
-        ("The answer is A lesion in the image", None),
-        ("The answer is not B, it is A)", 0),
-        ("not lung but liver", 0),
-        ("That is not it, option A", 0),
-        ("That is not it: A)", 0),
-        ("No evidence of the lung", None),
-        ("a) is a list", None),
-        ("choice E.", None),
-        ("livers and lungs", None),
-        ("", None),
-    ],
-)
-def test_the_last_sentence_that_names_one_option_decides(thinking: str, concluded: int | None) -> None:
-    assert conclusion(thinking, ORGANS) == concluded
-
-
-def test_options_that_deny_are_options() -> None:
-    options = ("No tumor", "Tumor", "1.5 cm", "Yes, normal")
-    assert conclusion("I find no tumor here.", options) == 0
-    assert conclusion("There is a tumor.", options) == 1
-    assert conclusion("Its size is 1.5 cm.", options) == 2
-    assert conclusion("I say yes, normal", options) == 3
-
-
-def test_what_a_longer_name_covers_is_not_named_again() -> None:
-    assert mentioned("x ray of chest x ray", ["x ray", "chest x ray", ""]) == {0, 1}
-    assert mentioned("chest x ray", ["x ray", "chest x ray"]) == {1}
-    assert mentioned("no a b c lung", ["lung"]) == set()
-    assert mentioned("no a b c d lung", ["lung"]) == {0}
-    assert mentioned("no lung but here lung is fine and lung", ["lung"]) == {0}
 
 
 def test_consistency_with_its_accuracy() -> None:

@@ -4,7 +4,8 @@ import pytest
 
 from medr1.errors import DataError
 from medr1.rewards import REWARDS, sample_columns, trl_reward
-from medr1.types import Sample
+from medr1.rewards.trl import part_means
+from medr1.types import Sample, Score
 
 SAMPLE = Sample(
     id="s1", images=(), question="What is shown?", options=("CT", "Breast tissue", "MRI", "X-ray"), answer_index=1
@@ -145,6 +146,18 @@ def test_trl_reward_scores_row_by_row():
     reward = trl_reward("accuracy")
     assert reward(prompts=["p"] * 3, completions=completions, **columns) == [1.0, 0.0, 1.0]
     assert reward(["p"] * 3, completions, trainer_state=object(), modality=["CT"] * 3, **columns) == [1.0, 0.0, 1.0]
+
+
+def test_parts_of_scores_are_logged_but_those_that_are_the_score():
+    logged = {}
+    columns = {name: values * 2 for name, values in columns_of(SAMPLE).items()}
+    texts = ["<answer>A</answer>", "no answer"]
+    trl_reward("accuracy")(prompts=["p"] * 2, completions=texts, log_metric=logged.__setitem__, **columns)
+    assert logged == {"rewards/accuracy/readable": 0.5}
+    assert part_means([Score(value=1.0, breakdown={"a": 1.0, "b": 0.0}), Score(value=0.0, breakdown={"a": 0.5})]) == {
+        "a": 0.75,
+        "b": 0.0,
+    }
 
 
 def test_trl_reward_reads_conversations():

@@ -1,5 +1,6 @@
 """Adversarial training images: within the budget, against the right answer, and only where they are asked for."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import torch
 from trl import GRPOConfig
 
 from medr1.attack.objective import letter_loss, option_logits, surrogate
+from medr1.attack.run import ATTACKS
+from medr1.attack.steps import SignStep
 from medr1.data.phantom import phantom
 from medr1.errors import ConfigError
 from medr1.models.loading import load_model, load_processor
@@ -69,6 +72,22 @@ def test_attacked_images_stay_in_the_ball_and_raise_the_loss(parts, steps: int) 
         assert (after - after.round()).abs().max() < 1e-3
     before, after = (sum(loss_of(model, processor, some[n], rows[n]) for n in moved) for some in (prompts, attacked))
     assert after > before + 0.05
+
+
+def test_its_steps_are_those_of_the_attack_that_evaluates(parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, processor, rows, prompts = parts
+    sizes: set[float] = set()
+    plain = SignStep.move
+
+    def move(self: SignStep, *moved: torch.Tensor) -> torch.Tensor:
+        sizes.add(self.size)
+        return plain(self, *moved)
+
+    monkeypatch.setattr(SignStep, "move", move)
+    adversary(processor, 8, 10)(model, prompts, rows, step=0)
+    wanted = replace(ATTACKS["pgd"], steps=10).step(8)
+    assert isinstance(wanted, SignStep)
+    assert sizes == {wanted.size} == {4.0}
 
 
 def test_the_lot_is_drawn_anew_every_step_and_repeats_under_the_seed(parts) -> None:

@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
+from medr1.data.images import BLANK_LEVEL
 from medr1.data.phantom import phantom
 from medr1.errors import ConfigError
 from medr1.prompts import PROMPTS
-from medr1.train.dataset import BLANK_LEVEL, EpochOfRows, TrainingRows, check_trainable, reordered
+from medr1.train.dataset import EpochOfRows, TrainingRows, check_trainable, reordered
 from medr1.types import Sample
 
 
@@ -127,6 +128,17 @@ def test_shuffled_images_are_all_used_and_none_stays(samples: list[Sample]) -> N
     assert all(own != shown for own, shown in zip(real, shuffled, strict=True))
     other = TrainingRows(samples, PROMPTS["bare"], seed=4, images="shuffled")
     assert [pixels(other.row(i)["images"][0]) for i in range(8)] != shuffled
+
+
+def test_a_question_is_never_shown_its_own_picture_even_where_others_ask_about_it(samples: list[Sample]) -> None:
+    twice = [replace(sample, group=f"picture {index // 4}") for index, sample in enumerate(samples)]
+    rows = TrainingRows(twice, PROMPTS["bare"], seed=3, images="shuffled")
+    for index in range(8):
+        shown = pixels(rows.row(index)["images"][0])
+        own = [pixels(rows_of(samples).row(other)["images"][0]) for other in range(8) if other // 4 == index // 4]
+        assert shown not in own
+    with pytest.raises(ConfigError, match="no other sample has as many pictures"):
+        TrainingRows(twice[:4], PROMPTS["bare"], seed=3, images="shuffled")
 
 
 def test_every_image_of_a_question_is_shown(samples: list[Sample]) -> None:

@@ -3,7 +3,7 @@
     tags.py            what lies outside the thinking, what the answer block holds
     reading.py         which option the text of an answer names
     typed.py           what it says where it is yes or no, a number, several labels or free text
-    conclusion.py      which option the thinking comes to
+    mentions.py        what a text names, and which option the thinking comes to
     parser.py          the default parser, shared by rewards and evaluation
     refusal.py         whether a completion refuses to answer
     published.py       the rules of MedVLM-R1, Med-R1 and AdvMed-R1, as they are

@@ -19,7 +19,7 @@ from medr1.attack.gradient import Ascent, ascend, fgsm
 from medr1.attack.objective import Loss, Mode, with_target
 from medr1.attack.problem import Best, Problem
 from medr1.attack.square import square
-from medr1.attack.steps import AdaptiveStep, SignStep, Step
+from medr1.attack.steps import AdaptiveStep, SignStep, Step, fixed_size
 from medr1.attack.threat import LEVELS, generator, sign_noise, towards, uniform_start
 from medr1.attack.typographic import with_text
 from medr1.errors import ConfigError
@@ -41,7 +41,7 @@ class Attack:
     restarts: int = 1
     momentum: float = 0.0
     step_size: float | None = None
-    """Grey levels of a fixed step, at least one; None takes 5 k / steps: half of that leaves twice the survivors."""
+    """Grey levels of a fixed step, at least one; None takes `fixed_size`."""
     adaptive: bool = False
     """Step sizes of APGD instead of a fixed one."""
     refresh: int = 5
@@ -58,11 +58,11 @@ class Attack:
         return self.kind != "typographic"
 
     def step(self, k: int) -> Step:
-        """The step rule at a budget; a step of less than one level would be rounded away."""
+        """The step rule at a budget."""
         if self.adaptive:
             return AdaptiveStep(k, self.steps)
-        size = 5 * k / self.steps if self.step_size is None else self.step_size
-        return SignStep(max(1.0, size), self.momentum)
+        size = fixed_size(k, self.steps) if self.step_size is None else max(1.0, self.step_size)
+        return SignStep(size, self.momentum)
 
 
 ATTACKS: dict[str, Attack] = {

@@ -29,6 +29,17 @@ class Step(Protocol):
         ...
 
 
+def fixed_size(k: int, steps: int) -> float:
+    """Grey levels of a fixed step at a budget: 5 k / steps, at least one, since less would be rounded away.
+
+    Half of that leaves twice the survivors (`docs/log.md`). A single step covers the whole budget: that is FGSM.
+
+    >>> fixed_size(8, 20), fixed_size(2, 20), fixed_size(8, 1)
+    (2.0, 1.0, 40.0)
+    """
+    return max(1.0, 5 * k / steps)
+
+
 class SignStep:
     """PGD (Madry et al. 2018), with `momentum` MI-FGSM (Dong et al. 2018): `size` levels along the gradient's sign."""
 

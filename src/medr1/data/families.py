@@ -12,8 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from medr1.answers.mentions import plain_words
 from medr1.data.groups import UnionFind
-from medr1.data.shortcuts import normalise
 from medr1.data.synonyms import NO_ABNORMALITY, finds_nothing, imaging_technique, tidy, topic
 from medr1.types import Sample, Task
 
@@ -61,7 +61,7 @@ def read(sample: Sample) -> Reading:
     """Reading of a multiple-choice question."""
     assert sample.answer_index is not None, "only questions with one right option have a reading"
     gold = sample.options[sample.answer_index]
-    plain = normalise(gold)
+    plain = plain_words(gold)
     if plain in ("yes", "no"):
         asked = topic(sample.question)
         said = (NEGATIVE_ANSWERS if plain == "no" else POSITIVE_ANSWERS).get(asked)
@@ -90,13 +90,13 @@ def families(samples: Sequence[Sample]) -> list[tuple[tuple[str, ...], str]]:
 
 def _keys(sample: Sample, reading: Reading) -> tuple[tuple[str, ...], str, str]:
     """The place in which a family lies, the stem and the answer: nodes that are joined."""
-    answer = normalise(reading.answer)
+    answer = plain_words(reading.answer)
     if imaging_technique(reading.answer) is not None:
         return ("imaging technique",), "", answer
     place = (sample.source, sample.modality)
     if reading.polar_topic is not None:
         return (*place, "yes or no"), reading.polar_topic, f"{answer} to {reading.polar_topic}"
-    return place, normalise(sample.question), answer
+    return place, plain_words(sample.question), answer
 
 
 def _join_negatives(
@@ -140,7 +140,7 @@ def common_question(samples: Sequence[Sample]) -> str:
 
     Bare yes/no questions of one topic keep the wording of the first: no neutral one would say what is asked.
     """
-    if len({normalise(sample.question) for sample in samples}) == 1:
+    if len({plain_words(sample.question) for sample in samples}) == 1:
         return samples[0].question
     if all(read(sample).polar_topic is not None for sample in samples):
         return samples[0].question

@@ -14,13 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from medr1.answers.mentions import plain_words
 from medr1.data.answer_blocks import BLOCK, Blocks, Item, build_blocks
 from medr1.data.blind import blind_hits
 from medr1.data.derived import samples_with_images
 from medr1.data.families import common_question, families
 from medr1.data.groups import group_questions, image_names
 from medr1.data.questions import QuestionSet, content_of, read_questions
-from medr1.data.shortcuts import normalise
 from medr1.data.synonyms import UNCLEAR_ANSWERS, exclusive, tidy
 from medr1.errors import ConfigError
 from medr1.records import data_hash, read_json, sample_id, short_hash, write_json, write_shards
@@ -151,7 +151,7 @@ def _usable(samples: Sequence[Sample]) -> tuple[list[Sample], dict[Key, str]]:
     for sample in samples:
         if sample.answer_index is None or len(sample.options) < 2:
             left_out[sample.id, sample.variant] = NOT_CHOICE
-        elif normalise(tidy(sample.options[sample.answer_index])) in UNCLEAR_ANSWERS:
+        elif plain_words(tidy(sample.options[sample.answer_index])) in UNCLEAR_ANSWERS:
             left_out[sample.id, sample.variant] = UNCLEAR
         else:
             usable.append(sample)

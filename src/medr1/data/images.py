@@ -15,6 +15,7 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -29,6 +30,9 @@ from medr1.types import ImageRef, Sample
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 MAX_PIXELS = 64_000_000
 """Larger images are refused before they are decoded: a few kilobytes can unpack to gigabytes."""
+
+BLANK_LEVEL = 127
+"""Of every value of a blank picture: the middle of the range, where normalised pixels are near zero."""
 
 DEEP_GREY_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 PLAIN_MODES = ("L", "RGB")
@@ -54,6 +58,28 @@ def open_image(ref: ImageRef) -> Image.Image:
         return decode_dicom(data, _name(ref), max_pixels=MAX_PIXELS).image.convert("RGB")
     image, _ = _decode(data, _name(ref))
     return _to_rgb(image, _name(ref))
+
+
+def blank(image: Image.Image) -> Image.Image:
+    """A picture of the same size that shows nothing."""
+    return Image.new("RGB", image.size, (BLANK_LEVEL,) * 3)
+
+
+def picture_key(sample: Sample) -> str:
+    """What samples about the same picture have in common."""
+    return sample.group or sample.id
+
+
+def with_other_pictures(sample: Sample, candidates: Iterable[Sample]) -> Sample | None:
+    """The first candidate with other pictures than the sample's, and as many; None where there is none."""
+    return next(
+        (
+            other
+            for other in candidates
+            if picture_key(other) != picture_key(sample) and len(other.images) == len(sample.images)
+        ),
+        None,
+    )
 
 
 def resolve_inside(root: Path, relative: str) -> Path:

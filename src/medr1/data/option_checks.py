@@ -4,9 +4,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from medr1.answers.mentions import plain_words
 from medr1.data.leakage import image_keys
 from medr1.data.questions import QuestionSet
-from medr1.data.shortcuts import format_rule, normalise
+from medr1.data.shortcuts import format_rule
 from medr1.types import LETTERS, Sample
 
 TOP = 10
@@ -41,7 +42,7 @@ def gold_texts(samples: Sequence[Sample]) -> dict[str, Any]:
     gold, wrong = Counter[str](), Counter[str]()
     for sample in samples:
         for position, option in enumerate(sample.options):
-            (gold if position == sample.answer_index else wrong)[normalise(option)] += 1
+            (gold if position == sample.answer_index else wrong)[plain_words(option)] += 1
     never = sum(count for text, count in wrong.items() if text not in gold)
     return {
         "distinct": len(gold),
@@ -55,7 +56,7 @@ def one_sided(samples: Iterable[Sample], min_asked: int = MIN_ASKED) -> list[dic
     """Option sets, asked at least `min_asked` times, by the excess of their commonest answer over 1 / K."""
     answers: defaultdict[tuple[str, ...], Counter[str]] = defaultdict(Counter)
     for sample in samples:
-        texts = [normalise(option) for option in sample.options]
+        texts = [plain_words(option) for option in sample.options]
         if sample.answer_index is not None:
             answers[tuple(sorted(set(texts)))][texts[sample.answer_index]] += 1
     found = []
@@ -85,9 +86,9 @@ def faults(questions: QuestionSet) -> dict[str, int]:
     for sample, keys in zip(questions.samples, keys_of, strict=True):
         if sample.answer_index is not None:
             for key in keys:
-                right[key].add(normalise(sample.options[sample.answer_index]))
+                right[key].add(plain_words(sample.options[sample.answer_index]))
     for sample, keys in zip(questions.samples, keys_of, strict=True):
-        folded = [normalise(option) for option in sample.options]
+        folded = [plain_words(option) for option in sample.options]
         counts["duplicate_options"] += len(set(sample.options)) < len(sample.options)
         counts["folded_duplicates"] += len(set(folded)) < len(folded)
         if sample.answer_index is None:

@@ -4,11 +4,10 @@ A rule maps a sample to the positions of the options that it would choose. Sever
 1 / (number of tied options), which is the expected accuracy of drawing among them.
 """
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
 
+from medr1.answers.mentions import plain_words
 from medr1.types import Sample
 
 Rule = Callable[[Sample], tuple[int, ...]]
@@ -74,9 +73,9 @@ class TextPrior:
         self.seen, self.gold = Counter[str](), Counter[str]()
         self.seen_with, self.gold_with = Counter[tuple[str, str]](), Counter[tuple[str, str]]()
         for sample in train:
-            question = normalise(sample.question)
+            question = plain_words(sample.question)
             for position, option in enumerate(sample.options):
-                text, right = normalise(option), position == sample.answer_index
+                text, right = plain_words(option), position == sample.answer_index
                 self.seen[text] += 1
                 self.seen_with[question, text] += 1
                 self.gold[text] += right
@@ -84,17 +83,11 @@ class TextPrior:
 
     def __call__(self, sample: Sample) -> tuple[int, ...]:
         """The options with the highest score."""
-        question = normalise(sample.question)
-        scores = [self.score(question, normalise(option)) for option in sample.options]
+        question = plain_words(sample.question)
+        scores = [self.score(question, plain_words(option)) for option in sample.options]
         return tuple(i for i, score in enumerate(scores) if score > max(scores) - TIE)
 
     def score(self, question: str, option: str) -> float:
         """How often this option was right for this question, shrunk towards how often it was right at all."""
         prior = (self.gold[option] + 0.25) / (self.seen[option] + 1)
         return (self.gold_with[question, option] + 2 * prior) / (self.seen_with[question, option] + 2)
-
-
-@lru_cache(maxsize=2**17)
-def normalise(text: str) -> str:
-    """Lower-case words and numbers, without punctuation: `The "CT."` and `the ct` are the same text."""
-    return " ".join(re.findall(r"[^\W_]+", text.lower()))

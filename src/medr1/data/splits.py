@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from medr1.answers.mentions import plain_words
 from medr1.data.derived import samples_with_images
 from medr1.data.groups import SERIES_GAP, SERIES_MAX, Grouping, group_questions, image_names, series_slice, source_of
 from medr1.data.questions import QuestionSet, content_of, read_questions
-from medr1.data.shortcuts import normalise
 from medr1.data.source import SPLITS
 from medr1.errors import ConfigError, DataError
 from medr1.records import data_hash, write_shards
@@ -151,7 +151,7 @@ def strata(sample: Sample) -> tuple[str, str]:
     """What a split keeps in proportion: the kind of question, and its answer."""
     kind = f"{sample.source} / {sample.modality} / {sample.task}"
     answer = sample.options[sample.answer_index] if sample.answer_index is not None else " ".join(sample.answers)
-    return kind, f"{kind} / {normalise(answer)}"
+    return kind, f"{kind} / {plain_words(answer)}"
 
 
 def axis_parts(samples: Sequence[Sample], assigned: Mapping[Key, Part], by: Axis) -> dict[str, set[Key]]:

@@ -7,7 +7,7 @@ The list was written from the answers of the public data sets; a pair in it is a
 import re
 from functools import cache
 
-from medr1.data.shortcuts import normalise
+from medr1.answers.mentions import plain_words
 
 NO_ABNORMALITY = "No abnormality"
 
@@ -103,7 +103,7 @@ def imaging_technique(answer: str) -> str | None:
     >>> imaging_technique("Retinal Fundus imaging."), imaging_technique("Fundus of high myopia")
     ('Fundus photography', None)
     """
-    plain = normalise(answer)
+    plain = plain_words(answer)
     return next((name for pattern, name in IMAGING if re.fullmatch(pattern, plain)), None)
 
 
@@ -113,13 +113,13 @@ UNCLEAR_ANSWERS = frozenset({"intra"})
 
 def finds_nothing(answer: str) -> bool:
     """Whether an answer says that the image as a whole is normal; a bare "No" depends on its question and does not."""
-    return re.fullmatch(_NORMAL_ANSWERS, normalise(answer)) is not None
+    return re.fullmatch(_NORMAL_ANSWERS, plain_words(answer)) is not None
 
 
 @cache
 def words_of(answer: str) -> tuple[frozenset[str], bool]:
     """The content words of an answer, synonyms made one, and whether it denies something."""
-    words = [WORD.get(word, word) for word in normalise(answer).split()]
+    words = [WORD.get(word, word) for word in plain_words(answer).split()]
     return frozenset(words) - _FILLERS - _NEGATIONS, not _NEGATIONS.isdisjoint(words)
 
 
@@ -132,7 +132,7 @@ def exclusive(one: str, other: str) -> bool:
     >>> exclusive("No diabetic retinopathy", "Mild diabetic retinopathy")
     True
     """
-    if frozenset((normalise(one), normalise(other))) in TRUE_TOGETHER or _is_stage(one) != _is_stage(other):
+    if frozenset((plain_words(one), plain_words(other))) in TRUE_TOGETHER or _is_stage(one) != _is_stage(other):
         return False
     (words_one, denies_one), (words_other, denies_other) = words_of(one), words_of(other)
     if denies_one != denies_other:
@@ -142,7 +142,7 @@ def exclusive(one: str, other: str) -> bool:
 
 def _is_stage(answer: str) -> bool:
     """A stage is true beside a diagnosis, which never contradicts it."""
-    return normalise(answer).startswith("stage ")
+    return plain_words(answer).startswith("stage ")
 
 
 def _names(words: frozenset[str]) -> frozenset[str]:
@@ -170,7 +170,7 @@ def topic(question: str) -> str:
     >>> topic("Does this CT image show any irregularities?"), topic("Is there anything out of the ordinary?")
     ('finding', 'finding')
     """
-    words = normalise(_ABNORMAL_PHRASES.sub("abnormality", question)).split()
+    words = plain_words(_ABNORMAL_PHRASES.sub("abnormality", question)).split()
     return " ".join(sorted({WORD.get(word, word) for word in words} - _POLAR_FILLERS))
 
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medr1.data.shortcuts import format_rule, longest_option, normalise
+from medr1.answers.mentions import plain_words
+from medr1.data.shortcuts import format_rule, longest_option
 from medr1.types import LETTERS, Sample
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class LinearTextModel:
 
 
 def _option_tokens(option: str) -> list[str]:
-    text = normalise(option)
+    text = plain_words(option)
     words = text.split()
     letters = f" {text} "
     return [
@@ -131,7 +132,7 @@ def _option_tokens(option: str) -> list[str]:
 
 
 def _cross_tokens(question: str, option: str) -> list[str]:
-    text, stem = normalise(option), normalise(question)
+    text, stem = plain_words(option), plain_words(question)
     return [f"stem={stem}|{text}", *(f"cross={word}|{text}" for word in sorted(set(stem.split())))]
 
 

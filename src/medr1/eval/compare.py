@@ -1,6 +1,5 @@
 """Two runs on the same samples: what changed, whether it is more than chance, and where the gain came from."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -8,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from medr1.answers.mentions import mentioned, plain_words
 from medr1.answers.tags import TAG
-from medr1.data.shortcuts import normalise
 from medr1.errors import DataError
 from medr1.eval.measures import difference, group_of, is_right, paired_hits, share
 from medr1.stats import bootstrap_interval, detectable_difference, effective_size, mcnemar, sign_flip
@@ -128,31 +127,11 @@ def stage_shares(predictions: Sequence[Prediction]) -> dict[str, Any]:
 
 
 def names_gold(prediction: Prediction) -> bool:
-    """Whether the thinking names the text of the right option and of no other."""
+    """Whether the thinking names the text of the right option and of no other, but to deny it."""
     if prediction.gold is None:
         return False
-    named = named_options(thinking_of(prediction.completion), prediction.options)
-    return named == {LETTERS.index(prediction.gold)}
-
-
-def named_options(thinking: str, options: Sequence[str]) -> set[int]:
-    """Positions of the options whose text stands in the thinking as whole words; in longer options it does not count.
-
-    Words only: "not a tumor" names the tumor.
-
-    >>> sorted(named_options("I see no tumor here.", ["Tumor", "No tumor"]))
-    [1]
-    """
-    rest = normalise(thinking)
-    texts = [normalise(option) for option in options]
-    named = set()
-    for position in sorted(range(len(texts)), key=lambda i: -len(texts[i])):
-        rest, found = (
-            re.subn(rf"(?<!\S){re.escape(texts[position])}(?!\S)", "|", rest) if texts[position] else (rest, 0)
-        )
-        if found:
-            named.add(position)
-    return named
+    texts = [plain_words(option) for option in prediction.options]
+    return mentioned(thinking_of(prediction.completion), texts) == {LETTERS.index(prediction.gold)}
 
 
 def thinking_of(completion: str) -> str:

@@ -9,11 +9,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from medr1.data.shortcuts import normalise
+from medr1.answers.mentions import clauses, denied, mentioned, plain_words
 from medr1.data.synonyms import IMAGING, exclusive
 from medr1.eval.compare import thinking_of
 from medr1.eval.measures import group_of, share
-from medr1.eval.mentions import clauses, denied, mentioned
 from medr1.types import LETTERS, Modality, Prediction, Sample
 
 _MODALITY_OF: dict[str, Modality] = {
@@ -66,7 +65,7 @@ def score_contradictions(predictions: Sequence[Prediction], anatomies: Mapping[s
     modality = [p for p in predictions if p.modality not in ("unknown", "other") and p.task != "Modality Recognition"]
     anatomy = [p for p in predictions if p.id in anatomies and not _asks_for_anatomy(p)]
     asked = [option for p in predictions if _asks_for_anatomy(p) for option in p.options]
-    vocabulary = sorted({normalise(text) for text in (*anatomies.values(), *asked)})
+    vocabulary = sorted({plain_words(text) for text in (*anatomies.values(), *asked)})
     named_modalities = [modalities_named(thinking_of(p.completion)) for p in modality]
     named_anatomies = [mentioned(thinking_of(p.completion), vocabulary) for p in anatomy]
     return {

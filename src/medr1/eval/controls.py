@@ -16,11 +16,10 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from medr1.data.images import open_image
-from medr1.data.shortcuts import normalise
+from medr1.answers.mentions import plain_words
+from medr1.data.images import blank, open_image, picture_key, with_other_pictures
 from medr1.types import LETTERS, ImageRef, Sample
 
-GREY = 127
 LOW_RESOLUTION = 8
 """Pixels of a side that become one in the low-resolution control."""
 ROTATIONS = {f"rotated{shift}": shift for shift in range(1, len(LETTERS))}
@@ -78,8 +77,8 @@ def _without_images(samples: Sequence[Sample], seed: int) -> list[Sample]:
     return [replace(sample, images=()) for sample in samples]
 
 
-def _grey(image: Image.Image, chance: random.Random) -> Image.Image:
-    return Image.new("RGB", image.size, (GREY, GREY, GREY))
+def _blank(image: Image.Image, chance: random.Random) -> Image.Image:
+    return blank(image)
 
 
 def _noise(image: Image.Image, chance: random.Random) -> Image.Image:
@@ -125,8 +124,7 @@ def _shuffled(samples: Sequence[Sample], seed: int) -> list[Sample]:
     shuffled = []
     for sample in samples:
         chance = random.Random(f"{seed}:shuffled:{sample.id}")
-        others = (s for s in _random_order(samples, chance) if _image_key(s) != _image_key(sample))
-        partner = next((other for other in others if len(other.images) == len(sample.images)), None)
+        partner = with_other_pictures(sample, _random_order(samples, chance))
         if partner is not None:
             shuffled.append(replace(sample, images=partner.images))
     return shuffled
@@ -194,17 +192,17 @@ def _asks_for_modality(sample: Sample) -> bool:
 def _family_of(sample: Sample) -> tuple[str, ...]:
     # Within a modality, "CT" and "Computed tomography" would pass for different answers.
     modality = "any" if _asks_for_modality(sample) else sample.modality
-    return sample.task, modality, normalise(sample.question), str(len(sample.images))
+    return sample.task, modality, plain_words(sample.question), str(len(sample.images))
 
 
 def _shows_another_image(sample: Sample, other: Sample) -> bool:
     same_modality = _asks_for_modality(sample) and sample.modality == other.modality
-    return _image_key(sample) != _image_key(other) and not same_modality
+    return picture_key(sample) != picture_key(other) and not same_modality
 
 
 def _wrong_options(sample: Sample) -> list[str]:
     """Normalised, each once; an option that reads like the right one is none of them."""
-    return list(dict.fromkeys(text for text in map(normalise, sample.options) if text != _gold_text(sample)))
+    return list(dict.fromkeys(text for text in map(plain_words, sample.options) if text != _gold_text(sample)))
 
 
 def _gold_index(sample: Sample) -> int:
@@ -213,17 +211,13 @@ def _gold_index(sample: Sample) -> int:
 
 
 def _gold_text(sample: Sample) -> str:
-    return normalise(sample.options[_gold_index(sample)])
-
-
-def _image_key(sample: Sample) -> str:
-    return sample.group or sample.id
+    return plain_words(sample.options[_gold_index(sample)])
 
 
 CONTROLS: dict[str, Control] = {
     control.name: control
     for control in (
-        Control(name="blank", assign=_same_images, draw=_grey),
+        Control(name="blank", assign=_same_images, draw=_blank),
         Control(name="noise", assign=_same_images, draw=_noise),
         Control(name="no_image", assign=_without_images),
         Control(name="low_resolution", assign=_same_images, draw=_low_resolution, removes_evidence=False),

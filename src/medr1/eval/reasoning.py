@@ -1,60 +1,23 @@
 """Reasoning: does the answer follow from the thinking, and does the thinking speak about this image?
 
-What a thinking concludes is read by a rule, not by a model: the last sentence that names an option without denying it
-decides, where it names one only. An option is named by its whole text (`Breast tissue`), by `option B` or `answer: B`
-and by `(B)` or `B)`. The rule knows no paraphrase ("pulmonary" for "Lung"), sees a denial only within the four words of
-a clause before what it denies, and takes any "no" for the option "No"; so `no_conclusion` is no fault of the model, and
-a sample of each outcome should be read by a person before the shares are believed.
+What a thinking concludes is read by a rule, not by a model (`medr1.answers.mentions`, by which the reward for
+consistency and the comparison of runs read too). So `no_conclusion` is no fault of the model, and a sample of each
+outcome should be read by a person before the shares are believed.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from medr1.data.shortcuts import normalise
+from medr1.answers.mentions import conclusion
 from medr1.eval.compare import thinking_of
 from medr1.eval.contradictions import score_contradictions
 from medr1.eval.measures import group_of, is_right, share
-from medr1.eval.mentions import clauses, denied, mentioned
 from medr1.eval.permutation import chosen_option
 from medr1.types import LETTERS, Prediction
 
 CONCLUSIONS = ("consistent", "inconsistent", "no_conclusion")
-
-_SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+")
-_LETTER = re.compile(
-    r"\b(?:option|answer|choice)(?:\s+is)?\s*[:=]?\s*\(?(?P<named>[A-J])(?=\)|\s*(?:[.,;:!?]|$))"
-    r"|\((?P<bracketed>[A-J])\)|(?<![\w(])(?P<listed>[A-J])\)",
-    re.MULTILINE,
-)
-"""A letter that stands for an option; "the answer is A lesion" has none. Only capitals: "a)" numbers a list."""
-
-
-def conclusion(thinking: str, options: Sequence[str]) -> int | None:
-    """Position of the option that a thinking concludes; None where it names none, or several in its last such sentence.
-
-    >>> conclusion("Not the liver. I see the lung. The borders are sharp.", ["Liver", "Lung"])
-    1
-    >>> conclusion("It could be lung or liver.", ["Liver", "Lung"]) is None
-    True
-    """
-    texts = [normalise(option) for option in options]
-    for sentence in reversed(_SENTENCE_END.split(thinking)):
-        named = mentioned(sentence, texts) | _lettered(sentence, len(options))
-        if named:
-            return named.pop() if len(named) == 1 else None
-    return None
-
-
-def _lettered(sentence: str, num_options: int) -> set[int]:
-    letters = LETTERS[:num_options]
-    return {
-        letters.index(match[match.lastgroup or 0])
-        for match in _LETTER.finditer(sentence)
-        if match[match.lastgroup or 0] in letters and not denied(clauses(sentence[: match.start()]))
-    }
 
 
 def score_reasoning(predictions: Sequence[Prediction], anatomies: Mapping[str, str]) -> dict[str, Any]:

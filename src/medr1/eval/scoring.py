@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medr1.data.shortcuts import MajorityLetter, TextPrior, format_rule, longest_option, normalise, rule_accuracy
+from medr1.answers.mentions import plain_words
+from medr1.data.shortcuts import MajorityLetter, TextPrior, format_rule, longest_option, rule_accuracy
 from medr1.eval.confidence import score_confidence
 from medr1.eval.controls import SHOWN_ANSWER
 from medr1.eval.measures import Key, accuracy, difference, group_of, key_of, paired_hits, parse_counts, share
@@ -155,8 +156,8 @@ def _follows(run: ControlRun) -> tuple[list[bool], list[str]]:
     hits, groups = [], []
     for prediction in run.predictions:
         shown = shown_by_key[key_of(prediction)]
-        letters = {normalise(text): letter for text, letter in zip(prediction.options, LETTERS, strict=False)}
-        if shown is not None and normalise(shown) in letters:
-            hits.append(prediction.answer == letters[normalise(shown)])
+        letters = {plain_words(text): letter for text, letter in zip(prediction.options, LETTERS, strict=False)}
+        if shown is not None and plain_words(shown) in letters:
+            hits.append(prediction.answer == letters[plain_words(shown)])
             groups.append(group_of(prediction))
     return hits, groups

@@ -23,9 +23,9 @@ from medr1.attack.store import (
     realised,
     save_png,
 )
-from medr1.data.images import open_image
+from medr1.data.images import BLANK_LEVEL, open_image
 from medr1.errors import MedR1Error
-from medr1.eval.controls import CONTROLS, GREY
+from medr1.eval.controls import CONTROLS
 from medr1.eval.measures import is_right
 from medr1.eval.robustness import robustness
 from medr1.eval.runner import read_predictions
@@ -95,7 +95,7 @@ def resized_mask(mask: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def starts_of(problem: Problem, inputs: Inputs, smaller: Path | None) -> dict[str, Tensor]:
     """Images to try first: grey, swapped (grey where there is none), and the best one at a smaller budget."""
-    grey = torch.full_like(problem.clean_NHW3, GREY)
+    grey = torch.full_like(problem.clean_NHW3, BLANK_LEVEL)
     swapped = grey.clone()
     for row, one in enumerate(problem.samples):
         if one.id in inputs.swapped:

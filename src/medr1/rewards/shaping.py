@@ -6,7 +6,7 @@ in characters (about four a token), since words are no measure of a text without
 
 import math
 
-from medr1.answers.conclusion import conclusion
+from medr1.answers.mentions import conclusion
 from medr1.answers.parser import answer_text
 from medr1.answers.reading import read_answer
 from medr1.answers.tags import TAG
@@ -14,7 +14,7 @@ from medr1.errors import DataError
 from medr1.rewards.contract import Reward
 from medr1.rewards.format import nothink_format, think_format
 from medr1.rewards.typed import any_type
-from medr1.types import Sample, Score
+from medr1.types import LETTERS, Sample, Score
 
 LIMIT = 1000
 """Characters from which on a completion earns nothing: about 250 tokens, what Med-R1 lets its models write."""
@@ -23,18 +23,19 @@ BUFFER = LIMIT // 5
 
 
 def consistency(completion: str, sample: Sample) -> Score:
-    """1 where the option that the thinking names last is the one that is answered, right or wrong.
+    """1 where the option that the thinking concludes is the one that is answered, right or wrong.
 
-    `concluded` tells thinking that names no option from thinking that names another one.
+    `concluded` tells thinking that concludes no option from thinking that concludes another one.
     """
     if not sample.options:
         raise DataError(f"sample {sample.id} has no options to conclude: keep only questions with options")
-    answer = concluded = None
+    answer: str | None = None
+    concluded: int | None = None
     if think_format(completion, sample).value:
         thinking = completion[: list(TAG.finditer(completion))[1].start()]
         answer = read_answer(answer_text(completion)[0], sample.options).letter
         concluded = conclusion(thinking, sample.options)
-    value = float(answer is not None and answer == concluded)
+    value = float(answer is not None and concluded is not None and answer == LETTERS[concluded])
     return Score(
         value=value, answer=answer, breakdown={"consistency": value, "concluded": float(concluded is not None)}
     )

@@ -22,6 +22,7 @@ from PIL import Image
 from pydantic import BaseModel, Field, ValidationError
 
 from medr1.errors import ConfigError, EngineError
+from medr1.prompts import chat
 from medr1.rollout.cache import ResponseCache, request_hash
 from medr1.rollout.engine import Request, SamplingParams
 from medr1.rollout.pace import Pace, asked_delay, retry_delay
@@ -62,10 +63,7 @@ def chat_body(request: Request, params: SamplingParams, draw: int, model: str, d
     Servers fill what is missing from the checkpoint's `generation_config.json` (top_k 1, repetition_penalty 1.05).
     """
     images = [{"type": "image_url", "image_url": {"url": image_url(image)}} for image in request.images]
-    text = [{"type": "text", "text": request.text}]
-    messages = [{"role": "user", "content": images + text if request.image_first else text + images}]
-    if request.system is not None:
-        messages.insert(0, {"role": "system", "content": [{"type": "text", "text": request.system}]})
+    messages = chat(request.text, images, system=request.system, image_first=request.image_first)
     if request.completion_prefix:
         messages.append({"role": "assistant", "content": request.completion_prefix})
     body = {

@@ -11,6 +11,7 @@ from transformers.processing_utils import ProcessorMixin
 
 from medr1.models.loading import checkpoint_identity, identity_in_memory, image_backend, load_model, load_processor
 from medr1.models.prefix import PromptTensors, encode_prompts
+from medr1.prompts import chat
 from medr1.rollout.engine import Request, SamplingParams
 from medr1.rollout.sampler import sample
 from medr1.types import Completion
@@ -45,11 +46,8 @@ def image_token_ids(tokenizer: Any) -> list[int]:
 
 def chat_text(processor: ProcessorMixin, request: Request) -> str:
     """The request after the checkpoint's chat template, one placeholder per image."""
-    images, text = [{"type": "image"} for _ in request.images], [{"type": "text", "text": request.text}]
-    content = images + text if request.image_first else text + images
-    messages: list[dict[str, Any]] = [{"role": "user", "content": content}]
-    if request.system is not None:
-        messages.insert(0, {"role": "system", "content": [{"type": "text", "text": request.system}]})
+    images = [{"type": "image"} for _ in request.images]
+    messages = chat(request.text, images, system=request.system, image_first=request.image_first)
     return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)  # type: ignore[return-value]
 
 

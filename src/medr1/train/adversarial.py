@@ -16,6 +16,7 @@ from torch import Tensor
 
 from medr1.answers import AnswerFormat
 from medr1.attack.objective import Surrogate, letter_loss, option_logits, surrogate
+from medr1.attack.steps import SignStep, fixed_size
 from medr1.attack.threat import LEVELS, generator, project, realise, uniform_start
 from medr1.errors import ConfigError
 from medr1.models.pixels import grid_image, preprocess
@@ -74,16 +75,18 @@ class Adversary:
         delta = torch.zeros_like(clean)
         if self.steps > 1:
             delta = uniform_start(tuple(clean.shape), self.k, chance).to(clean)
-        size = self.k if self.steps == 1 else max(1.0, 2.5 * self.k / self.steps)
+        rule = SignStep(fixed_size(self.k, self.steps))
         for _ in range(self.steps):
-            slope = self._slope(model, prompt, words, clean, delta)
-            delta = project(delta + size * slope.sign(), self.k)
+            slope, loss_1 = self._slope(model, prompt, words, clean, delta)
+            delta = project(rule.move(delta, slope, loss_1), self.k)
         patches = preprocess(realise(clean, delta), self.processor.image_processor)[0]
         assert prompt.pixel_values is not None, "a prompt with an image has pixels"
         return replace(prompt, pixel_values=patches.to(prompt.pixel_values))
 
-    def _slope(self, model: Any, prompt: PromptTensors, words: Surrogate, clean: Tensor, delta: Tensor) -> Tensor:
-        """Gradient of the cross-entropy of the right letter, at the 8-bit image; the rounding passes it on."""
+    def _slope(
+        self, model: Any, prompt: PromptTensors, words: Surrogate, clean: Tensor, delta: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Gradient of the cross-entropy of the right letter at the 8-bit image, and that; rounding passes it on."""
         with torch.enable_grad():
             delta = delta.detach().requires_grad_()
             moved = clean + delta
@@ -93,4 +96,4 @@ class Adversary:
             backbone(model).rope_deltas = None  # left there by an earlier generation
             logits = model(**batch, use_cache=False, logits_to_keep=1).logits
             loss = letter_loss("ce", option_logits(logits[:, -1].float(), [words]), [words])
-            return torch.autograd.grad(loss.sum(), delta)[0]
+            return torch.autograd.grad(loss.sum(), delta)[0], loss.detach()

@@ -16,7 +16,7 @@ from PIL import Image
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from medr1.answers.typed import gold_text
-from medr1.data.images import open_image
+from medr1.data.images import blank, open_image, with_other_pictures
 from medr1.errors import ConfigError, DataError
 from medr1.prompts import PromptTemplate, messages
 from medr1.rewards import REWARDS, sample_columns
@@ -26,7 +26,25 @@ from medr1.types import Sample
 TrainingImages = Literal["real", "blank", "shuffled"]
 """`blank`: the trained blind twin, same recipe without pixels; `shuffled`: every question with another one's image."""
 
-BLANK_LEVEL = 127
+
+def _shuffled(samples: Sequence[Sample], seed: int) -> list[Sample]:
+    """For every sample the one before it, in a random cycle, that has other pictures.
+
+    Raises:
+        ConfigError: a sample for which there is none.
+    """
+    cycle = np.random.default_rng(seed).permutation(len(samples)).tolist()
+    shown = dict.fromkeys(range(len(samples)), samples[0])
+    for place, index in enumerate(cycle):
+        before = (samples[cycle[place - step]] for step in range(1, len(cycle)))
+        other = with_other_pictures(samples[index], before)
+        if other is None:
+            raise ConfigError(
+                f"images shuffled: no other sample has as many pictures as {samples[index].id} and other ones; "
+                "take more data"
+            )
+        shown[index] = other
+    return list(shown.values())
 
 
 class TrainingRows:
@@ -61,9 +79,7 @@ class TrainingRows:
         self.epoch = 0
         self._cache: OrderedDict[tuple[int, int], dict[str, Any]] = OrderedDict()
         self._cache_size = cache_size
-        order = np.random.default_rng(seed).permutation(len(samples))
-        # A cycle through a random order gives every question the image of another one.
-        self._shown = {int(a): int(b) for a, b in zip(order, np.roll(order, 1), strict=True)}
+        self._shown = _shuffled(samples, seed) if images == "shuffled" else samples
 
     def row(self, index: int) -> dict[str, Any]:
         """One row: prompt, images, and the columns from which rewards rebuild the sample."""
@@ -86,10 +102,10 @@ class TrainingRows:
         }
 
     def _pictures(self, index: int) -> list[Image.Image]:
-        source = self.samples[self._shown[index] if self.images == "shuffled" else index]
+        source = self._shown[index]
         pictures = [open_image(ref) for ref in source.images]
         if self.images == "blank":
-            return [Image.new("RGB", picture.size, (BLANK_LEVEL,) * 3) for picture in pictures]
+            return [blank(picture) for picture in pictures]
         return [
             augmented(picture, self.augment, source.modality, f"{self.seed}:{self.epoch}:{source.id}:{position}")
             for position, picture in enumerate(pictures)
