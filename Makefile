@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY := PASSIVE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-lower test-cuda test-vllm check format docs constraints clean
+.PHONY: help install demo test test-slow test-lower test-cuda test-vllm check house format docs constraints clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -76,6 +76,9 @@ check: install ## lint, format, types, import layers, generated docs
 	$(BIN)/lint-imports
 	@if [ -f docs/cli.md ]; then $(BIN)/python -m medr1.cli.docs | diff -u docs/cli.md - || \
 	  { echo 'docs/cli.md is out of date; run: make docs' >&2; exit 1; }; fi
+
+house: ## lines, files, readers, parameters, loose dictionaries: by the syntax trees
+	@$(PYTHON) .ci/house.py
 
 format: install ## sort imports, mend what ruff can mend, format
 	$(BIN)/ruff check --fix
