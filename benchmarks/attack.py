@@ -26,8 +26,8 @@ from transformers import (
 )
 
 from medr1.answers import parse_answer
+from medr1.attack.craft import ATTACKS, craft
 from medr1.attack.problem import Problem, Reading
-from medr1.attack.run import ATTACKS, craft
 from medr1.attack.threat import ThreatModel
 from medr1.attack.victim import Victim
 from medr1.data.phantom import phantom

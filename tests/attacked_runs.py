@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from attack_cases import engine
-from medr1.attack.run import ATTACKS
+from medr1.attack.craft import ATTACKS
+from medr1.attack.run import run_attack
+from medr1.attack.stage import AttackJob
 from medr1.attack.threat import ThreatModel
 from medr1.data.phantom import phantom
-from medr1.flows.attack import AttackJob
-from medr1.flows.attack_run import run_attack
 
 torch.set_num_threads(1)  # others would not survive a fork
 engine()

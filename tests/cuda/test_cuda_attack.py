@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from medr1.attack.run import ATTACKS
+from medr1.attack import run as attack_run
+from medr1.attack.craft import ATTACKS
+from medr1.attack.stage import AttackJob
 from medr1.attack.store import load_png, manifest_lines
 from medr1.data.phantom import phantom
 from medr1.eval.runner import evaluate
-from medr1.flows import attack_run
-from medr1.flows.attack import AttackJob
 from medr1.models.tiny import WARM_START
 from medr1.records import read_samples
 from medr1.rollout.engine import SamplingParams
@@ -99,9 +99,10 @@ def test_training_on_attacked_images(
     slopes: list[torch.Tensor] = []
     original = Adversary._slope
 
-    def noted(self: Adversary, *args: Any) -> torch.Tensor:
-        slopes.append(original(self, *args))
-        return slopes[-1]
+    def noted(self: Adversary, *args: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        slope, loss = original(self, *args)
+        slopes.append(slope)
+        return slope, loss
 
     monkeypatch.setattr(Adversary, "_slope", noted)
     samples = [phantom("train", index).sample for index in range(24)]

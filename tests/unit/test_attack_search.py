@@ -9,9 +9,9 @@ from torch import nn
 
 from attack_cases import problem, right_samples
 from medr1.attack import checks
-from medr1.attack.gradient import fgsm
+from medr1.attack.ascent import fgsm
+from medr1.attack.craft import ATTACKS, craft
 from medr1.attack.problem import FLIPPED, RIGHT
-from medr1.attack.run import ATTACKS, craft
 from medr1.attack.threat import LEVELS, project
 
 SHORT_PGD = replace(ATTACKS["pgd"], steps=6, refresh=3)

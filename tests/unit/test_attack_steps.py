@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from medr1.attack.run import ATTACKS, Attack
+from medr1.attack.craft import ATTACKS, Attack
 from medr1.attack.steps import AdaptiveStep, SignStep, checkpoints
 from medr1.attack.threat import project
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from trl import GRPOConfig
 
+from medr1.attack.craft import ATTACKS
 from medr1.attack.objective import letter_loss, option_logits, surrogate
-from medr1.attack.run import ATTACKS
 from medr1.attack.steps import SignStep
 from medr1.data.phantom import phantom
 from medr1.errors import ConfigError

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from medr1.attack.craft import ATTACKS, Attack, Mode, craft
 from medr1.attack.objective import Loss, Surrogate, with_target
 from medr1.attack.problem import RIGHT, Best, Problem, Scored
-from medr1.attack.run import ATTACKS, Attack, Mode, craft
 from medr1.attack.threat import LEVELS, generator
 from medr1.attack.victim import Reading
 from medr1.models.pixels import patchify, resize_to_grid, unpatchify

@@ -1,221 +1,174 @@
-"""The attacks by name, and one of them on a batch.
+"""Every attack at every budget of a job, with the checks, the tables and the page."""
 
-A variation is a value: FGSM, PGD, MI, APGD differ in steps, step rule, loss and restarts alone.
-
-Axes: N samples, H height, W width.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from medr1.answers import AnswerFormat
-from medr1.attack.gradient import Ascent, ascend, fgsm
-from medr1.attack.objective import Loss, Mode, with_target
-from medr1.attack.problem import Best, Problem
-from medr1.attack.square import square
-from medr1.attack.steps import AdaptiveStep, SignStep, Step, fixed_size
-from medr1.attack.threat import LEVELS, generator, sign_noise, towards, uniform_start
-from medr1.attack.typographic import with_text
-from medr1.errors import ConfigError
-from medr1.types import LETTERS
+from medr1.attack.cells import CELL_ERRORS, Inputs, failed_cell, run_cell, swapped_images
+from medr1.attack.checking import as_json, reasons, run_checks
+from medr1.attack.stage import (
+    AttackJob,
+    Progress,
+    Stage,
+    attack_settings,
+    clean_run,
+    load_masks,
+    open_run,
+    with_images,
+)
+from medr1.attack.store import manifest_lines, png_name
+from medr1.data.images import open_image
+from medr1.errors import DataError
+from medr1.eval.measures import is_right
+from medr1.eval.robustness import adjusted, area_under_curve
+from medr1.eval.runner import read_predictions
+from medr1.records import content_hashes, read_json, short_hash
+from medr1.report.attack import Example, attack_report
+from medr1.report.html import write_report
+from medr1.rollout.transformers import TransformersEngine
+from medr1.types import Sample
 
-Kind = Literal["noise", "typographic", "fgsm", "ascent", "square"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attack:
-    """A search and its settings."""
-
-    name: str
-    kind: Kind
-    description: str
-    steps: int = 0
-    """Gradient steps, or queries of Square."""
-    losses: tuple[Loss, ...] = ("ce",)
-    restarts: int = 1
-    momentum: float = 0.0
-    step_size: float | None = None
-    """Grey levels of a fixed step, at least one; None takes `fixed_size`."""
-    adaptive: bool = False
-    """Step sizes of APGD instead of a fixed one."""
-    refresh: int = 5
-    """Steps between two free generations."""
-
-    @property
-    def nested(self) -> bool:
-        """Whether the search at a budget starts from what it found at the next smaller one."""
-        return self.kind in ("ascent", "square")
-
-    @property
-    def bounded(self) -> bool:
-        """Whether the budget k means anything to it."""
-        return self.kind != "typographic"
-
-    def step(self, k: int) -> Step:
-        """The step rule at a budget."""
-        if self.adaptive:
-            return AdaptiveStep(k, self.steps)
-        size = fixed_size(k, self.steps) if self.step_size is None else max(1.0, self.step_size)
-        return SignStep(size, self.momentum)
+GRID = "grid.json"
+GALLERY = 8
+"""Examples on the page."""
 
 
-ATTACKS: dict[str, Attack] = {
-    attack.name: attack
-    for attack in (
-        Attack(name="noise", kind="noise", description="random +k or -k per value: the control"),
-        Attack(name="fgsm", kind="fgsm", steps=1, description="one full step along the sign of the gradient"),
-        Attack(
-            name="pgd", kind="ascent", steps=20, restarts=4, description="projected gradient ascent, 20 steps, 4 starts"
-        ),
-        Attack(
-            name="pgd_strong",
-            kind="ascent",
-            steps=100,
-            losses=("ce", "margin", "targeted"),
-            restarts=3,
-            description="100 steps, three losses, three restarts",
-        ),
-        Attack(
-            name="apgd",
-            kind="ascent",
-            steps=100,
-            losses=("ce", "margin"),
-            adaptive=True,
-            description="adaptive step sizes (Croce and Hein 2020)",
-        ),
-        Attack(
-            name="mi", kind="ascent", steps=20, momentum=1.0, description="PGD with momentum, for transfer to others"
-        ),
-        Attack(name="square", kind="square", steps=1000, losses=("margin",), description="black box: random squares"),
-        Attack(name="typographic", kind="typographic", description="a wrong answer written into a corner; no budget"),
-    )
-}
-"""What `medr1 attack --attack` takes, by name."""
+def run_attack(
+    job: AttackJob,
+    samples: Sequence[Sample],
+    engine: TransformersEngine,
+    *,
+    train_samples: Sequence[Sample] | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> dict[str, Any]:
+    """What `grid.json` holds: `{clean, cells, checks, trustworthy, …}`; a single attack's `attack.json` is its cell.
 
-
-def default_modes(answer_format: AnswerFormat) -> tuple[Mode, ...]:
-    """What is forced before the letter where nothing is asked for: the strongest modes known for the answer format."""
-    return ("joint", "stop") if answer_format == "think" else ("direct",)
-
-
-def named_attack(name: str, **changes: int) -> Attack:
-    """An attack with some settings changed. Raises `ConfigError` for an unknown name."""
-    if name not in ATTACKS:
-        raise ConfigError(f"there is no attack {name!r}; choose one of {', '.join(ATTACKS)}")
-    return replace(ATTACKS[name], **changes)  # type: ignore[arg-type]
-
-
-def craft(
-    problem: Problem, attack: Attack, modes: Sequence[Mode], *, seed: int, starts: Mapping[str, Tensor] | None = None
-) -> Best:
-    """The best image of every sample that the attack finds.
-
-    Args:
-        problem: the batch and its budget; at k = 0 nothing changes.
-        modes: what is forced before the letter, one after the other on what is still open.
-        seed: with the sample, the attack and the budget it fixes every random number.
-        starts: images `(N, H, W, 3)` that are tried first and that the ascent may begin from: blank, swapped, the best
-            one at a smaller budget.
+    Raises `ConfigError` for a folder of another run and `DataError` for samples that cannot be attacked. A cell that
+    crashes is a cell with an error and without an accuracy.
     """
-    everyone = torch.arange(len(problem))
-    if problem.threat.k == 0 and attack.bounded:
-        return problem.nothing()
-    match attack.kind:
-        case "noise":
-            best = problem.nothing()
-            best.delta_NHWC = _drawn(problem, sign_noise, everyone, seed, "noise")
-            return best
-        case "typographic":
-            return _typographic(problem)
-        case "fgsm":
-            return fgsm(problem, modes[0], attack.losses[0])
-    return _searched(problem, attack, modes, seed, starts or {})
+    if not samples:
+        raise DataError("there is no sample to attack; check the data and --limit")
+    masks = load_masks(job, samples)
+    asked = {
+        "cells": job.cell_names,
+        "attacks": attack_settings(job),
+        "checks": [job.check_samples, job.square_queries] if job.checks else None,
+        "train_data": None if train_samples is None else short_hash(content_hashes(train_samples)),
+    }
+    with open_run(job, engine, samples, masks) as run:
+        if run.done and run.holds(asked):
+            return read_json(job.out / GRID)
+        run.start(**asked)
+        return _attacked(Stage(job, run, engine, progress), samples, train_samples, masks)
 
 
-def _searched(problem: Problem, attack: Attack, modes: Sequence[Mode], seed: int, starts: Mapping[str, Tensor]) -> Best:
-    """Every restart, mode and loss in turn, on what is still open."""
-    everyone = torch.arange(len(problem))
-    best = problem.nothing()
-    for name, image in starts.items():
-        rows = best.open_rows()
-        problem.consider(best, rows, _towards(problem, rows, image), name)
-    given = [_towards(problem, everyone, image) for image in starts.values()]
-    for restart, mode in product(range(attack.restarts), modes):
-        if attack.kind == "square":
-            square(problem, best, attack.steps, mode, seed + restart, attack.losses[0])
-            continue
-        for loss in attack.losses:
-            start = _drawn(problem, uniform_start, everyone, seed, attack.name, loss, mode, restart)
-            if given:
-                start, given = _best_start(problem, best, [start, *given], mode), []
-            ascent = Ascent(steps=attack.steps, mode=mode, loss=loss, refresh=attack.refresh)
-            for wrong in range(_wrong_options(problem) if loss == "targeted" else 1):
-                aimed = replace(ascent, wrong=wrong)
-                ascend(problem, best, start, attack.step(problem.threat.k), aimed)
-    return best
+def _attacked(
+    stage: Stage,
+    samples: Sequence[Sample],
+    train_samples: Sequence[Sample] | None,
+    masks: Mapping[str, np.ndarray] | None,
+) -> dict[str, Any]:
+    """Do what is left to do, and write the results."""
+    job, run = stage.job, stage.run
+    clean = clean_run(stage, samples, train_samples)
+    inputs = Inputs(clean=clean, masks=masks, swapped=swapped_images(stage, clean))
+    cells = _run_cells(stage, inputs)
+    noise = _noise_controls(stage, inputs, cells)
+    found = run_checks(stage, inputs, cells)
+    errors = _errors(cells)
+    if not errors:
+        run.reach("whole")
+    p_values = adjusted(cells)
+    for (attack, k), (name, cell) in zip(job.cells, cells.items(), strict=True):
+        cell["noise_control_accuracy"] = noise.get(k)
+        cell["mcnemar_p_holm"] = p_values.get(name)
+        cell |= as_json(found)
+        run.write_json(stage.name(job.folder(attack, k) / "attack.json"), cell)
+    result = {
+        "n": clean.n_asked,
+        "clean": clean.results,
+        "native_clean_accuracy": clean.native_accuracy,
+        "noise_floor": clean.noise_floor,
+        "image_reliant": len(clean.reliant),
+        "failures": dict(clean.failures),
+        "cells": cells,
+        "area_under_curve": _areas(clean.results["accuracy"], cells),
+        **as_json(found),
+        "reasons": list(reasons(found)),
+    }
+    run.write_json(GRID, result)
+    facts = {"failures": result["failures"], "errors": errors}
+    made_by = {name: value for name, value in run.record.items() if name not in ("state", "seconds")} | facts
+    with run.tree() as aside:
+        write_report(aside / "attack.html", attack_report(result, _examples(stage, clean.samples), made_by))
+    if errors:
+        run.start(**facts)  # the same command tries again what crashed
+    else:
+        run.reach("done", **facts)
+    return result
 
 
-def _wrong_options(problem: Problem) -> int:
-    return max(len(one.options) for one in problem.samples) - 1
+def _run_cells(stage: Stage, inputs: Inputs) -> dict[str, dict[str, Any]]:
+    """The cells by name; each search starts from the next smaller budget of the same attack."""
+    cells: dict[str, dict[str, Any]] = {}
+    smaller = {}
+    for (attack, k), name in zip(stage.job.cells, stage.job.cell_names, strict=True):
+        folder = stage.job.folder(attack, k)
+        try:
+            cells[name] = run_cell(stage, inputs, attack, k, smaller.get(attack.name) if attack.nested else None)
+            smaller[attack.name] = folder
+        except CELL_ERRORS as error:
+            cells[name] = failed_cell(attack, k, error)
+    return cells
 
 
-def _best_start(problem: Problem, best: Best, starts: Sequence[Tensor], mode: Mode) -> Tensor:
-    """Of several perturbations the one with the highest score, for each sample that is still open."""
-    rows = best.open_rows()
-    chosen = starts[0].clone()
-    if not len(rows):
-        return chosen
-    words = [problem.surrogate(mode, row, problem.readings[row]) for row in rows.tolist()]
-    top = None
-    for start in starts:
-        score = problem.score(rows, start[rows], words, "ce", gradient=False).score_R
-        better = torch.ones_like(score, dtype=torch.bool) if top is None else score > top
-        at = rows[better.cpu()]  # the rows are numbers of samples, on the CPU wherever the pictures are
-        chosen[at] = start[at]
-        top = score if top is None else torch.maximum(score, top)
-    return chosen
+def _noise_controls(stage: Stage, inputs: Inputs, cells: Mapping[str, Mapping[str, Any]]) -> dict[int, float | None]:
+    """Accuracy under random noise of every budget that the run has; a single attack brings its own control."""
+    known = {cell["k"]: cell.get("robust_accuracy") for cell in cells.values() if cell["attack"] == "noise"}
+    (attack, k) = stage.job.cells[0]
+    if len(cells) == 1 and attack.bounded and not known:
+        control = stage.noise_control()
+        known[k] = run_cell(control, inputs, control.job.attacks[0], k, None)["robust_accuracy"]
+    return known
 
 
-def _towards(problem: Problem, rows: Tensor, image_NHW3: Tensor) -> Tensor:
-    return towards(image_NHW3[rows], problem.clean_NHW3[rows], problem.threat, problem.allowed(rows))
+def _errors(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    return {name: cell["error"] for name, cell in cells.items() if "error" in cell}
 
 
-def _drawn(
-    problem: Problem,
-    draw: Callable[[tuple[int, ...], int, np.random.Generator], Tensor],
-    rows: Tensor,
-    seed: int,
-    *names: object,
-) -> Tensor:
-    """A random perturbation of each row, from its own random numbers."""
-    k = problem.threat.k
-    drawn = [
-        draw(problem.shape, k, generator(seed, problem.samples[row].id, k, *names)).to(problem.clean_NHW3)
-        for row in rows.tolist()
+def _areas(clean: float, cells: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
+    curves: dict[str, dict[int, float]] = {}
+    for cell in cells.values():
+        if cell.get("robust_accuracy") is not None and cell["norm"] != "none":
+            curves.setdefault(cell["attack"], {0: clean})[cell["k"]] = cell["robust_accuracy"]
+    return {name: area_under_curve(curve) for name, curve in curves.items()}
+
+
+def _examples(stage: Stage, clean: Sequence[Sample]) -> list[Example]:
+    """Answers that the strongest cell changed, with clean and adversarial image, one modality after the other."""
+    job = stage.job
+    attack, k = next((cell for cell in reversed(job.cells) if cell[0].kind != "typographic"), job.cells[-1])
+    folder = job.folder(attack, k)
+    before = {p.id: p for p in read_predictions(job.out / "clean") if p.variant == ""}
+    after = {p.id: p for p in read_predictions(folder)}
+    lines = manifest_lines(folder)
+    lost = [
+        one
+        for one in clean
+        if one.id in after and lines[one.id]["attacked"] and is_right(before[one.id]) and not is_right(after[one.id])
     ]
-    delta = torch.stack(drawn)
-    allowed = problem.allowed(rows)
-    return delta if allowed is None else delta * allowed
-
-
-def _typographic(problem: Problem) -> Best:
-    """The wrong letter that misleads, of all of them."""
-    assert problem.threat.k == LEVELS and not problem.threat.grey, "text is drawn without a budget"
-    best = problem.nothing()
-    for wrong in range(_wrong_options(problem)):
-        rows = best.open_rows()
-        deltas = [problem.clean_NHW3.new_zeros(0, *problem.shape)]
-        for row in rows.tolist():
-            words = with_target(problem.surrogate("direct", row, problem.readings[row]), wrong)
-            assert words.target is not None
-            clean = problem.clean_NHW3[row]
-            written = with_text(clean.byte().cpu().numpy(), f"Answer: {LETTERS[words.target]}")
-            deltas.append((torch.from_numpy(written).to(clean) - clean)[None])
-        problem.consider(best, rows, torch.cat(deltas), "text")
-    return best
+    first = {one.modality: one for one in reversed(lost)}
+    chosen = [*first.values(), *(one for one in lost if first[one.modality].id != one.id)][:GALLERY]
+    return [
+        Example(
+            sample=one,
+            clean=open_image(one.images[0]),
+            attacked=open_image(with_images([one], folder)[0].images[0]),
+            before=before[one.id].completion,
+            after=after[one.id].completion,
+            answer=after[one.id].answer,
+            note=f"{attack.name}, k = {k}, {(folder / png_name(one.id)).name}",
+        )
+        for one in chosen
+    ]

@@ -13,7 +13,7 @@ from medr1.cli.engines import Device, DeviceOption, Dtype, DtypeOption
 from medr1.errors import ConfigError
 
 if TYPE_CHECKING:
-    from medr1.attack.run import Attack
+    from medr1.attack.craft import Attack
 
 GRID_ATTACKS, GRID_BUDGETS = "noise,fgsm,pgd", "2,4,7,8"
 ONE_BUDGET = 8
@@ -87,10 +87,10 @@ def attack_command(
     Only samples that it answers rightly are attacked. Every accuracy stands beside noise of the same size and blind
     baselines; failed checks say why figures are not trustworthy. Called again, it goes on where it stopped.
     """
+    from medr1.attack.run import run_attack
+    from medr1.attack.stage import AttackJob
     from medr1.attack.threat import ThreatModel
     from medr1.data.convert import choose
-    from medr1.flows.attack import AttackJob
-    from medr1.flows.attack_run import run_attack
     from medr1.records import read_samples
     from medr1.rollout.transformers import TransformersEngine
 
@@ -144,7 +144,7 @@ def _print(result: dict[str, Any], title: str, *, as_json: bool) -> None:
 
 def _attacks(names: str, **settings: int | None) -> "tuple[Attack, ...]":
     """Attacks by name, with those settings that are given. Raises `ConfigError`."""
-    from medr1.attack.run import named_attack
+    from medr1.attack.craft import named_attack
 
     given = {name: value for name, value in settings.items() if value is not None}
     return tuple(named_attack(name.strip(), **given) for name in names.split(","))

@@ -92,13 +92,13 @@ def _clean(flags: AttackFlags, samples: Sequence[Any]) -> SeedEvaluation:
 
 
 def _attacked(flags: AttackFlags, samples: Sequence[Any]) -> dict[str, Any]:
-    from medr1.attack.run import named_attack
+    from medr1.attack.craft import named_attack
+    from medr1.attack.run import run_attack
+    from medr1.attack.stage import AttackJob
     from medr1.attack.threat import LEVELS, levels_of
     from medr1.errors import EngineError
     from medr1.eval.runner import read_predictions
     from medr1.eval.stored.seeds import clean_result
-    from medr1.flows.attack import AttackJob
-    from medr1.flows.attack_run import run_attack
     from medr1.report.attack import attack_table
     from medr1.report.tables import rich_table
 

@@ -5,14 +5,14 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from medr1.attack import checks
+from medr1.attack.cells import Inputs, first_problem, starts_of
 from medr1.attack.checks import CHECKS, Check, not_run
+from medr1.attack.craft import ATTACKS, craft
 from medr1.attack.problem import RIGHT, Problem
-from medr1.attack.run import ATTACKS, craft
+from medr1.attack.stage import Stage
 from medr1.attack.store import hashes, manifest_lines, png_name
 from medr1.eval.measures import is_right
 from medr1.eval.runner import read_predictions
-from medr1.flows.attack import Stage
-from medr1.flows.attack_cells import Inputs, first_problem, starts_of
 from medr1.records import read_json
 
 MOST_SURVIVORS = 100

@@ -12,15 +12,16 @@ import pytest
 from typer.testing import CliRunner
 
 from attack_cases import engine
-from medr1.attack.run import ATTACKS
+from medr1.attack import cells
+from medr1.attack import run as attack_run
+from medr1.attack.craft import ATTACKS
+from medr1.attack.run import run_attack
+from medr1.attack.stage import AttackJob
 from medr1.attack.store import load_png, manifest_lines
 from medr1.attack.threat import ThreatModel
 from medr1.cli import app
 from medr1.data.phantom import phantom, write_phantoms
 from medr1.errors import ConfigError, DataError
-from medr1.flows import attack_cells, attack_run
-from medr1.flows.attack import AttackJob
-from medr1.flows.attack_run import run_attack
 from medr1.models.tiny import WARM_START
 from medr1.records import read_samples
 from medr1.rollout.transformers import TransformersEngine
@@ -85,7 +86,7 @@ def test_a_finished_run_called_again_changes_nothing(
     grid: tuple[Path, dict], samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, result = grid
-    monkeypatch.setattr(attack_cells, "craft", None)
+    monkeypatch.setattr(cells, "craft", None)
     before = stamps(out)
     again = run_attack(job(out), samples, engine())
     assert stamps(out) == before
@@ -98,13 +99,13 @@ def test_further_budgets_are_further_work(
     out = tmp_path / "run"
     shutil.copytree(grid[0], out)
     made = []
-    original = attack_cells.craft
+    original = cells.craft
 
     def craft(problem, attack, *arguments, **settings):
         made.append((attack.name, problem.threat.k))
         return original(problem, attack, *arguments, **settings)
 
-    monkeypatch.setattr(attack_cells, "craft", craft)
+    monkeypatch.setattr(cells, "craft", craft)
     images = {path: path.read_bytes() for path in out.glob("*/images/*.png")}
     more = run_attack(job(out, attacks=(ATTACKS["noise"],), budgets=(4, 8, 12)), samples, engine())
     assert set(made) == {("noise", 12)}

@@ -24,8 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from medr1.attack.craft import ATTACKS, Attack, default_modes
 from medr1.attack.objective import Mode
-from medr1.attack.run import ATTACKS, Attack, default_modes
 from medr1.attack.store import dataset_samples, load_png, png_name, save_png
 from medr1.attack.threat import LEVELS, ThreatModel
 from medr1.attack.victim import Victim

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medr1.attack.craft import Attack, craft
 from medr1.attack.problem import Problem
-from medr1.attack.run import Attack, craft
+from medr1.attack.stage import CleanRun, Stage, pixels_of, with_images
 from medr1.attack.store import (
     MANIFEST,
     dataset_samples,
@@ -29,7 +30,6 @@ from medr1.eval.controls import CONTROLS
 from medr1.eval.measures import is_right
 from medr1.eval.robustness import robustness
 from medr1.eval.runner import read_predictions
-from medr1.flows.attack import CleanRun, Stage, pixels_of, with_images
 from medr1.models.pixels import grid_image
 from medr1.types import Sample
 
