@@ -1,5 +1,6 @@
 """Decoding by captured graphs draws the same tokens as the ordinary loop; on a CPU their calls are made one by one."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
@@ -12,7 +13,7 @@ from torch import nn
 
 from engine_cases import requests_for
 from medr1.data.phantom import phantom
-from medr1.models.loading import load_model, load_processor
+from medr1.models.loading import load_model, load_processor, save_checkpoint
 from medr1.models.tiny import WARM_START
 from medr1.models.tiny.build import FAMILIES
 from medr1.rollout import graphs, sampler
@@ -21,6 +22,7 @@ from medr1.rollout.graphs import decoder_of
 from medr1.rollout.text_model import can_capture
 from medr1.rollout.transformers import TransformersEngine
 from medr1.types import Completion, Sample
+from tiny_trainer import make_trainer
 
 PARAMS = SamplingParams(max_new_tokens=14, num_draws=3, temperature=1.0, seed=3)
 SETTINGS = {
@@ -124,6 +126,71 @@ def test_weights_trained_in_place_and_batches_of_other_sizes(
         seen.append((decoder, decoder.room, len(decoder.graphs), graphs_before))
     assert len({id(decoder) for decoder, *_ in seen}) == 1, "the buffers were made anew"
     assert seen[1][1] == seen[2][1] > seen[0][1]
+
+
+def test_weights_are_not_held_twice_and_stay_what_they_are(
+    checkpoints: dict[str, Path], questions: list[Sample], device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = TransformersEngine(checkpoints["qwen2_5_vl"], device=device, dtype="float32")
+    before = {name: weight.detach().clone() for name, weight in engine.model.named_parameters()}
+    same(*both(engine, questions, PARAMS, monkeypatch))
+    decoder = decoder_of(engine.model, torch.float32)
+    assert decoder.text.weights.targets == []
+    assert decoder_of(engine.model, torch.float32) is decoder
+    assert all(torch.equal(weight, before[name]) for name, weight in engine.model.named_parameters())
+    save_checkpoint(engine.model, engine.processor, tmp_path / "saved")
+    again: Any = load_model(tmp_path / "saved", dtype="float32")
+    assert all(torch.equal(weight.to(device), before[name]) for name, weight in again.named_parameters())
+    twin = copy.deepcopy(engine.model)
+    with torch.no_grad():
+        twin.model.language_model.layers[0].mlp.gate_proj.weight.add_(1)
+    assert all(torch.equal(weight, before[name]) for name, weight in engine.model.named_parameters())
+
+
+def test_weights_that_an_optimizer_keeps_in_one_tensor_stay_there(
+    checkpoints: dict[str, Path], questions: list[Sample], device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = TransformersEngine(checkpoints["qwen2_vl"], device=device, dtype="float32")
+    weights = list(engine.model.parameters())
+    flat = torch.cat([weight.detach().flatten() for weight in weights])
+    for weight, part in zip(weights, flat.split([weight.numel() for weight in weights]), strict=True):
+        weight.data = part.view(weight.shape)
+    for _ in range(2):
+        same(*both(engine, questions, PARAMS, monkeypatch))
+        flat.mul_(1.02)
+    assert decoder_of(engine.model, torch.float32).text.weights.targets
+
+
+def test_memory_that_does_not_suffice(
+    checkpoints: dict[str, Path],
+    questions: list[Sample],
+    device: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine = TransformersEngine(checkpoints["qwen2_vl"], device=device, dtype="float32")
+
+    def full(*_: int) -> None:
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(graphs.GraphDecoder, "make_room", full)
+    monkeypatch.setattr(sampler, "CAPTURED", {"cpu", "cuda"})
+    assert engine.generate(requests_for(questions), PARAMS)
+    assert "token by token" in caplog.text
+
+
+def test_training_is_the_same(
+    checkpoints: dict[str, Path], questions: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained(captured: set[str]) -> dict[str, torch.Tensor]:
+        monkeypatch.setattr(sampler, "CAPTURED", captured)
+        trainer = make_trainer(checkpoints["qwen2_5_vl"], questions, tmp_path, max_steps=3, learning_rate=1e-3)
+        trainer.train()
+        return {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
+
+    ordinary, by_graphs = trained(set()), trained({"cpu", "cuda"})
+    for name, weight in ordinary.items():
+        torch.testing.assert_close(by_graphs[name], weight, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("targets", [["q_proj", "v_proj", "down_proj"], "all-linear"], ids=["some", "all"])

@@ -59,6 +59,12 @@ class States:
         self.bounds = torch.zeros(prompts, 2, dtype=torch.int32, device=like.device)
         """Of every prompt: where its tokens begin and end in its room."""
 
+    @property
+    def nbytes(self) -> int:
+        """Of all layers."""
+        parts = (self.prompt_keys, self.prompt_values, self.own_keys, self.own_values)
+        return sum(tensor.nbytes for part in parts for tensor in part)
+
     def take(self, prefill: Any, prompt_mask_PL: Tensor) -> None:
         """Copy the keys and values of a prefill with padding on the left."""
         prompts, length = prompt_mask_PL.shape

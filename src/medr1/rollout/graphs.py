@@ -23,6 +23,8 @@ from medr1.rollout.buffers import PROMPT_STEP, ROOM_STEP, Draws, States, rounded
 from medr1.rollout.engine import SamplingParams
 from medr1.rollout.text_model import TextModel
 
+KEPT_SHARE = 0.05
+"""Share of a GPU's memory that states may keep between rollouts; larger ones, and their graphs, are made anew."""
 LOOK_EVERY = 8
 """Tokens between two looks at which draws have ended."""
 
@@ -98,6 +100,14 @@ class GraphDecoder:
         self.draws = Draws(draws + 1, tokens, len(text.head.weight_XE), ends, weight.device)
         self.slots = torch.full((bucket(draws),), draws, device=weight.device)
         self.room = prompts, length, draws, tokens, ends
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the states take more memory than may be kept from what comes between two rollouts."""
+        device = self.slots.device
+        if device.type != "cuda":
+            return False
+        return self.states.nbytes > KEPT_SHARE * torch.cuda.get_device_properties(device).total_memory
 
     def remember(self, prompt_ids_PL: Tensor, prompt_N: Tensor) -> None:
         """Begin the history of every draw with its prompt, which is as long for all."""
@@ -187,16 +197,26 @@ def decoder_of(model: Any, dtype: torch.dtype) -> GraphDecoder:
         model: one for which `can_capture` holds.
         dtype: of products and states.
     """
+    before = _DECODERS.get(model)
+    if before is None or before[0] != _made_of(model, dtype):
+        _DECODERS.pop(model, None)
+        decoder = GraphDecoder(model, dtype)  # moves weights together, so what it is made of is asked afterwards
+        _DECODERS[model] = before = _made_of(model, dtype), decoder
+    decoder = before[1]
+    decoder.text.weights.refresh()
+    return decoder
+
+
+def _made_of(model: Any, dtype: torch.dtype) -> Any:
+    """What a decoder depends on: types, places of the weights, and which adapters are at work."""
     adapters = [
         (tuple(module.active_adapters), module.disable_adapters, tuple(module.scaling.values()))
         for module in model.modules()
         if hasattr(module, "base_layer")
     ]
-    made_of = dtype, adapters, [(id(weight), weight.data_ptr(), weight.dtype) for weight in model.parameters()]
-    before = _DECODERS.get(model)
-    if before is None or before[0] != made_of:
-        _DECODERS.pop(model, None)
-        _DECODERS[model] = before = made_of, GraphDecoder(model, dtype)
-    decoder = before[1]
-    decoder.text.weights.refresh()
-    return decoder
+    return dtype, adapters, [(id(weight), weight.data_ptr(), weight.dtype) for weight in model.parameters()]
+
+
+def give_back(model: nn.Module) -> None:
+    """Let go of the buffers and graphs of a model."""
+    _DECODERS.pop(model, None)

@@ -7,6 +7,7 @@ Axes: P prompts, G draws of a prompt, N batch rows (the grid P × G), V vocabula
 """
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -24,9 +25,11 @@ from medr1.rollout.buffers import Draw
 from medr1.rollout.decode import ModelDecoder, SharedPrefixCache
 from medr1.rollout.engine import SamplingParams
 from medr1.rollout.fused import FusedDecoder, can_fuse, is_small
-from medr1.rollout.graphs import GraphDecoder, Sampling, decoder_of
+from medr1.rollout.graphs import Sampling, decoder_of, give_back
 from medr1.rollout.plain import logits_processors, pick
 from medr1.rollout.text_model import can_capture
+
+logger = logging.getLogger(__name__)
 
 CAPTURED = {"cuda"}
 """Kinds of devices on which decoding is a captured graph of calls."""
@@ -192,8 +195,17 @@ def sample(
     kind, dtype = prefilled.device.type, product_type(backbone(model).language_model.norm.weight)
     sharded = is_sharded(model)
     if kind in CAPTURED and not sharded and can_capture(model, dtype):
-        with torch.autocast(kind, enabled=False):
-            return _sample_in_buffers(decoder_of(model, dtype), prefilled)
+        try:
+            with torch.autocast(kind, enabled=False):
+                return _sample_in_buffers(model, dtype, prefilled)
+        except torch.OutOfMemoryError:
+            give_back(model)
+            logger.warning(
+                "The memory does not hold %d completions of %d tokens at once; decoding goes on token by token, which "
+                "is slower. Lower max_completion_length or the batch size.",
+                sum(map(len, keys)),
+                params.max_new_tokens,
+            )
     return _sample_in_grid(model, prefilled, sharded=sharded)
 
 
@@ -236,8 +248,9 @@ def _sample_in_grid(model: nn.Module, prefilled: _Prefilled, *, sharded: bool) -
     return drawn.per_prompt()
 
 
-def _sample_in_buffers(decoder: GraphDecoder, prefilled: _Prefilled) -> list[list[Draw]]:
+def _sample_in_buffers(model: nn.Module, dtype: torch.dtype, prefilled: _Prefilled) -> list[list[Draw]]:
     """The same by captured graphs."""
+    decoder = decoder_of(model, dtype)
     mask_PL, params = prefilled.batch["attention_mask"], prefilled.params
     device, sizes = prefilled.device, [len(draws) for draws in prefilled.keys]
     prompt_N = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes)).to(device)
@@ -251,4 +264,6 @@ def _sample_in_buffers(decoder: GraphDecoder, prefilled: _Prefilled) -> list[lis
         decoder.remember(prefilled.ids_without_padding(), prompt_N)
     decoder.draw(prefilled.output.logits[prompt_N, -1], sampling, torch.arange(len(prompt_N), device=device))
     decoder.decode(sampling, params.max_new_tokens)
+    if decoder.is_large:
+        give_back(model)
     return draws.per_prompt(sizes)

@@ -1,7 +1,7 @@
 """The text part of a Qwen-VL for one new token per row, over buffers of fixed size: what a graph of calls is made of.
 
-Weights are read where the model has them; those that are joined for one product, or needed in another type, are copied
-into buffers that stay, so that what was captured once reads what has been trained since.
+Weights are read where the model has them. Those that one product needs become parts of one tensor; those that are
+needed in another type are copied into buffers that stay. So what was captured once reads what has been trained since.
 
 Axes: B batch rows, E hidden size, F width of the feed-forward part, X queries, keys and values side by side (or other
 outputs of joined maps), D head size, V vocabulary, R rank of adapters.
@@ -118,13 +118,22 @@ class _Weights:
             target.mul_(factor)
 
     def joined(self, sources: Sequence[Tensor]) -> Tensor:
-        """Tensors one below the other; the one there is as it is where its type fits."""
+        """Tensors one below the other.
+
+        Weights of the right type are not held twice: they become parts of the whole, which is trained in place.
+        """
         if len(sources) == 1 and sources[0].dtype == self.dtype:
             return sources[0].detach()
         height = sum(len(source) for source in sources)
         whole = sources[0].detach().new_empty(height, *sources[0].shape[1:], dtype=self.dtype)
-        self.targets += whole.split([len(source) for source in sources])
-        self.sources += [source.detach() for source in sources]
+        parts = whole.split([len(source) for source in sources])
+        if all(source.dtype == self.dtype and _stands_alone(source) for source in sources):
+            for part, source in zip(parts, sources, strict=True):
+                part.copy_(source.detach())
+                source.data = part
+        else:
+            self.targets += parts
+            self.sources += [source.detach() for source in sources]
         return whole
 
     def map(self, modules: Sequence[nn.Module]) -> "_Map":
@@ -149,6 +158,11 @@ class _Weights:
         factors = [one.scaling for (_, one), rank in zip(adapters, ranks, strict=True) for _ in range(rank)]
         self.scaled.append((up_XR, up_XR.new_tensor(factors)))
         return down_RE, up_XR
+
+
+def _stands_alone(weight: Tensor) -> bool:
+    """Whether nothing else is in the memory of a weight; an optimizer may keep all of them in one flat tensor."""
+    return weight.is_contiguous() and weight.untyped_storage().nbytes() == weight.nbytes
 
 
 @dataclass(frozen=True, slots=True)
