@@ -146,3 +146,18 @@ class Prediction:
     parse_status: str
     num_tokens: int
     option_logprobs: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A measured number with its interval, and how that came about."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    """Observations behind it."""
+    groups: int
+    """Independent units behind it: images (or patients) where questions share them, questions otherwise."""
+    method: str
+    """Of the interval: `wilson`, `bonett-price` or `bootstrap`, with `-clustered` where questions share a unit."""

@@ -11,7 +11,7 @@ from medr1.answers.mentions import mentioned, plain_words
 from medr1.answers.tags import TAG
 from medr1.errors import DataError
 from medr1.eval.measures import difference, group_of, is_right, paired_hits, share
-from medr1.stats import bootstrap_interval, detectable_difference, effective_size, mcnemar, sign_flip
+from medr1.stats import bootstrap_mean, detectable_difference, effective_size, mcnemar, sign_flip
 from medr1.types import LETTERS, ParseStatus, Prediction
 
 STAGES = ("format", "finding", "letter")
@@ -32,7 +32,7 @@ def compare(base: Sequence[Prediction], other: Sequence[Prediction]) -> dict[str
         raise DataError("the two runs have no sample in common; compare runs on the same data")
     change = np.asarray(after, dtype=float) - np.asarray(before, dtype=float)
     size, n_groups = effective_size(change, groups)
-    bootstrap = bootstrap_interval(change.tolist(), groups)
+    bootstrap = bootstrap_mean(change.tolist(), groups)
     theirs = {(p.id, p.draw): p.answer for p in other}
     same = [p.answer is not None and p.answer == theirs[p.id, p.draw] for p in base if (p.id, p.draw) in theirs]
     return {
@@ -40,7 +40,7 @@ def compare(base: Sequence[Prediction], other: Sequence[Prediction]) -> dict[str
         "n_groups": n_groups,
         "base": share(before, groups, "accuracy"),
         "other": share(after, groups, "accuracy"),
-        "difference": difference(before, after, groups) | {"bootstrap_ci95": [bootstrap.lo, bootstrap.hi]},
+        "difference": difference(before, after, groups) | {"bootstrap_ci95": [bootstrap.low, bootstrap.high]},
         "p": sign_flip(before, after, groups),
         "test": "exact McNemar" if n_groups == len(groups) else "exact sign flips of groups",
         "mcnemar_p": mcnemar(before, after),

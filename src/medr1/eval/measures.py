@@ -4,8 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from medr1.stats import Interval, paired_difference_interval, proportion_interval
-from medr1.types import Prediction, Sample
+from medr1.stats import paired_difference, proportion
+from medr1.types import Estimate, Prediction, Sample
 
 Key = tuple[str, str]
 """Identity of a question as asked: id and variant."""
@@ -43,34 +43,32 @@ def paired_hits(first: Sequence[Prediction], second: Sequence[Prediction]) -> tu
 
 def difference(before: Sequence[bool], after: Sequence[bool], groups: Sequence[str]) -> dict[str, Any]:
     """Change of accuracy on the same samples, with its interval."""
-    interval = paired_difference_interval(before, after, groups)
-    value = (sum(after) - sum(before)) / len(before)
-    return {"n": len(before), "value": value, "ci95": [interval.lo, interval.hi], "ci_method": interval.method}
+    change = paired_difference(before, after, groups)
+    return {"n": change.n, **written(change, "value"), "ci_method": change.method}
 
 
 def accuracy(predictions: Sequence[Prediction]) -> dict[str, Any]:
     """`{n, accuracy, ci95, ci_method, n_groups}`."""
-    hits = [is_right(p) for p in predictions]
-    return {"n": len(hits), **with_method("accuracy", hits, [group_of(p) for p in predictions])}
+    found = proportion([is_right(p) for p in predictions], [group_of(p) for p in predictions])
+    return {"n": found.n, **written(found, "accuracy", method=True)}
 
 
 def share(hits: Sequence[bool] | Sequence[float], groups: Sequence[str], name: str) -> dict[str, Any]:
     """`{name: share of hits, ci95}`."""
-    interval = proportion_interval(hits, groups)
-    return {name: sum(hits) / len(hits), "ci95": [interval.lo, interval.hi]}
+    return written(proportion(hits, groups), name)
 
 
 def with_method(
     name: str, hits: Sequence[bool] | Sequence[float], groups: Sequence[str], draws: int = 1
 ) -> dict[str, Any]:
     """`{name: share of hits, ci95, ci_method, n_groups}`; hits may be parts, each the outcome of `draws` answers."""
-    interval: Interval = proportion_interval(hits, groups, draws=draws)
-    return {
-        name: sum(hits) / len(hits),
-        "ci95": [interval.lo, interval.hi],
-        "ci_method": interval.method,
-        "n_groups": interval.n_groups,
-    }
+    return written(proportion(hits, groups, draws=draws), name, method=True)
+
+
+def written(estimate: Estimate, name: str, *, method: bool = False) -> dict[str, Any]:
+    """An estimate as the JSON of results has it: its value under a name, the interval and, if asked for, its method."""
+    record: dict[str, Any] = {name: estimate.value, "ci95": [estimate.low, estimate.high]}
+    return record | {"ci_method": estimate.method, "n_groups": estimate.groups} if method else record
 
 
 def parse_counts(predictions: Iterable[Prediction]) -> dict[str, int]:

@@ -29,7 +29,7 @@ from medr1.records import read_json, read_samples, short_hash
 from medr1.rollout.engine import SamplingParams
 from medr1.rollout.transformers import TransformersEngine
 from medr1.runs import Run
-from medr1.stats import proportion_interval
+from medr1.stats import proportion
 from medr1.types import Sample
 
 PROMPT = "bare"
@@ -215,8 +215,8 @@ def _colour_baseline(train: list[Sample], test: list[Sample]) -> dict[str, Any]:
     """Accuracy of a guesser that sees eighteen colour numbers and no shape."""
     images = [[np.asarray(open_image(sample.images[0])) for sample in samples] for samples in (train, test)]
     hits = colour_baseline(images[0], train, images[1], test).tolist()
-    interval = proportion_interval(hits, [sample.group for sample in test])
-    return {"accuracy": sum(hits) / len(hits), "ci95": [interval.lo, interval.hi]}
+    blind = proportion(hits, [sample.group for sample in test])
+    return {"accuracy": blind.value, "ci95": [blind.low, blind.high]}
 
 
 def _summary(run: DemoRun, trainings: list[Training], colour: dict[str, Any], n_test: int) -> dict[str, Any]:

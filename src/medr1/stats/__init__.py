@@ -14,22 +14,20 @@ from medr1.stats.calibration import (
 )
 from medr1.stats.draws import majority_hit, majority_options, pass_at_k
 from medr1.stats.intervals import (
-    Interval,
-    bootstrap_interval,
+    bootstrap_mean,
     chance,
     effective_size,
     group_indices,
-    paired_difference_interval,
-    proportion_interval,
+    paired_difference,
+    proportion,
     resampled_totals,
 )
 from medr1.stats.paired import detectable_difference, holm, mcnemar, rank_ranges, sign_flip
 
 __all__ = [
-    "Interval",
     "accuracy_at_coverage",
     "aurc",
-    "bootstrap_interval",
+    "bootstrap_mean",
     "brier_score",
     "chance",
     "cross_fitted",
@@ -45,9 +43,9 @@ __all__ = [
     "mcnemar",
     "option_logits",
     "option_probabilities",
-    "paired_difference_interval",
+    "paired_difference",
     "pass_at_k",
-    "proportion_interval",
+    "proportion",
     "rank_ranges",
     "resampled_totals",
     "risk_coverage",

@@ -12,11 +12,10 @@ of a model that is nearly always right hardly varies.
 """
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
-from medr1.types import Sample
+from medr1.types import Estimate, Sample
 
 BLOCK = 2_000_000
 """Numbers of a bootstrap that are drawn at once."""
@@ -24,31 +23,20 @@ PRIOR_GROUPS = 0.25
 """Groups of every extreme outcome that stand beside the data in a design effect; chosen by the simulation above."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Interval:
-    """A confidence interval and how it came about."""
-
-    lo: float
-    hi: float
-    method: str
-    n_groups: int
-    """Independent units behind it: images (or patients) where questions share them, questions otherwise."""
-
-
-def proportion_interval(
+def proportion(
     hits: Sequence[bool] | Sequence[float],
     groups: Sequence[Hashable] | None = None,
     level: float = 0.95,
     *,
     draws: int = 1,
-) -> Interval:
-    """Wilson interval of a share; of the effective number of questions where `groups` repeat.
+) -> Estimate:
+    """Share of hits with its Wilson interval; of the effective number of questions where `groups` repeat.
 
     A hit may be a part (0..1), such as pass@k of a question that was drawn `draws` times: parts vary less than yes or
     no, so they are worth more questions, at most as many as there were draws.
 
-    >>> proportion_interval([True] * 8 + [False] * 2)  # doctest: +ELLIPSIS
-    Interval(lo=0.490..., hi=0.943..., method='wilson', n_groups=10)
+    >>> proportion([True] * 8 + [False] * 2)  # doctest: +ELLIPSIS
+    Estimate(value=0.8, low=0.490..., high=0.943..., n=10, groups=10, method='wilson')
     """
     from statsmodels.stats.proportion import proportion_confint
 
@@ -60,13 +48,15 @@ def proportion_interval(
         size = min(size * mean * (1 - mean) / variance, len(values) * draws)
     limits = proportion_confint(mean * size, size, alpha=1 - level, method="wilson")
     lo, hi = map(float, np.asarray(limits))
-    return Interval(lo=lo, hi=hi, method=_method("wilson", len(values), n_groups), n_groups=n_groups)
+    method = _method("wilson", len(values), n_groups)
+    value = sum(hits) / len(hits)  # exact where hits are whole numbers
+    return Estimate(value=value, low=lo, high=hi, n=len(hits), groups=n_groups, method=method)
 
 
-def paired_difference_interval(
+def paired_difference(
     first: Sequence[bool], second: Sequence[bool], groups: Sequence[Hashable] | None = None, level: float = 0.95
-) -> Interval:
-    """Interval of mean(second) - mean(first) over the same questions, in the same order.
+) -> Estimate:
+    """mean(second) - mean(first) over the same questions, in the same order, with its interval.
 
     Bonett and Price (2012): the Wald interval after one is added to each kind of flip, hence never empty; with the
     effective number of questions where `groups` repeat.
@@ -80,18 +70,20 @@ def paired_difference_interval(
     centre = float(gained - lost)
     half = float(norm.ppf((1 + level) / 2) * np.sqrt((gained + lost - centre**2) / (size + 2)))
     method = _method("bonett-price", len(change), n_groups)
-    return Interval(lo=max(-1.0, centre - half), hi=min(1.0, centre + half), method=method, n_groups=n_groups)
+    value, low, high = (sum(second) - sum(first)) / len(first), max(-1.0, centre - half), min(1.0, centre + half)
+    return Estimate(value=value, low=low, high=high, n=len(first), groups=n_groups, method=method)
 
 
-def bootstrap_interval(
+def bootstrap_mean(
     values: Sequence[float], groups: Sequence[Hashable] | None = None, level: float = 0.95, *, seed: int = 0
-) -> Interval:
-    """Percentile bootstrap of a mean over whole groups; for differences, not for accuracies near 0 or 1 (see above)."""
+) -> Estimate:
+    """A mean with its percentile bootstrap over whole groups; for differences, not for accuracies near 0 or 1."""
     data = np.asarray(values, dtype=float)
     members, n_groups = group_indices(groups, len(data))
     drawn = resampled_totals(np.stack([np.bincount(members, data), np.bincount(members)], axis=1), seed=seed)
     lo, hi = np.quantile(drawn[:, 0] / drawn[:, 1], [(1 - level) / 2, (1 + level) / 2]).tolist()
-    return Interval(lo=lo, hi=hi, method=_method("bootstrap", len(data), n_groups), n_groups=n_groups)
+    method = _method("bootstrap", len(data), n_groups)
+    return Estimate(value=float(data.mean()), low=lo, high=hi, n=len(data), groups=n_groups, method=method)
 
 
 def resampled_totals(totals_GC: np.ndarray, *, resamples: int = 10_000, seed: int = 0) -> np.ndarray:
