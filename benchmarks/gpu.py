@@ -1,8 +1,8 @@
 """GRPO at the true shapes of Qwen2-VL-2B and Qwen2.5-VL-3B on one GPU: how fast, and what limits it.
 
-Random weights from the configuration, nothing to download: `python benchmarks/gpu.py --out gpu.json` stays within
-`--minutes`. A dry run of the same code on a CPU: `--device cpu --dtype float32 --layers 2 --vision-layers 2
---side 112 --tokens 8 --prompts 2 --micro-prompts 1`.
+Random weights from the configuration, nothing to download: `python benchmarks/gpu.py --part step --out gpu.json` stays
+within `--minutes`, and so does every other part, or all of them. A dry run of the same code on a CPU: `--device cpu
+--dtype float32 --layers 2 --vision-layers 2 --side 112 --tokens 8 --prompts 2 --micro-prompts 1`.
 
 Axes: P prompts, G completions per prompt, C completion tokens, L prompt tokens, N = P x G.
 """
@@ -23,8 +23,7 @@ from device import Clock, Memory, copy_bandwidth, device_seconds, limit, matmul_
 from grpo import QUESTIONS, Step, trainer_of
 from shapes import SHAPES, Shape, decode_bytes, random_model, update_flops
 
-from medr1.models.lean import lighten
-from medr1.models.patches import multiply_patches
+from medr1.models.lean import lighten, multiply_patches
 from medr1.models.prefix import PromptTensors, encode_prompts
 from medr1.models.tiny.build import TinyShape, build_processor
 from medr1.models.tiny.tokenizer import train_tokenizer
@@ -34,6 +33,8 @@ from medr1.rollout.transformers import image_token_ids
 
 RUN_PROMPTS = 600 * 2
 """Prompts of MedVLM-R1's run, over its two epochs."""
+LEAST_STEPS = 4
+"""Steps that a part measures."""
 PROFILED_TOKENS = 9
 """New tokens of the rollout that is looked at closely."""
 
@@ -158,40 +159,43 @@ def rollout_parts(step: MicroBatchedStep, shape: Shape, options: argparse.Namesp
 
 
 def measure_ours(shape: Shape, options: argparse.Namespace, clock: Clock, machine: dict[str, Any]) -> dict[str, Any]:
-    """All figures of our trainer."""
-    end = clock.share(2 if options.trl_steps else 1.2)
+    """The figures of our trainer that the part is about."""
+    part = options.part
+    end = clock.share(2 if part in ("all", "step") and options.trl_steps else 1.2)
     step, memory, _ = fitting_step("shared", shape, options)
     trainer: Any = step.trainer
     run_steps = math.ceil(RUN_PROMPTS / options.prompts)
-    taken = repeated(step, math.ceil(options.share * run_steps), end)
-    peak = memory.peak()
-    medians = median_parts(taken)
-    parts = rollout_parts(step, shape, options, clock)
-    inputs = step.rollout()
-    update_kernels = device_seconds(lambda: step.update(inputs), options.device)
-    decode_kernels = parts.pop("decode_kernels")
-    spent = sum(one["step"] for one in taken)
-    completions = options.prompts * options.generations
-    return {
-        **medians,
-        **parts,
+    found: dict[str, Any] = {
         "parameters": sum(weight.numel() for weight in trainer.model.parameters()),
-        "tokens_per_second": completions * options.tokens / medians["rollout"],
-        "decode_tokens_per_second": completions / parts["decode_step"],
-        "decode_share": parts["decode_step_bytes"] / machine["copy_bandwidth"] / parts["decode_step"],
-        "update_mfu": parts["update_flops"] / machine["matmul_rate"] / medians["update"],
-        "peak_bytes": peak,
         "micro_prompts": micro_prompts(step),
-        "steps": taken,
-        "run_steps": run_steps,
-        "run_share": len(taken) / run_steps,
-        "run_minutes": (spent + max(0, run_steps - len(taken)) * medians["step"]) / 60,
-        "limits": {
-            "decode": limit(decode_kernels, parts["decode_step"]),
-            "update": limit(update_kernels, medians["update"]),
-        },
-        "kernels": {"decode": first(decode_kernels), "update": first(update_kernels)},
+        "limits": {},
+        "kernels": {},
     }
+    taken = repeated(step, LEAST_STEPS if part != "all" else math.ceil(options.share * run_steps), end)
+    medians, spent = median_parts(taken), sum(one["step"] for one in taken)
+    completions = options.prompts * options.generations
+    found |= {**medians, "peak_bytes": memory.peak(), "steps": taken}
+    found["tokens_per_second"] = completions * options.tokens / medians["rollout"]
+    if part == "step":
+        return found
+    parts = rollout_parts(step, shape, options, clock)
+    decode_kernels = parts.pop("decode_kernels")
+    found |= parts
+    if part in ("all", "decode"):
+        found["decode_tokens_per_second"] = completions / parts["decode_step"]
+        found["decode_share"] = parts["decode_step_bytes"] / machine["copy_bandwidth"] / parts["decode_step"]
+        found["limits"]["decode"] = limit(decode_kernels, parts["decode_step"])
+        found["kernels"]["decode"] = first(decode_kernels)
+    if part in ("all", "update"):
+        inputs = step.rollout()
+        update_kernels = device_seconds(lambda: step.update(inputs), options.device)
+        found["update_mfu"] = parts["update_flops"] / machine["matmul_rate"] / medians["update"]
+        found["limits"]["update"] = limit(update_kernels, medians["update"])
+        found["kernels"]["update"] = first(update_kernels)
+    if part == "all":
+        found |= {"run_steps": run_steps, "run_share": len(taken) / run_steps}
+        found["run_minutes"] = (spent + max(0, run_steps - len(taken)) * medians["step"]) / 60
+    return found
 
 
 def measure_trl(shape: Shape, options: argparse.Namespace, clock: Clock, ours: dict[str, Any]) -> dict[str, Any]:
@@ -244,7 +248,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         clock.end = clock.share(len(options.models) - done)
         ours = measure_ours(shape, options, clock, machine)
         models[name] = {"shape": asdict(shape), **ours}
-        if options.trl_steps:
+        if options.trl_steps and options.part in ("all", "step"):
             models[name] |= measure_trl(shape, options, clock, ours)
     settings = {key: value for key, value in vars(options).items() if isinstance(value, int | float | str | bool)}
     return {"machine": machine, "settings": settings, "models": models}
@@ -310,6 +314,12 @@ def main() -> None:
     """Parse, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", choices=list(SHAPES), default=list(SHAPES))
+    parser.add_argument(
+        "--part",
+        choices=["all", "decode", "update", "step"],
+        default="all",
+        help="of four minutes each: decoding, the update, steps beside TRL's; a whole run is `gpu_run.py`",
+    )
     parser.add_argument("--prompts", type=int, default=16, help="prompts of a step")
     parser.add_argument(
         "--micro-prompts", type=int, default=2, help="learned from at once; fewer where memory is short"

@@ -26,8 +26,7 @@ from torch import Tensor
 from transformers import TrainerCallback
 from trl import GRPOConfig
 
-from medr1.models.lean import lighten
-from medr1.models.patches import multiply_patches
+from medr1.models.lean import lighten, multiply_patches
 from medr1.models.tiny.build import TinyShape, build_processor
 from medr1.models.tiny.tokenizer import train_tokenizer
 from medr1.prompts import PROMPTS

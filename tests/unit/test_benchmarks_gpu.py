@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +13,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from medr1.models.patches import multiply_patches
+from medr1.models.lean import multiply_patches
 from medr1.models.tiny.tokenizer import train_tokenizer
+from medr1.rollout import sampler
+from medr1.rollout.graphs import GraphDecoder
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
@@ -216,6 +219,49 @@ def test_the_whole_on_a_cpu(
         assert line.endswith(text(model))
     assert "limited by" in printed
     assert "longest in an update step" in printed
+
+
+@pytest.mark.parametrize(
+    ("part", "there", "absent"),
+    [
+        ("decode", {"decode_share", "rollout"}, {"update_mfu", "trl", "run_minutes"}),
+        ("update", {"update_mfu", "update"}, {"decode_share", "trl", "run_minutes"}),
+        ("step", {"step", "step_ratio"}, {"decode_share", "update_mfu", "run_minutes"}),
+    ],
+)
+def test_a_part_measures_what_it_is_about(
+    gpu: Any, shapes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: str, there: set[str], absent: set[str]
+) -> None:
+    monkeypatch.setitem(shapes.SHAPES, "small", small(shapes, "qwen2-vl-2b"))
+    run(
+        gpu, monkeypatch, "--models", "small", "--device", "cpu", "--dtype", "float32", "--side", "56", "--words", "1",
+        "--prompts", "2", "--micro-prompts", "2", "--generations", "2", "--tokens", "3", "--part", part,
+        "--out", str(tmp_path / "gpu.json"),
+    )  # fmt: skip
+    model = json.loads((tmp_path / "gpu.json").read_text())["models"]["small"]
+    assert there <= model.keys()
+    assert not absent & model.keys()
+
+
+def test_a_run_replays_its_lengths(
+    shapes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole: Any = importlib.import_module("gpu_run")
+    monkeypatch.setitem(shapes.SHAPES, "small", small(shapes, "qwen2-vl-2b"))
+    monkeypatch.setattr(GraphDecoder, "decode", GraphDecoder.decode)  # both are changed by a run, and set back
+    monkeypatch.setattr(GraphDecoder, "replay", GraphDecoder.replay)
+    monkeypatch.setattr(sampler, "CAPTURED", sampler.CAPTURED)
+    run(
+        whole, monkeypatch, "--model", "small", "--device", "cpu", "--dtype", "float32", "--side", "56", "--words", "1",
+        "--questions", "4", "--epochs", "1", "--prompts", "2", "--micro-prompts", "1", "--generations", "2",
+        "--shortest", "2", "--longest", "5", "--out", str(tmp_path / "run.json"),
+    )  # fmt: skip
+    result = json.loads((tmp_path / "run.json").read_text())
+    assert len(result["steps"]) == 2
+    assert 8 * 2 <= result["completion_tokens"] <= 8 * 5
+    logged = [float(mean) for mean in re.findall(r"'completions/mean_length': '([\d.]+)'", capsys.readouterr().out)]
+    assert sum(4 * mean for mean in logged) == pytest.approx(result["completion_tokens"])
+    assert result["ready"] < result["trained"] < result["saved"]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

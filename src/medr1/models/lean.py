@@ -1,4 +1,4 @@
-"""Norms, rotary embeddings, gated units and the vision tower's attention, in fewer calls and passes over memory.
+"""Norms, rotary embeddings, gated units, patches and the attention of vision towers, in fewer calls and passes.
 
 Modules of transformers spell these out operation by operation, and each operation is a pass over the activations, with
 two or three more in the backward. Here each is one function whose gradient is written out: the same function up to
@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import silu
+from torch.nn.functional import linear, silu
 from transformers.activations import SiLUActivation
 
 from medr1.models.flash import Sequences, VariedAttention, flash_fits
@@ -150,6 +150,26 @@ class GatedUnit(torch.autograd.Function):
         grad_gate = grads[0] * other
         torch.ops.aten.silu_backward.grad_input(grad_gate, gate, grad_input=grad_gate)
         return grad_gate, silu(gate).mul_(grads[0])
+
+
+class PatchProduct(nn.Conv3d):
+    """The embedding of image patches as the matrix product that it is: the kernel covers the whole patch.
+
+    Inputs (N, C, T, H, W) of exactly the kernel's size, output (N, E, 1, 1, 1). Several times as fast as a general
+    convolution, above all backward.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """See the class."""
+        assert input.shape[2:] == self.weight.shape[2:], "a patch is as large as the kernel"
+        return linear(input.flatten(1), self.weight.flatten(1), self.bias)[..., None, None, None]
+
+
+def multiply_patches(model: nn.Module) -> None:
+    """Let the patch embeddings of a model be products; parameters and their names stay."""
+    for module in model.modules():
+        if type(module) is nn.Conv3d and module.stride == module.kernel_size:
+            module.__class__ = PatchProduct
 
 
 HEADS_AXES = {"apply_rotary_pos_emb": 1, "apply_rotary_pos_emb_vision": -2}
