@@ -71,4 +71,9 @@ def show(plan: "Plan") -> None:
     run.add_row("steps", f"{plan.num_steps:,}")
     run.add_row("a step", f"{plan.sampling_seconds:.2f} s sampling, {plan.update_seconds:.2f} s update")
     run.add_row("the run", f"{plan.seconds / 60:,.1f} minutes")
+    if plan.larger is not None:
+        flags = f"--per_device_train_batch_size {plan.larger.per_device_train_batch_size} "
+        flags += f"--gradient_accumulation_steps {plan.larger.gradient_accumulation_steps}"
+        memory_needed = f"{plan.larger.update_bytes / 2**20:,.0f} MiB"
+        run.add_row("the same gradient, faster", f"{flags}: about {memory_needed} in an update")
     console.print(run)

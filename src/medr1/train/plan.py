@@ -22,7 +22,7 @@ from trl import GRPOConfig
 
 from medr1.errors import ConfigError
 from medr1.train.arguments import GRPOArguments, ModelArguments
-from medr1.train.grpo import SharedPrefixGRPOTrainer
+from medr1.train.grpo import REGROUPABLE_LOSSES, SharedPrefixGRPOTrainer
 from medr1.train.meter import MemoryPeak, Meter
 from medr1.train.run import prepare_grpo
 from medr1.types import Sample
@@ -30,6 +30,8 @@ from medr1.types import Sample
 DRY_STEPS = 2
 HEAD_TILE = (4096, 32768)
 """Tokens and vocabulary that TRL's fused language head projects at a time (`trl.kernels.chunked_logprob`)."""
+USED_SHARE = 0.85
+"""Of the memory that is free before, for what is only expected to fit."""
 SAMPLING, UPDATE, BETWEEN = "sampling", "update", "between"
 """Phases of a step; `between` is the optimizer and what surrounds the steps."""
 
@@ -41,6 +43,16 @@ class Component:
     name: str
     sampling: int
     update: int
+
+
+@dataclass(frozen=True, slots=True)
+class LargerBatches:
+    """Settings that learn from more completions at once: the same gradient in fewer, larger calls."""
+
+    per_device_train_batch_size: int
+    gradient_accumulation_steps: int
+    update_bytes: int
+    """Memory of an update that is to be expected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +84,8 @@ class Plan:
     sampling_seconds: float
     """Of one step, averaged over those that reuse completions."""
     update_seconds: float
+    larger: LargerBatches | None
+    """The largest micro-batches that fit; None where those asked for are, or where the gradient would be another."""
 
     @property
     def seconds(self) -> float:
@@ -129,6 +143,7 @@ def plan_grpo(
         num_steps=planned_steps(config, len(trainer.get_train_dataloader())),
         sampling_seconds=step.sampling_seconds * generations,
         update_seconds=step.update_seconds,
+        larger=larger_batches(config, parts, available),
     )
 
 
@@ -235,6 +250,30 @@ def components(
     known = [sum(part.sampling for part in fixed), sum(part.update for part in fixed)]
     rest = [max(0, peaks[phase] - bytes_) for phase, bytes_ in zip((SAMPLING, UPDATE), known, strict=True)]
     return (*fixed, Component("activations and workspace", *rest))
+
+
+def larger_batches(config: GRPOConfig, parts: Sequence[Component], available: int | None) -> LargerBatches | None:
+    """The largest micro-batches within an optimizer step that fit into the memory.
+
+    Activations grow with the micro-batch, nothing else does. A loss that weighs tokens within a micro-batch would be
+    another one.
+    """
+    accumulation = config.gradient_accumulation_steps
+    one_rollout_a_step = config.steps_per_generation == accumulation and config.num_iterations == 1
+    if available is None or config.loss_type not in REGROUPABLE_LOSSES or not one_rollout_a_step:
+        return None
+    activations = parts[-1].update
+    fixed = sum(part.update for part in parts[:-1])
+    fits = [
+        factor
+        for factor in range(2, accumulation + 1)
+        if accumulation % factor == 0 and fixed + factor * activations <= USED_SHARE * available
+    ]
+    if not fits:
+        return None
+    factor = max(fits)
+    size = config.per_device_train_batch_size * factor
+    return LargerBatches(size, accumulation // factor, fixed + factor * activations)
 
 
 def held(model: nn.Module | None) -> int:
