@@ -13,12 +13,21 @@ import pytest
 
 from every_command import COMMANDS, arguments_of, inputs, run  # noqa: F401 - fixtures
 from medr1.records.locks import Lock
-from run_faults import Event, Moment, watching
+from run_faults import Event, Killed, Moment, assert_same, files, watching
 
 MOST = {"attack": 6, "rewards fuzz": 4, "corrupt": 12, "data audit": 8, "train grpo": 8, "train sft": 8}
 """Moments that are tried, evenly chosen, where a call takes long; `test_killed_*` try all of them, call by call."""
 SELDOM = {"demo"}
-"""Takes minutes: `test_killed_demos` fills its disk."""
+"""Takes minutes: `test_killed_demos` ends it."""
+TIMED = {
+    "attack": ("*.json", "*.jsonl", "attack.html"),
+    "data audit": ("audit.html",),
+    "rescore": ("rescore.json",),
+    "rewards fuzz": ("*.json",),
+    "train grpo": ("*.bin", "*.json", "*.jsonl", "*.pt", "*.md"),
+    "train sft": ("*.bin", "*.json", "*.jsonl", "*.pt", "*.md"),
+}
+"""Files with times of their own: of those `test_killed_*` look into what is no time."""
 
 
 @pytest.fixture(autouse=True)
@@ -40,37 +49,49 @@ def one_sentence(code: int, said: str) -> str:
     return lines[-1]
 
 
+def chosen(command: str, seen: list[Moment]) -> list[Moment]:
+    """Moments of a call, the first and the last among them."""
+    possible = [moment for moment in seen if moment.point != "removal"]  # taking away needs no room
+    most = min(MOST.get(command, len(possible)), len(possible))
+    return [possible[index * (len(possible) - 1) // max(1, most - 1)] for index in range(most)]
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("way", ["full disk", "killed"])
 @pytest.mark.parametrize("command", sorted(COMMANDS.keys() - SELDOM))
-def test_a_disk_that_is_full_at_any_publication(
-    run: Callable[..., tuple[int, str]], inputs: Path, tmp_path: Path, command: str
+def test_an_end_at_any_publication(
+    run: Callable[..., tuple[int, str]], inputs: Path, tmp_path: Path, command: str, way: str
 ) -> None:
-    seen: list[Moment] = []
+    whole, seen = tmp_path / "whole" / "out", []
+    whole.parent.mkdir()
     with watching(lambda event: seen.append(Moment(event.number, event.side, event.point, event.path.name))):
-        code, said = run(*arguments_of(command, inputs=inputs, out=tmp_path / "whole"))
+        code, said = run(*arguments_of(command, inputs=inputs, out=whole))
     assert code == 0, said
-    # Before the first and behind the last one too; taking away needs no room.
-    possible = [moment for moment in seen if moment.point != "removal"]
-    most = MOST.get(command, len(possible))
-    chosen = [possible[index * (len(possible) - 1) // max(1, most - 1)] for index in range(min(most, len(possible)))]
-    assert chosen
-    for moment in chosen:
-        out = tmp_path / f"{moment.number}-{moment.side}"
-        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert seen
+    for moment in chosen(command, seen):
+        out = tmp_path / f"{moment.number}-{moment.side}" / "out"
+        out.parent.mkdir()
+        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) if way == "full disk" else Killed("here")
         came: list[Event] = []
 
-        def fail(event: Event, moment: Moment = moment, full: OSError = full, came: list[Event] = came) -> None:
-            late = event.number > moment.number or event.is_at(moment)
-            if late and event.point != "removal":
+        def end(event: Event, moment: Moment = moment, error: BaseException = error, came: list[Event] = came) -> None:
+            late = way == "full disk" and event.number > moment.number and event.point != "removal"
+            if event.is_at(moment) or late:
                 came.append(event)
-                raise full
+                raise error
 
-        with watching(fail):
-            code, said = run(*arguments_of(command, inputs=inputs, out=out))
+        with watching(end):
+            if way == "full disk":
+                sentence = one_sentence(*run(*arguments_of(command, inputs=inputs, out=out)))
+                assert "the disk is full" in sentence, moment
+            else:
+                with pytest.raises(Killed):
+                    run(*arguments_of(command, inputs=inputs, out=out))
         assert came, f"nothing happened at {moment}"
-        assert "the disk is full" in one_sentence(code, said), moment
         code, said = run(*arguments_of(command, inputs=inputs, out=out))
-        assert code == 0, f"with room again after {moment}: {said}"
+        assert code == 0, f"again after {moment}: {said}"
+        timed = [name for name in files(whole) if any(Path(name).match(one) for one in TIMED.get(command, ()))]
+        assert_same(out, whole, but=tuple(timed))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

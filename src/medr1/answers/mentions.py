@@ -41,7 +41,14 @@ have none."""
 
 @lru_cache(maxsize=2**17)
 def plain_words(text: str) -> str:
-    """Lower-case words and numbers, without punctuation: `The "CT."` and `the ct` are the same text."""
+    """Lower-case words and numbers, without punctuation: `The "CT."` and `the ct` are the same text.
+
+    For questions and options, which come again and again.
+    """
+    return _plain_words(text)
+
+
+def _plain_words(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", text.lower()))
 
 
@@ -51,7 +58,7 @@ def clauses(text: str) -> str:
     >>> clauses("Not the lung, it is the Liver.")
     'not the lung | it is the liver |'
     """
-    *ended, last = map(plain_words, _BREAK.split(text))
+    *ended, last = map(_plain_words, _BREAK.split(text))
     joined = " ".join([*(f"{clause} |" for clause in ended if clause), last]).strip()
     return _COMPARED.sub("unlike", _NEGATED.sub("not", joined))
 
