@@ -10,6 +10,7 @@ from torch import Tensor
 
 pytest.importorskip("triton")
 
+from devices import KERNEL_DEVICES
 from medr1.rollout import kernels, plain
 from medr1.rollout.buffers import Draws, States
 
@@ -17,6 +18,11 @@ TYPES = {"cpu": ["float32"], "cuda": ["float32", "bfloat16"]}
 """The interpreter multiplies the bits of bfloat16 as integers."""
 VOCABULARY = 5_003
 ENDS = [7, 4_000]
+
+
+@pytest.fixture(params=KERNEL_DEVICES)
+def device(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture(params=["float32", "bfloat16"])

@@ -11,9 +11,15 @@ from torch.nn.functional import silu
 
 pytest.importorskip("triton")
 
+from devices import KERNEL_DEVICES
 from medr1.models import kernels
 from medr1.models.loading import load_model, load_processor
 from medr1.models.tiny.build import FAMILIES
+
+
+@pytest.fixture(params=KERNEL_DEVICES)
+def device(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 def randn(*shape: int, device: str, seed: int = 0) -> Tensor:
