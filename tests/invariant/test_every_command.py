@@ -15,7 +15,7 @@ from every_command import COMMANDS, arguments_of, inputs, run  # noqa: F401 - fi
 from medr1.records.locks import Lock
 from run_faults import Event, Killed, Moment, assert_same, files, watching
 
-MOST = {"attack": 6, "rewards fuzz": 4, "corrupt": 12, "data audit": 8, "train grpo": 8, "train sft": 8}
+MOST = {"attack": 6, "rewards fuzz": 2, "corrupt": 12, "data audit": 8, "train grpo": 8, "train sft": 8}
 """Moments that are tried, evenly chosen, where a call takes long; `test_killed_*` try all of them, call by call."""
 SELDOM = {"demo"}
 """Takes minutes: `test_killed_demos` ends it."""
