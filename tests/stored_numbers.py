@@ -24,6 +24,7 @@ from medr1.rollout.engine import Request, SamplingParams
 from medr1.rollout.scripted import ScriptedEngine
 
 LEFT_OUT = {
+    "manifest",
     "seconds",
     "seconds_per_sample",
     "started",
