@@ -27,12 +27,16 @@ GPU_TYPES = {torch.float32, torch.bfloat16, torch.float16}
 
 
 @cache
-def _gpu_kernels() -> ModuleType | None:
-    """The kernels, where Triton is installed."""
+def triton_kernels(module: str) -> ModuleType | None:
+    """A module of kernels, where Triton is installed."""
     try:
-        return importlib.import_module("medr1.models.kernels")
+        return importlib.import_module(module)
     except ImportError:
         return None
+
+
+def _gpu_kernels() -> ModuleType | None:
+    return triton_kernels("medr1.models.kernels")
 
 
 class RootMeanSquareNorm(torch.autograd.Function):
@@ -198,11 +202,12 @@ def _fit(*tensors: Tensor) -> bool:
 
     The modules compute in float32 whatever they are given, so in float64 the result would be another one.
     """
-    if tensors[0].is_cuda:
-        dtype = tensors[0].dtype
-        return (
-            dtype in GPU_TYPES and _gpu_kernels() is not None and all(x.is_cuda and x.dtype == dtype for x in tensors)
-        )
+    first = tensors[0]
+    if first.is_cuda:
+        # Triton launches on the current device, whatever device the tensors are on.
+        here = first.device.index == torch.cuda.current_device() and first.dtype in GPU_TYPES
+        alike = all(x.device == first.device and x.dtype == first.dtype for x in tensors)
+        return here and alike and _gpu_kernels() is not None
     return all(x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors)
 
 

@@ -196,7 +196,8 @@ def sample(
     sharded = is_sharded(model)
     if kind in CAPTURED and not sharded and can_capture(model, dtype):
         try:
-            with torch.autocast(kind, enabled=False):
+            # Graphs and kernels are of the current device.
+            with torch.cuda.device_of(batch["input_ids"]), torch.autocast(kind, enabled=False):
                 return _sample_in_buffers(model, dtype, prefilled)
         except torch.OutOfMemoryError:
             give_back(model)

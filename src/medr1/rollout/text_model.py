@@ -7,11 +7,9 @@ Axes: B batch rows, E hidden size, F width of the feed-forward part, X queries, 
 outputs of joined maps), D head size, V vocabulary, R rank of adapters.
 """
 
-import importlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, linear
 
+from medr1.models.lean import triton_kernels
 from medr1.models.prefix import backbone
 from medr1.rollout import plain
 from medr1.rollout.buffers import Draws, States
@@ -31,17 +30,9 @@ TYPES = {torch.float32, torch.bfloat16, torch.float16}
 """Types that a step computes in."""
 
 
-@cache
-def _triton_kernels() -> ModuleType | None:
-    try:
-        return importlib.import_module("medr1.rollout.kernels")
-    except ImportError:
-        return None
-
-
 def kernels_for(device: torch.device, head_size: int, dtype: torch.dtype) -> ModuleType:
     """The kernels of a step: Triton's on a GPU where it is installed, else PyTorch's."""
-    fast = _triton_kernels() if device.type == "cuda" else None
+    fast = triton_kernels("medr1.rollout.kernels") if device.type == "cuda" else None
     return fast if fast is not None and fast.supports(head_size, dtype) else plain
 
 
