@@ -149,6 +149,10 @@ def main() -> None:
     parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     options = parser.parse_args()
+    if options.device == "cuda" and torch.cuda.device_count() != 1:
+        parser.error(f"{torch.cuda.device_count()} GPUs are visible, this is for one: set CUDA_VISIBLE_DEVICES")
+    if options.prompts % options.micro_prompts or not 1 <= options.shortest <= options.longest:
+        parser.error("--prompts is a multiple of --micro-prompts, and 1 <= --shortest <= --longest")
     replayed, clock = Replayed(options), Clock()
     with tempfile.TemporaryDirectory() as folder:
         trainer = trainer_of(options, folder)

@@ -75,5 +75,5 @@ def show(plan: "Plan") -> None:
         flags = f"--per_device_train_batch_size {plan.larger.per_device_train_batch_size} "
         flags += f"--gradient_accumulation_steps {plan.larger.gradient_accumulation_steps}"
         memory_needed = f"{plan.larger.update_bytes / 2**20:,.0f} MiB"
-        run.add_row("the same gradient, faster", f"{flags}: about {memory_needed} in an update")
+        run.add_row("the same, in fewer calls", f"{flags}: about {memory_needed} in an update")
     console.print(run)
