@@ -137,6 +137,10 @@ def test_weights_are_not_held_twice_and_stay_what_they_are(
     decoder = decoder_of(engine.model, torch.float32)
     assert decoder.text.weights.targets == []
     assert decoder_of(engine.model, torch.float32) is decoder
+    graphs.give_back(engine.model)
+    same(*both(engine, questions, PARAMS, monkeypatch))
+    assert decoder_of(engine.model, torch.float32) is not decoder
+    assert decoder_of(engine.model, torch.float32).text.weights.targets == []
     assert all(torch.equal(weight, before[name]) for name, weight in engine.model.named_parameters())
     save_checkpoint(engine.model, engine.processor, tmp_path / "saved")
     again: Any = load_model(tmp_path / "saved", dtype="float32")

@@ -3,7 +3,7 @@
 A step of a few billion weights takes a tenth of the time that Python needs to call its kernels one by one, so the
 calls are recorded once for each *bucket*, a number of batch rows, and replayed. Draws that have ended leave by way of
 a smaller bucket. The host looks for ends every few tokens only; what a row draws beyond its end is written to nobody's
-line. Buffers and graphs stay with the model from rollout to rollout: joined weights are refreshed in place.
+line. Buffers and graphs stay with the model from rollout to rollout, as long as they are not large.
 
 The same step without a graph, by `rollout/plain.py`, is what runs in the tests on a CPU.
 

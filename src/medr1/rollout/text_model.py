@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding, linear
 
 from medr1.models.lean import triton_kernels
-from medr1.models.prefix import backbone
+from medr1.models.prefix import backbone, joined
 from medr1.rollout import plain
 from medr1.rollout.buffers import Draws, States
 
@@ -108,38 +108,39 @@ class _Weights:
         for target, factor in self.scaled:
             target.mul_(factor)
 
-    def joined(self, sources: Sequence[Tensor]) -> Tensor:
+    def together(self, sources: Sequence[Tensor]) -> Tensor:
         """Tensors one below the other.
 
         Weights of the right type are not held twice: they become parts of the whole, which is trained in place.
         """
-        if len(sources) == 1 and sources[0].dtype == self.dtype:
-            return sources[0].detach()
-        height = sum(len(source) for source in sources)
-        whole = sources[0].detach().new_empty(height, *sources[0].shape[1:], dtype=self.dtype)
-        parts = whole.split([len(source) for source in sources])
-        if all(source.dtype == self.dtype and _stands_alone(source) for source in sources):
-            for part, source in zip(parts, sources, strict=True):
-                part.copy_(source.detach())
-                source.data = part
+        plain, heights = [source.detach() for source in sources], [len(source) for source in sources]
+        if all(source.dtype == self.dtype for source in sources):
+            whole = joined(plain)
+            if whole.data_ptr() == plain[0].data_ptr():  # one alone, or parts of a whole since an earlier rollout
+                return whole
+            if all(map(_stands_alone, plain)):
+                for source, part in zip(sources, whole.split(heights), strict=True):
+                    source.data = part
+                return whole
         else:
-            self.targets += parts
-            self.sources += [source.detach() for source in sources]
+            whole = plain[0].new_empty(sum(heights), *plain[0].shape[1:], dtype=self.dtype)
+        self.targets += whole.split(heights)
+        self.sources += plain
         return whole
 
     def map(self, modules: Sequence[nn.Module]) -> "_Map":
         """Linear maps of one input as one product."""
         parts = [found for module in modules if (found := _plain_linear(module)) is not None]
         assert len(parts) == len(modules), "the caller asks can_capture first"
-        weight_XE = self.joined([base.weight for base, _ in parts])
+        weight_XE = self.together([base.weight for base, _ in parts])
         biases = [base.bias for base, _ in parts if base.bias is not None]
         adapters = [(index, one) for index, (_, some) in enumerate(parts) for one in some]
         joined = self._adapters([len(base.weight) for base, _ in parts], adapters) if adapters else None
-        return _Map(weight_XE, self.joined(biases) if biases else None, joined)
+        return _Map(weight_XE, self.together(biases) if biases else None, joined)
 
     def _adapters(self, heights: list[int], adapters: list[tuple[int, _Adapter]]) -> tuple[Tensor, Tensor]:
         """All adapters as one: what narrows stands one below the other, what widens in blocks, scaled."""
-        down_RE = self.joined([one.down_RE for _, one in adapters])
+        down_RE = self.together([one.down_RE for _, one in adapters])
         up_XR = down_RE.new_zeros(sum(heights), len(down_RE))
         starts = [0, *itertools.accumulate(heights)]
         ranks = [len(one.down_RE) for _, one in adapters]
@@ -209,8 +210,8 @@ class TextModel:
         # The three axes of M-RoPE stand at the same position behind the prompt: the rotation is the ordinary one.
         self.frequencies, self.rotation_scaling = text.rotary_emb.inv_freq, text.rotary_emb.attention_scaling
         self.weights = _Weights(dtype)
-        self.embedding = self.weights.joined([text.embed_tokens.weight])
-        self.norm = self.weights.joined([text.norm.weight])
+        self.embedding = self.weights.together([text.embed_tokens.weight])
+        self.norm = self.weights.together([text.norm.weight])
         self.head = self.weights.map([model.get_output_embeddings()])
         self.layers = [self._layer(layer) for layer in text.layers]
         self.kernels: Any = kernels_for(self.embedding.device, self.head_size, dtype)
@@ -219,10 +220,10 @@ class TextModel:
         qkv, output, gate_up, down = (self.weights.map(maps) for maps in _layer_maps(layer))
         norms = None
         if (query_norm := getattr(layer.self_attn, "q_norm", None)) is not None:
-            weights = [self.weights.joined([norm.weight]) for norm in (query_norm, layer.self_attn.k_norm)]
+            weights = [self.weights.together([norm.weight]) for norm in (query_norm, layer.self_attn.k_norm)]
             norms = weights[0], weights[1], self.epsilon
         input_norm, inner_norm = (
-            self.weights.joined([norm.weight]) for norm in (layer.input_layernorm, layer.post_attention_layernorm)
+            self.weights.together([norm.weight]) for norm in (layer.input_layernorm, layer.post_attention_layernorm)
         )
         return _Layer(input_norm, qkv, norms, output, inner_norm, gate_up, down)
 
