@@ -40,7 +40,7 @@ def _shuffled(samples: Sequence[Sample], seed: int) -> list[Sample]:
         other = with_other_pictures(samples[index], before)
         if other is None:
             raise ConfigError(
-                f"images shuffled: no other sample has as many pictures as {samples[index].id} and other ones; "
+                f"train_images shuffled: no other sample has as many pictures as {samples[index].id} and other ones; "
                 "take more data"
             )
         shown[index] = other
