@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from medr1.answers import AnswerFormat
 from medr1.answers.tags import TAG
-from medr1.answers.typed import gold_text
+from medr1.answers.without_options import gold_text
 from medr1.errors import ConfigError, DataError
 from medr1.types import LETTERS, AnswerType, Sample
 

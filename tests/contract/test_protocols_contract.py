@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medr1.answers import PROTOCOLS, applies
-from medr1.answers.reading import normalise
+from medr1.answers.default import normalise
 from medr1.types import LETTERS, ParsedAnswer, ParseStatus, Sample
 
 PUBLISHED = {"medvlm-r1/complex", "medvlm-r1/simple", "med-r1/think", "med-r1/nothink", "med-r1/zeroshot", "advmed-r1"}

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from medr1.answers.mentions import plain_words
-from medr1.answers.reading import normalise
-from medr1.answers.typed import gold_text
+from medr1.answers.default import normalise
+from medr1.answers.without_options import gold_text
+from medr1.answers.wording import plain_words
 from medr1.errors import DataError
 from medr1.rewards import PAYS_FOR, REWARDS, sample_columns, trl_reward
 from medr1.types import ANSWER_TYPES, LETTERS, Sample, Score

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from medr1.answers.place import answer_start
+from medr1.answers.tags import answer_start
 from medr1.data.images import open_image
 from medr1.models.tiny import build, tokenizer
 from medr1.prompts import PROMPTS, render

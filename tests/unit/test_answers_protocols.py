@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from medr1.answers import GUESSING, OPEN_PROTOCOLS, PROTOCOLS, applies, medevalkit, medix_r1
-from medr1.answers.similarity import most_similar
+from medr1.answers import GUESSING, OPEN_PROTOCOLS, PROTOCOLS, applies
+from medr1.answers.protocols import medevalkit, peers
+from medr1.answers.protocols.kit import most_similar
 from medr1.types import ParseStatus, Sample
 
 TABLES = Path(__file__).resolve().parents[1] / "assets" / "protocols"
@@ -90,7 +91,7 @@ def test_medix_r1_where_no_judge_is_needed(row: dict[str, str]) -> None:
     options = QUESTIONS[next((table[name] for name in table if name in row), "two_options")]
     gold = "no" if options == ("Yes", "No") else options[1]  # there it is a free text in lower case
     verdicts = {"1": "right", "0": "refused", "J": "judged"}
-    assert medix_r1.verdict(row["completion"], gold) == verdicts[row["MDX"]]
+    assert peers.medix_r1_verdict(row["completion"], gold) == verdicts[row["MDX"]]
     sample = question((options[0], gold, *options[2:]))
     assert (PROTOCOLS["medix-r1-reward@94fd018"](row["completion"], sample).letter == "B") is (row["MDX"] == "1")
 

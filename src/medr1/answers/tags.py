@@ -1,11 +1,15 @@
-"""Where the think and answer tags of a completion are: what lies outside the thinking, what the answer block holds.
+"""Where thinking and answer of a completion stand: what lies outside the thinking, what the answer block holds.
 
 Tags are known in any case and with white space beside the brackets: `<ANSWER>`, `< answer >`, `</answer >`.
 """
 
 import re
+from typing import Literal
 
 from medr1.types import ParseStatus
+
+AnswerFormat = Literal["think", "nothink", "letter"]
+"""What a prompt asks for: thinking and an answer block, an answer block alone, or just the letter."""
 
 TAG = re.compile(r"<\s*(?P<slash>/\s*)?(?P<name>think|answer)\s*>", re.IGNORECASE | re.ASCII)
 """Any of the four tags. ASCII, since Unicode case folding would also take `<anſwer>`."""
@@ -57,3 +61,22 @@ def answer_block(text: str) -> tuple[str, ParseStatus]:
         return "", ParseStatus.SEVERAL_ANSWERS
     (_, first), (_, last) = tags[opening[0]], tags[opening[0] + 1]
     return text[first.end() : last.start()].strip(), ParseStatus.OK
+
+
+def answer_start(completion: str, answer_format: AnswerFormat = "think") -> int | None:
+    """Characters before the first one of the answer; None where there is no single answer block after the thinking.
+
+    With `letter`, a completion without answer tags answers where its thinking ends, or at once.
+
+    >>> answer_start("<think>A?</think> <answer> B</answer>"), answer_start("B) Lung", "letter"), answer_start("B")
+    (27, 0, None)
+    """
+    if outside_thinking(completion) is None:
+        return None
+    thought = max((tag.end() for opens, tag in tags_of(completion, "think") if not opens), default=0)
+    opening = [tag for opens, tag in tags_of(completion, "answer") if opens and tag.start() >= thought]
+    if len(opening) > 1 or (not opening and answer_format != "letter"):
+        return None
+    start = opening[0].end() if opening else thought
+    start += len(completion[start:]) - len(completion[start:].lstrip())
+    return start if start < len(completion) else None

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
 from medr1.answers import AnswerFormat
-from medr1.answers.place import answer_start
+from medr1.answers.tags import answer_start
 from medr1.types import LETTERS
 
 Loss = Literal["margin", "ce", "targeted"]

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from medr1.answers.mentions import plain_words
+from medr1.answers.wording import plain_words
 from medr1.data.groups import UnionFind
 from medr1.data.synonyms import NO_ABNORMALITY, finds_nothing, imaging_technique, tidy, topic
 from medr1.types import Sample, Task

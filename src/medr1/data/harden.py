@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from medr1.answers.mentions import plain_words
+from medr1.answers.wording import plain_words
 from medr1.data.answer_blocks import BLOCK, Blocks, Item, build_blocks
 from medr1.data.blind import blind_hits
 from medr1.data.derived import samples_with_images

@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from medr1.answers.mentions import plain_words
+from medr1.answers.wording import plain_words
 from medr1.data.leakage import image_keys
 from medr1.data.questions import QuestionSet
 from medr1.data.shortcuts import format_rule

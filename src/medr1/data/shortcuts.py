@@ -7,7 +7,7 @@ A rule maps a sample to the positions of the options that it would choose. Sever
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 
-from medr1.answers.mentions import plain_words
+from medr1.answers.wording import plain_words
 from medr1.types import Sample
 
 Rule = Callable[[Sample], tuple[int, ...]]

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from medr1.answers.mentions import plain_words
+from medr1.answers.wording import plain_words
 from medr1.data.derived import samples_with_images
 from medr1.data.groups import SERIES_GAP, SERIES_MAX, Grouping, group_questions, image_names, series_slice, source_of
 from medr1.data.questions import QuestionSet, content_of, read_questions

@@ -7,7 +7,7 @@ The list was written from the answers of the public data sets; a pair in it is a
 import re
 from functools import cache
 
-from medr1.answers.mentions import plain_words
+from medr1.answers.wording import plain_words
 
 NO_ABNORMALITY = "No abnormality"
 

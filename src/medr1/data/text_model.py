@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medr1.answers.mentions import plain_words
+from medr1.answers.wording import plain_words
 from medr1.data.shortcuts import format_rule, longest_option
 from medr1.types import LETTERS, Sample
 

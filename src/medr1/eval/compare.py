@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from medr1.answers.mentions import mentioned, plain_words
 from medr1.answers.tags import TAG
+from medr1.answers.wording import mentioned, plain_words
 from medr1.errors import DataError
 from medr1.eval.measures import difference, group_of, is_right, paired_hits, share
 from medr1.stats import bootstrap_mean, detectable_difference, effective_size, mcnemar, sign_flip

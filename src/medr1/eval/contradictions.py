@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from medr1.answers.mentions import clauses, denied, mentioned, plain_words
+from medr1.answers.wording import clauses, denied, mentioned, plain_words
 from medr1.data.synonyms import IMAGING, exclusive
 from medr1.eval.compare import thinking_of
 from medr1.eval.measures import group_of, share

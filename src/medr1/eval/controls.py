@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from medr1.answers.mentions import plain_words
+from medr1.answers.wording import plain_words
 from medr1.data.images import blank, open_image, picture_key, with_other_pictures
 from medr1.types import LETTERS, ImageRef, Sample
 

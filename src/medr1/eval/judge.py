@@ -17,7 +17,7 @@ from typing import Any
 
 from medr1.answers import OPEN_PROTOCOLS
 from medr1.answers.tags import outside_thinking
-from medr1.answers.typed import LABEL_SEPARATOR
+from medr1.answers.without_options import LABEL_SEPARATOR
 from medr1.errors import DataError, EngineError
 from medr1.eval.measures import group_of, is_right, key_of, share
 from medr1.eval.rescore import open_scores, read_again

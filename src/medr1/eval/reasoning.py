@@ -1,6 +1,6 @@
 """Reasoning: does the answer follow from the thinking, and does the thinking speak about this image?
 
-What a thinking concludes is read by a rule, not by a model (`medr1.answers.mentions`, by which the reward for
+What a thinking concludes is read by a rule, not by a model (`medr1.answers.wording`, by which the reward for
 consistency and the comparison of runs read too). So `no_conclusion` is no fault of the model, and a sample of each
 outcome should be read by a person before the shares are believed.
 """
@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from medr1.answers.mentions import conclusion
+from medr1.answers.wording import conclusion
 from medr1.eval.compare import thinking_of
 from medr1.eval.contradictions import score_contradictions
 from medr1.eval.measures import group_of, is_right, share

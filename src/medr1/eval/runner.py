@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from medr1.answers import PROTOCOLS
-from medr1.answers.place import answer_start
+from medr1.answers.tags import answer_start
 from medr1.data.images import open_image
 from medr1.errors import ConfigError, DataError
 from medr1.eval.controls import ALL_ROTATIONS, CONTROLS, control_names

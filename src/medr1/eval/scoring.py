@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medr1.answers.mentions import plain_words
+from medr1.answers.wording import plain_words
 from medr1.data.shortcuts import MajorityLetter, TextPrior, format_rule, longest_option, rule_accuracy
 from medr1.eval.confidence import score_confidence
 from medr1.eval.controls import SHOWN_ANSWER

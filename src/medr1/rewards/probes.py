@@ -7,7 +7,7 @@ none commits to it and to nothing else, unless it says so.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from medr1.answers.typed import LABEL_SEPARATOR, gold_text
+from medr1.answers.without_options import LABEL_SEPARATOR, gold_text
 from medr1.prompts import PROMPTS, render
 from medr1.types import LETTERS, Sample
 

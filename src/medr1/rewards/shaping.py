@@ -6,10 +6,9 @@ in characters (about four a token), since words are no measure of a text without
 
 import math
 
-from medr1.answers.mentions import conclusion
-from medr1.answers.parser import answer_text
-from medr1.answers.reading import read_answer
+from medr1.answers.default import answer_text, read_answer
 from medr1.answers.tags import TAG
+from medr1.answers.wording import conclusion
 from medr1.errors import DataError
 from medr1.rewards.contract import Reward
 from medr1.rewards.format import nothink_format, think_format

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
-from medr1.answers.parser import answer_text
-from medr1.answers.typed import LABEL_SEPARATOR, read_labels, read_number, read_words, read_yes_no
+from medr1.answers.default import answer_text
+from medr1.answers.without_options import LABEL_SEPARATOR, read_labels, read_number, read_words, read_yes_no
 from medr1.errors import DataError
 from medr1.rewards.choice import accuracy
 from medr1.rewards.contract import Reward, gold_answers

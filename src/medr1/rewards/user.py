@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medr1.answers.typed import gold_text
+from medr1.answers.without_options import gold_text
 from medr1.errors import ConfigError
 from medr1.prompts import PROMPTS, question_text, render
 from medr1.rewards import REWARDS

@@ -15,7 +15,7 @@ from datasets.table import InMemoryTable
 from PIL import Image
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from medr1.answers.typed import gold_text
+from medr1.answers.without_options import gold_text
 from medr1.data.images import blank, open_image, with_other_pictures
 from medr1.errors import ConfigError, DataError
 from medr1.prompts import PromptTemplate, messages

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from medr1.answers import parse_answer
-from medr1.answers.reading import read_answer
+from medr1.answers.default import read_answer
 from medr1.data.names import modality_of, task_of
 from medr1.data.typed import YES_NO, kind_of_answer
 from medr1.errors import DataError

@@ -6,7 +6,7 @@ The judges by language models that most of them put beside or above these rules:
 import re
 from collections.abc import Callable
 
-from medr1.answers import lmms_eval, medevalkit, medix_r1, medvlthinker
+from medr1.answers.protocols import lmms_eval, medevalkit, peers
 
 OpenProtocol = Callable[[str, str], float]
 """Score of a completion in 0..1 against one gold answer."""
@@ -58,7 +58,7 @@ OPEN_PROTOCOLS: dict[str, OpenProtocol] = {
     "medevalkit-f1@9b12e3b": lambda completion, answer: medevalkit.token_f1(completion, answer)[0],
     "lmms-slake@75571cf": lambda completion, answer: float(lmms_eval.slake_match(completion, answer)),
     "mmmu-open": mmmu,
-    "medvlthinker@a3163b1": lambda completion, answer: float(medvlthinker.text_match(completion, answer)),
-    "medix-r1-reward@94fd018": lambda completion, answer: float(medix_r1.verdict(completion, answer) == "right"),
+    "medvlthinker@a3163b1": lambda completion, answer: float(peers.medvlthinker_text(completion, answer)),
+    "medix-r1-reward@94fd018": lambda completion, answer: float(peers.medix_r1_verdict(completion, answer) == "right"),
 }
 """Rules for open questions by kit and commit."""

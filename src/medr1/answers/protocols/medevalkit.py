@@ -12,10 +12,8 @@ divides their accuracy by their number twice.
 import re
 from collections.abc import Callable, Sequence
 
-from medr1.answers.kit import single_pass_strip
-from medr1.answers.latest_letter import Candidates, latest_letter
-from medr1.answers.reading import option_letters
-from medr1.answers.similarity import most_similar
+from medr1.answers.default import option_letters
+from medr1.answers.protocols.kit import Candidates, latest_letter, most_similar, single_pass_strip
 
 MARKERS = (
     "**answer**:",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from medr1.answers.reading import normalise, option_letters, read_answer
+from medr1.answers.default import normalise, option_letters, read_answer
 from medr1.types import LETTERS, ParsedAnswer, ParseStatus
 
 S = ParseStatus

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medr1.answers.mentions import conclusion, mentioned
+from medr1.answers.wording import conclusion, mentioned
 from medr1.eval.compare import names_gold
 from medr1.eval.reasoning import score_consistency
 from medr1.rewards.shaping import consistency

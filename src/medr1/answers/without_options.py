@@ -8,7 +8,7 @@ import re
 import string
 from collections.abc import Sequence
 
-from medr1.answers.reading import normalise, option_letters, read_answer
+from medr1.answers.default import normalise, option_letters, read_answer
 from medr1.types import ParseStatus, Sample
 
 _YES_OR_NO = re.compile(r"\b(?:yes|no)\b", re.IGNORECASE)

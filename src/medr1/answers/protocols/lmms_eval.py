@@ -11,9 +11,8 @@ import re
 import string
 from collections.abc import Sequence
 
-from medr1.answers.kit import single_pass_strip
-from medr1.answers.latest_letter import Candidates, latest_letter
-from medr1.answers.reading import option_letters
+from medr1.answers.default import option_letters
+from medr1.answers.protocols.kit import Candidates, latest_letter, single_pass_strip
 
 REASONING = (("<think>", "</think>"), ("<analysis>", "</analysis>"))
 PHRASES = (

@@ -9,7 +9,7 @@ MedVLM-R1: arXiv 2502.19634. Med-R1: arXiv 2503.13939. AdvMed-R1 is a fork of Me
 import re
 from collections.abc import Callable
 
-from medr1.answers.reading import option_letters
+from medr1.answers.default import option_letters
 from medr1.answers.tags import answer_block, outside_thinking
 from medr1.types import ParsedAnswer, ParseStatus, Sample
 

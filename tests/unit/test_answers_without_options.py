@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medr1.answers.parser import answer_text
-from medr1.answers.typed import gold_text, is_visible, read_labels, read_number, read_words, read_yes_no
+from medr1.answers.default import answer_text
+from medr1.answers.without_options import gold_text, is_visible, read_labels, read_number, read_words, read_yes_no
 from medr1.types import ParseStatus, Sample
 
 

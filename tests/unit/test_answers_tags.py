@@ -3,7 +3,7 @@
 import pytest
 
 from medr1.answers import AnswerFormat
-from medr1.answers.place import answer_start
+from medr1.answers.tags import answer_start
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ Not built: its judges by a language model (the default), after which it draws at
 import re
 from collections.abc import Sequence
 
-from medr1.answers.reading import option_letters
+from medr1.answers.default import option_letters
 
 NONE = "Z"
 API_FAILURE = "Failed to obtain answer via API"
