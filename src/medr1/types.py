@@ -11,6 +11,9 @@ from typing import Literal, get_args
 LETTERS = "ABCDEFGHIJ"
 """Option letters, in order. No published source of the field has more than ten options."""
 
+RECORD_FIELDS = "record_fields"
+"""Key of `Sample.extra` that lists the fields of the record that a published format had, in order."""
+
 Modality = Literal["CT", "MRI", "X-Ray", "Ultrasound", "Dermoscopy", "Fundus", "OCT", "Microscopy", "other", "unknown"]
 Task = Literal[
     "Anatomy Identification",

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from medr1.answers import PROTOCOLS, parse_answer
+from medr1.data import read_source
 from medr1.errors import ConfigError, DataError
 from medr1.prompts import PROMPTS, PromptTemplate, messages, question_text, render, target
+from medr1.records import short_hash
 from medr1.types import ImageRef, ParseStatus, Sample
 
 IMAGE = ImageRef(path="a.png")
@@ -219,3 +221,32 @@ def test_ours_ask_for_a_letter_where_options_are_listed():
         )
         assert "Then write the letter of the right option, and nothing else, inside" in render(PROMPTS["think"], sample)
     assert all(("{Answer}" in template.text) <= template.any_answer for template in PROMPTS.values())
+
+
+def test_the_card_of_med_r1_shows_the_problem_as_its_record_wrote_it(real_data: Path):
+    template = PROMPTS["med-r1/readme"]
+    cases = real_data / "medvlm_r1" / "cases.json"
+    records = json.loads(cases.read_text("utf-8"))
+    samples = list(read_source(cases))
+    assert [render(template, sample) for sample in samples] == [
+        template.text.replace("{Question}", record["problem"]) for record in records
+    ]
+    assert len(samples) == 12
+    swapped = replace(samples[0], options=samples[0].options[::-1])
+    assert "\nA) Skin tissue\n" in render(template, swapped), "the layout stays, the options are the sample's"
+
+
+def test_the_card_shows_problems_of_its_own_records_in_one_sentence(tmp_path: Path):
+    record = {"image": "Images/MIAS/a.png", "problem": "Which? A)CT, B)MRI", "solution": "<answer> B </answer>"}
+    (tmp_path / "X-Ray_test.json").write_text(json.dumps([record]))
+    (sample,) = read_source(tmp_path / "X-Ray_test.json")
+    assert render(PROMPTS["med-r1/readme"], sample).startswith("Which? A)CT, B)MRI First output")
+    assert render(PROMPTS["medvlm-r1/complex"], sample).startswith("\n    Which?\nA) CT\nB) MRI \n    Your task")
+    assert render(PROMPTS["med-r1/readme"], SAMPLE).startswith("What is shown? A)CT, B)Breast tissue First")
+
+
+def test_the_words_are_those_of_the_commit_before_they_became_data():
+    texts = [
+        [t.name, t.text, t.system, t.answer_format, t.protocol, t.image_first, t.any_answer] for t in PROMPTS.values()
+    ]
+    assert short_hash(texts) == "1f20df8f4fa20c46"

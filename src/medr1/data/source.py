@@ -13,12 +13,10 @@ from medr1.data.images import resolve_inside
 from medr1.data.record_files import Record, data_files, read_records
 from medr1.errors import ConfigError, DataError
 from medr1.records import sample_id, short_hash
-from medr1.types import LETTERS, ImageRef, Modality, Sample, Task
+from medr1.types import LETTERS, RECORD_FIELDS, ImageRef, Modality, Sample, Task
 
 Parse = Callable[[Record, Path], Sample]
 
-RECORD_FIELDS = "record_fields"
-"""Key of `Sample.extra` that lists the fields of the source's record, in order."""
 SPLITS = "splits"
 """Key of `Sample.extra` with the published splits that hold the record, where folder names tell them."""
 

@@ -13,10 +13,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from medr1.data.record_files import SAVED_STATE, Record
-from medr1.data.source import RECORD_FIELDS, SPLITS, choice_sample, option_index, storable, texts
+from medr1.data.source import SPLITS, choice_sample, option_index, storable, texts
 from medr1.errors import DataError
 from medr1.records import sample_id, short_hash
-from medr1.types import ANSWER_TYPES, LETTERS, AnswerType, ImageRef, Modality, Sample, Task
+from medr1.types import ANSWER_TYPES, LETTERS, RECORD_FIELDS, AnswerType, ImageRef, Modality, Sample, Task
 
 YES_NO = ("Yes", "No")
 

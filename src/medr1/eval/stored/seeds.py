@@ -4,16 +4,16 @@ MedVLM-R1 and Med-R1 keep the whole input record of each question, AdvMed-R1 (`d
 its questions come from the test file. The two write the gold answer differently: `B`, and `<answer> B </answer>`.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medr1.answers import PROTOCOLS
 from medr1.data import SOURCES, med_r1, medvlm_r1
-from medr1.data.source import RECORD_FIELDS, gold_index, located
+from medr1.data.source import gold_index, located
 from medr1.errors import DataError
 from medr1.eval.stored.run import StoredAnswer, StoredRun, stored_run
+from medr1.prompts import written_style
 from medr1.types import LETTERS, Prediction, Sample
 
 SEEDS = ("medvlm-r1", "med-r1")
@@ -138,10 +138,11 @@ def _tagged(sample: Sample) -> str:
 
 def _record(sample: Sample) -> dict[str, Any]:
     """The record that the sample was read from, or one of MedVLM-R1's form."""
-    if "problem" in json.loads(sample.extra.get(RECORD_FIELDS, "[]")):
-        # Both have these fields; only MedVLM-R1 has lists of images.
-        has_list = isinstance(json.loads(sample.extra["image"]), list)
-        return (medvlm_r1 if has_list else med_r1).write_back(sample)
+    match written_style(sample):
+        case "lines":
+            return medvlm_r1.write_back(sample)
+        case "inline":
+            return med_r1.write_back(sample)
     return {
         "image": [ref.path for ref in sample.images],
         "problem": sample.question
