@@ -25,6 +25,9 @@ Task = Literal[
     "unknown",
 ]
 AnswerType = Literal["choice", "yes_no", "multi", "number", "text"]
+FailureKind = Literal["picture", "text", "length", "engine"]
+"""Why a question could not be asked: its picture cannot be read or is refused, its text breaks the template or the
+tokenizer, its prompt is too long, or the engine (or server) did not answer."""
 
 MODALITIES: tuple[Modality, ...] = get_args(Modality)
 TASKS: tuple[Task, ...] = get_args(Task)
@@ -119,6 +122,10 @@ class Completion:
     finish_reason: Literal["stop", "length", "error"] = "stop"
     logprobs: tuple[float, ...] = ()
     """Log-probability of each sampled token under the sampling distribution, where the engine tells them."""
+    image_tokens: tuple[int, ...] | None = None
+    """Tokens that each picture of the prompt became; None where the engine does not tell."""
+    failure: FailureKind = "engine"
+    """With the finish reason `error`: what kind of failure; `text` says more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +135,18 @@ class Score:
     value: float
     answer: str | None = None
     breakdown: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """A picture as an engine got it."""
+
+    sha256: str
+    """Of its pixels: 8-bit RGB, row by row."""
+    width: int
+    height: int
+    tokens: int | None
+    """That it became in the prompt; None where the engine does not tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,11 +163,35 @@ class Prediction:
     options: tuple[str, ...]
     gold: str | None
     prompt_style: str
+    question: str | None = None
+    """As it was asked, without the options; None in older files and those of other programs."""
     completion: str
     answer: str | None
     parse_status: str
     num_tokens: int
+    images: tuple[Receipt, ...] | None = None
+    """Receipts of the pictures that the engine got, in order; None where there are none, as for `question`."""
     option_logprobs: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A line of `predictions.jsonl` for what could not be asked: neither right nor wrong."""
+
+    id: str
+    variant: str
+    draw: int
+    group: str = ""
+    modality: str = "unknown"
+    task: str = "unknown"
+    source: str = "unknown"
+    options: tuple[str, ...] = ()
+    """Empty in older files, which tell nothing of the question."""
+    gold: str | None = None
+    prompt_style: str = ""
+    question: str | None = None
+    kind: FailureKind
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

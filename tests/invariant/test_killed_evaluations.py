@@ -30,7 +30,7 @@ def assert_same_run(out: Path, whole: Path) -> None:
     assert len(set(keys)) == len(keys)
     assert predictions == records(whole / "predictions.jsonl")
     assert {path.name for path in out.iterdir()} == {path.name for path in whole.iterdir()}
-    for name in ("results.json", "failures.jsonl", "reliance.jsonl"):
+    for name in ("results.json", "reliance.jsonl"):
         assert (out / name).read_bytes() == (whole / name).read_bytes()
     manifests = [json.loads((folder / "manifest.json").read_text()) for folder in (out, whole)]
     for manifest in manifests:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from medr1.errors import ConfigError, DataError, EngineError
 from medr1.eval.controls import png_bytes
+from medr1.eval.files import read_failures
 from medr1.eval.runner import evaluate, read_predictions
 from medr1.rollout.engine import Request, SamplingParams
 from medr1.rollout.scripted import ScriptedEngine
@@ -104,7 +105,7 @@ def test_a_model_that_sees(tmp_path: Path) -> None:
 def test_lines_have_the_fields_of_the_contract(tmp_path: Path) -> None:
     run(make_samples(2), tmp_path)
     identity, facts = ["id", "variant", "draw", "group"], ["modality", "task", "source", "options", "gold"]
-    reading = ["prompt_style", "completion", "answer", "parse_status", "num_tokens"]
+    reading = ["prompt_style", "question", "completion", "answer", "parse_status", "num_tokens", "images"]
     assert list(lines(tmp_path)[0]) == identity + facts + reading
     assert [p.options for p in read_predictions(tmp_path)] == [("Dark", "Bright")] * 4
 
@@ -230,19 +231,66 @@ class FlakyEngine:
 def test_failures_are_neither_right_nor_wrong_and_tried_again(tmp_path: Path) -> None:
     results = run(make_samples(4), tmp_path, FlakyEngine(), controls=())
     assert (results["n"], results["accuracy"], results["failed"]) == (3, 1.0, 1)
-    (failure,) = map(json.loads, (tmp_path / "failures.jsonl").read_text().splitlines())
-    assert failure == {"id": "q1", "variant": "", "draw": 0, "reason": "timed out"}
+    (failure,) = (line for line in lines(tmp_path) if "failure" in line)
+    assert failure["failure"] == {"kind": "engine", "message": "timed out"}
+    assert (failure["id"], failure["variant"], failure["draw"], failure["gold"]) == ("q1", "", 0, "B")
+    assert "completion" not in failure
+    assert [p.id for p in read_predictions(tmp_path)] == ["q0", "q2", "q3"]
     again = run(make_samples(4), tmp_path, controls=())
     assert (again["n"], again["failed"]) == (4, 0)
-    assert (tmp_path / "failures.jsonl").read_text() == ""
+    assert sorted(keys(tmp_path)) == [(f"q{i}", "", 0) for i in range(4)]
+    assert read_failures(tmp_path) == []
+
+
+def test_failures_of_an_unfinished_run_wait_for_its_end(tmp_path: Path) -> None:
+    """So that a killed run ends as if nothing had happened."""
+
+    class FlakyAndDying(FlakyEngine):
+        calls = 0
+
+        def generate(self, requests: Sequence[Request], params: SamplingParams) -> list[list[Completion]]:
+            self.calls += 1
+            if self.calls == 2:
+                raise EngineError("the engine is gone; start it again")
+            return super().generate(requests, params)
+
+    run(make_samples(5), tmp_path / "whole", FlakyEngine(), controls=())
+    with pytest.raises(EngineError):
+        run(make_samples(5), tmp_path / "cut", FlakyAndDying(), controls=())
+    assert run(make_samples(5), tmp_path / "cut", FlakyEngine(), controls=())["failed"] == 1
+    assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
+
+
+def test_failures_of_an_older_version_are_read_and_mended(tmp_path: Path) -> None:
+    run(make_samples(4), tmp_path, FlakyEngine(), controls=())
+    kept = [line for line in lines(tmp_path) if "failure" not in line]
+    for line in kept:
+        del line["question"], line["images"]
+    (tmp_path / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+    old = {"id": "q1", "variant": "", "draw": None, "reason": "image x.png is empty"}
+    (tmp_path / "failures.jsonl").write_text(json.dumps(old) + "\n")
+    (failure,) = read_failures(tmp_path)
+    assert (failure.id, failure.draw, failure.kind, failure.message) == ("q1", 0, "picture", "image x.png is empty")
+    assert {(p.question, p.images) for p in read_predictions(tmp_path)} == {(None, None)}
+    assert run(make_samples(4), tmp_path, controls=())["failed"] == 0
+    assert not (tmp_path / "failures.jsonl").exists()
 
 
 def test_an_image_that_cannot_be_opened_is_a_failure(tmp_path: Path) -> None:
     broken = Sample(
         id="broken", images=(ImageRef(data=b"no image"),), question="?", options=("Dark", "Bright"), answer_index=0
     )
-    results = run([*make_samples(3), broken], tmp_path, controls=("blank",))
-    assert (results["n"], results["failed"], results["controls"]["blank"]["failed"]) == (3, 1, 1)
+    named = replace(broken, id="named", images=(ImageRef(path="CT/torn.png", data=b"no image"),))
+    two = SamplingParams(num_draws=2)
+    results = run([broken, *make_samples(3), named], tmp_path, controls=("blank",), params=two)
+    assert (results["n"], results["failed"], results["controls"]["blank"]["failed"]) == (6, 4, 4)
+    failures = read_failures(tmp_path)
+    assert len({(f.id, f.variant, f.draw) for f in failures}) == len(failures) == 8
+    assert {f.kind for f in failures} == {"picture"}
+    assert all("CT/torn.png" in f.message for f in failures if f.id == "named")
+    again = run([broken, *make_samples(3), named], tmp_path, controls=("blank",), params=two)
+    assert again == results
+    assert len(set(keys(tmp_path))) == len(keys(tmp_path))
     with pytest.raises(DataError, match="none of the 1 samples"):
         run([broken], tmp_path / "alone", controls=())
 

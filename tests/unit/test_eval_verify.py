@@ -176,11 +176,17 @@ def test_the_data_are_looked_for_where_the_manifest_says(
     assert (found.differing, found.unchecked) == ([], ["controls.swapped.follows"]), "other data stand there now"
 
 
-def test_questions_without_an_answer_need_the_data(tmp_path: Path) -> None:
+def test_questions_without_an_answer_are_counted_and_in_older_runs_need_the_data(tmp_path: Path) -> None:
     samples = questions(12)
     samples[3] = replace(samples[3], images=(ImageRef(path=str(tmp_path / "gone.png")),))
     run = store(tmp_path / "run", samples, right=0.5)
     assert read_json(run / "results.json")["failed"] == 1
+    assert verify(run).differing == []
+    lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+    answers, failed = [x for x in lines if "failure" not in x], [x for x in lines if "failure" in x]
+    (run / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in answers))
+    old = [{"id": x["id"], "variant": x["variant"], "draw": None, "reason": x["failure"]["message"]} for x in failed]
+    (run / "failures.jsonl").write_text("".join(json.dumps(line) + "\n" for line in old))
     with pytest.raises(DataError, match="without any answer; name the evaluated data with --data"):
         verify(run)
     write_samples(tmp_path / "data", samples, embed_images=False)

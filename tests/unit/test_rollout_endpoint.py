@@ -18,6 +18,7 @@ from PIL import Image
 from faulty_server import BROKEN_JSON, CUT, DROP, HANG, HTML, NO_CHOICES, NO_TEXT, FaultyServer, chat_reply, prompt_of
 from medr1.errors import ConfigError, EngineError
 from medr1.eval.controls import png_bytes
+from medr1.eval.files import read_failures
 from medr1.eval.runner import evaluate
 from medr1.rollout import endpoint
 from medr1.rollout.cache import ResponseCache
@@ -375,9 +376,9 @@ def test_an_evaluation_counts_failures_and_mends_them_when_called_again(tmp_path
         server.fault = lambda prompt, attempt: faults.get(number_of(prompt))
         partly = run(server, "faulty")
         assert (partly["n"], partly["failed"], partly["accuracy"]) == (20 - len(faults), len(faults), 1.0)
-        failures = [json.loads(line) for line in (tmp_path / "faulty" / "failures.jsonl").read_text().splitlines()]
-        assert sorted(failure["id"] for failure in failures) == sorted(f"q{number}" for number in faults)
-        assert all(failure["reason"] for failure in failures)
+        failures = read_failures(tmp_path / "faulty")
+        assert sorted(failure.id for failure in failures) == sorted(f"q{number}" for number in faults)
+        assert all(failure.message and failure.kind == "engine" for failure in failures)
         server.fault = lambda prompt, attempt: None
         assert run(server, "faulty") == whole
     lines = [json.loads(line) for line in (tmp_path / "faulty" / "predictions.jsonl").read_text().splitlines()]

@@ -78,6 +78,7 @@ def evaluate_command(
     Called again, it goes on where it stopped.
     """
     from medr1.data.convert import choose
+    from medr1.eval.files import named, read_failures
     from medr1.eval.runner import evaluate
     from medr1.records import read_samples
     from medr1.report.tables import overview, rich_table
@@ -128,6 +129,8 @@ def evaluate_command(
         typer.echo(json.dumps(results, indent=2))
     else:
         Console().print(rich_table(overview(results, title=str(out))))
+    if failures := read_failures(out):
+        typer.echo(f"medr1: {len(failures):,} could not be asked and count for nothing ({named(failures)})", err=True)
 
 
 def _option_scorer(generator: "Engine") -> "OptionScorer":

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from medr1.stats import paired_difference, proportion
-from medr1.types import Estimate, Prediction, Sample
+from medr1.types import Estimate, Failure, Prediction, Sample
 
 Key = tuple[str, str]
 """Identity of a question as asked: id and variant."""
 
 
-def key_of(record: Sample | Prediction) -> Key:
-    """Identity of a question as asked, the same for a sample and its predictions."""
+def key_of(record: Sample | Prediction | Failure) -> Key:
+    """Identity of a question as asked, the same for a sample and its predictions and failures."""
     return record.id, record.variant
 
 

@@ -7,9 +7,10 @@ from typing import Any
 from medr1.answers import OPEN_PROTOCOLS
 from medr1.data.convert import choose
 from medr1.errors import DataError
+from medr1.eval.files import line_of
 from medr1.eval.measures import group_of, key_of, share
 from medr1.eval.protocols import protocol_for, spread
-from medr1.eval.runner import line_of
+from medr1.eval.receipts import receipt_verdicts
 from medr1.eval.scoring import score_predictions
 from medr1.eval.stored import StoredRun
 from medr1.records import content_hashes, data_hash, short_hash
@@ -19,6 +20,7 @@ from medr1.types import Prediction, Sample
 def rescore(run: StoredRun, train_samples: Sequence[Sample] | None = None) -> dict[str, Any]:
     """The results of a stored run, as `results.json` has them, with `spread` and, for open questions, `open`.
 
+    `receipts` is there where something speaks against the pictures that were shown, or nobody told of them.
     `train_samples` is what the text prior is fitted on. Raises `DataError` where no question has a gold answer.
     """
     by_key = {key_of(sample): sample for sample in run.samples}
@@ -28,6 +30,8 @@ def rescore(run: StoredRun, train_samples: Sequence[Sample] | None = None) -> di
     if not answered and not opened:
         raise DataError("none of the questions has a gold answer; name the data that were asked with --data")
     results: dict[str, Any] = {"stored_as": run.kind}
+    if said := receipt_verdicts(run.predictions, run.samples if any(sample.images for sample in run.samples) else None):
+        results["receipts"] = said
     if answered:
         read = [read_again(p, by_key[key_of(p)]) for p in answered]
         num_draws = 1 + max(p.draw for p in read)

@@ -5,32 +5,40 @@ nothing. Further controls, other training data for the text prior and failed ans
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-from pydantic import TypeAdapter, ValidationError
 
 from medr1.answers import PROTOCOLS
 from medr1.answers.tags import answer_start
 from medr1.data.images import open_image
 from medr1.errors import ConfigError, DataError
 from medr1.eval.controls import ALL_ROTATIONS, CONTROLS, control_names
-from medr1.eval.files import read_results
+from medr1.eval.files import (
+    OLD_FAILURES,
+    PREDICTIONS,
+    asked_of,
+    failure_line,
+    line_of,
+    named,
+    read_failures,
+    read_predictions,
+    read_results,
+)
+from medr1.eval.receipts import receipts_of
 from medr1.eval.reliance import reliance_rows
 from medr1.eval.scoring import ControlRun, answers_to, key_of, protocol_for, score_predictions
 from medr1.prompts import PROMPTS, render
-from medr1.records import content_hashes, data_hash, read_jsonl, short_hash
+from medr1.records import content_hashes, data_hash, short_hash
 from medr1.rollout.engine import AnswerPlace, Engine, OptionScorer, Request, SamplingParams
 from medr1.runs import Run
-from medr1.types import LETTERS, Completion, Prediction, Sample
+from medr1.types import Completion, Failure, FailureKind, Prediction, Sample
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished samples and their total."""
 
-FILES = ("predictions.jsonl", "failures.jsonl", "reliance.jsonl", "results.json")
-"""What a run writes beside its manifest."""
-_PREDICTION = TypeAdapter(Prediction)
+FILES = (PREDICTIONS, OLD_FAILURES, "reliance.jsonl", "results.json")
+"""What a run writes beside its manifest, in this version or an older one."""
 COMPLETION_PREFIX = "completion_prefix"
 """Key of `Sample.extra`: text that the completion is forced to begin with."""
 
@@ -56,8 +64,8 @@ def evaluate(
 
     `seed` draws the controls; sampling follows `params.seed`. With an `option_scorer`, predictions get the
     log-probabilities of their options. `arguments` are those of the caller that decide the predictions (model, data,
-    …), for the manifest. `train_samples` is what the text prior is fitted on. Failed generations go to
-    `failures.jsonl` and are tried again by the next call.
+    …), for the manifest. `train_samples` is what the text prior is fitted on. What could not be asked has a line with
+    its `failure`, is scored nowhere, and is tried again when a run that came to its end is called again.
 
     Raises `ConfigError` for unknown names and for a folder that holds another run, `DataError` for samples that cannot
     be evaluated, and lets `EngineError` through: what was generated until then is kept.
@@ -83,8 +91,10 @@ def evaluate(
         overwrite=overwrite,
     ) as run:
         wanted = [sample for variants in prepared.values() for sample in variants]
-        if run.done and run.holds(asked) and not _unanswered(wanted, params.num_draws, out):
+        if run.done and run.holds(asked) and not _unanswered(wanted, params.num_draws, _keys(read_predictions(out))):
             return read_results(out)
+        if run.state != "started":
+            _forget_failures(run)
         run.start(batch_size=batch_size, **asked)
         _generate_missing(wanted, generation, run, batch_size, progress)
         run.reach("whole")
@@ -92,45 +102,6 @@ def evaluate(
         run.write_json("results.json", results)
         run.reach("done")
     return results
-
-
-def _failures(out: Path) -> list[dict[str, Any]]:
-    """Lines of `failures.jsonl`; none where the run has not begun."""
-    path = out / "failures.jsonl"
-    return read_jsonl(path) if path.exists() else []
-
-
-def read_predictions(out: Path) -> list[Prediction]:
-    """Predictions of a run, in the order they came; none where it has not begun."""
-    path = out / "predictions.jsonl"
-    return [prediction_from(line) for line in read_jsonl(path)] if path.exists() else []
-
-
-def prediction_from(line: Mapping[str, Any]) -> Prediction:
-    """One line of `predictions.jsonl`. Raises `DataError` where fields are missing, unknown or of another type."""
-    unknown = line.keys() - {field.name for field in fields(Prediction)}
-    if unknown:
-        raise DataError(f"a line of predictions.jsonl is no prediction ({min(unknown)} is unknown); evaluate again")
-    try:
-        prediction = _PREDICTION.validate_python({**line})
-    except ValidationError as error:
-        first = error.errors()[0]
-        place, said = ".".join(map(str, first["loc"])), first["msg"][0].lower() + first["msg"][1:]
-        raise DataError(f"a line of predictions.jsonl is no prediction ({place}: {said}); evaluate again") from error
-    if prediction.gold is not None and prediction.gold not in LETTERS[: len(prediction.options)]:
-        raise DataError(
-            f"a line of predictions.jsonl is no prediction (gold {prediction.gold!r} is the letter of none of its "
-            f"{len(prediction.options)} options); evaluate again"
-        )
-    return prediction
-
-
-def line_of(prediction: Prediction) -> dict[str, Any]:
-    """The prediction as a line of `predictions.jsonl`; log-probabilities only where asked for."""
-    line = asdict(prediction)
-    if prediction.option_logprobs is None:
-        del line["option_logprobs"]
-    return line
 
 
 def _check(samples: Sequence[Sample], prompt: str, protocol: str, controls: Sequence[str]) -> None:
@@ -158,17 +129,6 @@ def _check(samples: Sequence[Sample], prompt: str, protocol: str, controls: Sequ
         raise ConfigError(
             "controls are made from original images, and these samples are variants; leave out --controls"
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Failure:
-    """One line of `failures.jsonl`: neither right nor wrong."""
-
-    id: str
-    variant: str
-    draw: int | None
-    """None where no draw was tried, since the request could not be made."""
-    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,14 +180,14 @@ class _Generation:
             completion_prefix=sample.extra.get(COMPLETION_PREFIX, ""),
         )
 
-    def run(self, batch: Sequence[Sample]) -> Iterator[Prediction | _Failure]:
-        """Predictions of a batch, and a failure for every image that cannot be opened and every draw that failed."""
+    def run(self, batch: Sequence[Sample]) -> Iterator[Prediction | Failure]:
+        """An answer of every draw of a batch, or why there is none: a sample that cannot be asked fails alone."""
         requests: list[tuple[Sample, Request]] = []
         for sample in batch:
             try:
                 requests.append((sample, self.request(sample)))
             except DataError as error:
-                yield _Failure(id=sample.id, variant=sample.variant, draw=None, reason=str(error))
+                yield from (self.failure(sample, n, "picture", str(error)) for n in range(self.params.num_draws))
         answers = self.engine.generate([request for _, request in requests], self.params) if requests else []
         drawn = [
             (sample, request, draw, completion)
@@ -235,11 +195,11 @@ class _Generation:
             for draw, completion in enumerate(completions)
         ]
         logprobs = self.option_logprobs([(sample, request, completion) for sample, request, _, completion in drawn])
-        for (sample, _, draw, completion), of_options in zip(drawn, logprobs, strict=True):
+        for (sample, request, draw, completion), of_options in zip(drawn, logprobs, strict=True):
             if completion.finish_reason == "error":
-                yield _Failure(id=sample.id, variant=sample.variant, draw=draw, reason=completion.text)
+                yield self.failure(sample, draw, completion.failure, completion.text)
             else:
-                yield self.prediction(sample, draw, completion, of_options)
+                yield self.prediction(sample, request, draw, completion, of_options)
 
     def option_logprobs(
         self, drawn: Sequence[tuple[Sample, Request, Completion]]
@@ -258,49 +218,63 @@ class _Generation:
         return [None if start is None else next(scores) for start in starts]
 
     def prediction(
-        self, sample: Sample, draw: int, completion: Completion, option_logprobs: tuple[float, ...] | None
+        self,
+        sample: Sample,
+        request: Request,
+        draw: int,
+        completion: Completion,
+        option_logprobs: tuple[float, ...] | None,
     ) -> Prediction:
-        """The completion, read by the protocol."""
+        """The completion, read by the protocol, with the receipts of what the engine got."""
         parsed = protocol_for(self.protocol, self.prompt)(completion.text, sample)
         return Prediction(
             id=sample.id,
             variant=sample.variant,
             draw=draw,
-            group=sample.group,
-            modality=sample.modality,
-            task=sample.task,
-            source=sample.source,
-            options=sample.options,
-            gold=sample.gold,
-            prompt_style=self.prompt,
+            **asked_of(sample, self.prompt),
             completion=completion.text,
             answer=parsed.letter,
             parse_status=str(parsed.status),
             num_tokens=completion.num_tokens,
+            images=receipts_of(request.images, completion.image_tokens),
             option_logprobs=option_logprobs,
         )
 
+    def failure(self, sample: Sample, draw: int, kind: FailureKind, said: str) -> Failure:
+        """Why there is no completion, with the names of the files where the fault is in a picture."""
+        files = ", ".join(ref.path for ref in sample.images if ref.path is not None and ref.path not in said)
+        message = f"{files}: {said}" if kind == "picture" and files else said
+        asked = asked_of(sample, self.prompt)
+        return Failure(id=sample.id, variant=sample.variant, draw=draw, **asked, kind=kind, message=message)
 
-def _unanswered(wanted: Sequence[Sample], num_draws: int, out: Path) -> list[Sample]:
-    """Samples without a prediction for one of their draws."""
-    done = {(p.id, p.variant, p.draw) for p in read_predictions(out)}
+
+def _unanswered(wanted: Sequence[Sample], num_draws: int, done: set[tuple[str, str, int]]) -> list[Sample]:
+    """Samples of which one of the draws is not among those that are done."""
     return [sample for sample in wanted if any((*key_of(sample), draw) not in done for draw in range(num_draws))]
+
+
+def _keys(lines: Sequence[Prediction | Failure]) -> set[tuple[str, str, int]]:
+    return {(line.id, line.variant, line.draw) for line in lines}
+
+
+def _forget_failures(run: Run) -> None:
+    """Take the failures out of the files of a run that came to its end, so that they are tried again."""
+    if read_failures(run.folder):
+        run.write_jsonl(PREDICTIONS, map(line_of, read_predictions(run.folder)))
+    run.remove(OLD_FAILURES)
 
 
 def _generate_missing(
     wanted: Sequence[Sample], generation: _Generation, run: Run, batch_size: int, progress: Progress | None
 ) -> None:
-    """Append a prediction for every sample and draw that has none yet, and write the failures of this call."""
-    run.remove("failures.jsonl")
-    with run.appending("predictions.jsonl") as predictions, run.appending("failures.jsonl") as failures:
-        done = {(p.id, p.variant, p.draw) for p in read_predictions(run.folder)}
-        todo = _unanswered(wanted, generation.params.num_draws, run.folder)
+    """Append a line for every sample and draw that has none yet."""
+    with run.appending(PREDICTIONS) as lines:
+        done = _keys([*read_predictions(run.folder), *read_failures(run.folder)])
+        todo = _unanswered(wanted, generation.params.num_draws, done)
         for start in range(0, len(todo), batch_size):
             for outcome in generation.run(todo[start : start + batch_size]):
-                if isinstance(outcome, _Failure):
-                    failures.append(asdict(outcome))
-                elif (outcome.id, outcome.variant, outcome.draw) not in done:
-                    predictions.append(line_of(outcome))
+                if (outcome.id, outcome.variant, outcome.draw) not in done:
+                    lines.append(failure_line(outcome) if isinstance(outcome, Failure) else line_of(outcome))
             if progress is not None:
                 progress(len(wanted) - max(0, len(todo) - start - batch_size), len(wanted))
 
@@ -314,8 +288,8 @@ def _score(
 ) -> dict[str, Any]:
     parts = answers_to(prepared, predictions, num_draws)
     if not parts[""]:
-        reason = _failures(run.folder)[0]["reason"]
-        raise DataError(f"none of the {len(prepared[''])} samples could be evaluated (the first: {reason})")
+        said = named(read_failures(run.folder))
+        raise DataError(f"none of the {len(prepared[''])} samples could be evaluated ({said}); see {PREDICTIONS}")
     controls = {
         name: ControlRun(samples=samples, predictions=parts[name]) for name, samples in prepared.items() if name
     }

@@ -15,13 +15,12 @@ from typing import Any
 from medr1.data.convert import choose
 from medr1.errors import DataError
 from medr1.eval.controls import CONTROLS
-from medr1.eval.files import read_manifest
+from medr1.eval.files import read_failures, read_manifest, read_predictions
 from medr1.eval.measures import key_of
 from medr1.eval.protocols import protocol_for
-from medr1.eval.runner import read_predictions
 from medr1.eval.scoring import ControlRun, answers_to, score_predictions
 from medr1.eval.stored.run import question_of
-from medr1.records import data_hash, read_json, read_jsonl, read_samples
+from medr1.records import data_hash, read_json, read_samples
 from medr1.types import Prediction, Sample
 
 TOLERANCE = 1e-9
@@ -107,10 +106,10 @@ def _prepared(samples: Sequence[Sample], record: Mapping[str, Any]) -> dict[str,
 
 
 def _rebuilt(run: Path, record: Mapping[str, Any], predictions: Sequence[Prediction]) -> dict[str, Sequence[Sample]]:
-    """The samples of every variant as far as their predictions tell."""
-    by_key = {key_of(prediction): question_of(prediction) for prediction in predictions}
-    failures = read_jsonl(run / "failures.jsonl") if (run / "failures.jsonl").exists() else []
-    unknown = {(failure["id"], failure["variant"]) for failure in failures} - set(by_key)
+    """The samples of every variant as far as the lines of the run tell."""
+    failures = read_failures(run)
+    by_key = {key_of(line): question_of(line) for line in (*predictions, *failures) if line.options}
+    unknown = {key_of(failure) for failure in failures} - set(by_key)
     if unknown:
         raise DataError(f"{run} has {len(unknown)} questions without any answer; name the evaluated data with --data")
     variants = ("", *record.get("controls", ()))

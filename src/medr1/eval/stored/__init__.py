@@ -16,8 +16,8 @@ from medr1.data import read_source
 from medr1.data.record_files import read_records
 from medr1.data.source import located
 from medr1.errors import DataError
+from medr1.eval.files import FAILURE, failure_from, prediction_from
 from medr1.eval.measures import key_of
-from medr1.eval.runner import prediction_from
 from medr1.eval.stored.kits import KITS, Kit
 from medr1.eval.stored.run import StoredRun, question_of, stored_run
 from medr1.eval.stored.seeds import clean_result, is_seed_result, read_seed_result, seed_result
@@ -52,7 +52,7 @@ def read_stored(path: Path, data: Sequence[Sample] | None = None) -> StoredRun:
     if file.name == "predictions.jsonl":
         return _ours(file, read_jsonl(file), data)
     records = list(_spreadsheet(file) if file.suffix == ".xlsx" else _records(file))
-    first = records[0]
+    first = next((record for record in records if FAILURE not in record), records[0])
     if {"id", "completion", "gold", "options"} <= first.keys():
         return _ours(file, records, data)
     kit = next((kit for kit in KITS if kit.sniff(first)), None)
@@ -130,14 +130,18 @@ def _of_kit(kit: Kit, file: Path, records: Sequence[Mapping[str, Any]], data: Se
 
 def _ours(file: Path, lines: Sequence[Mapping[str, Any]], data: Sequence[Sample] | None) -> StoredRun:
     """Predictions of `medr1 eval`: those on the original images, where there are controls beside them."""
-    predictions = []
+    predictions, failures = [], []
     for number, line in enumerate(lines, start=1):
         with located(file, number):
-            predictions.append(prediction_from(line))
+            if FAILURE in line:
+                failures.append(failure_from(line))
+            else:
+                predictions.append(prediction_from(line))
     originals = [p for p in predictions if p.variant == ""] or predictions
     if not originals:
         raise DataError(f"{file} holds no predictions yet; evaluate first with `medr1 eval`")
-    by_key = {key_of(p): question_of(p) for p in originals}
+    variants = {p.variant for p in originals}
+    by_key = {key_of(p): question_of(p) for p in (*originals, *failures) if p.variant in variants}
     if data is not None:
         known = {key_of(sample): sample for sample in data}
         missing = [key for key in by_key if key not in known]

@@ -14,7 +14,7 @@ from medr1.data.names import modality_of, task_of
 from medr1.data.typed import YES_NO, kind_of_answer
 from medr1.errors import DataError
 from medr1.records import short_hash
-from medr1.types import LETTERS, Modality, Prediction, Sample, Task
+from medr1.types import LETTERS, Failure, Modality, Prediction, Sample, Task
 
 OPTION_FIELDS = ("options", "choices")
 MODALITY_FIELDS = ("modality_type", "modality")
@@ -81,7 +81,7 @@ def prediction_of(sample: Sample, completion: str, draw: int, prompt_style: str)
     )
 
 
-def question_of(prediction: Prediction) -> Sample:
+def question_of(prediction: Prediction | Failure) -> Sample:
     """What a line of our own `predictions.jsonl` tells of its question: all that scoring needs, no text and images."""
     return Sample(
         id=prediction.id,
