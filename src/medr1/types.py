@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal, get_args
 
-LETTERS = "ABCDEFGHIJ"
-"""Option letters, in order. No published source of the field has more than ten options."""
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""Option letters, in order."""
 
 RECORD_FIELDS = "record_fields"
 """Key of `Sample.extra` that lists the fields of the record that a published format had, in order."""
@@ -57,7 +57,7 @@ class Sample:
     question: str
     """The question alone, without the options."""
     options: tuple[str, ...] = ()
-    """Option texts in order; the letters A, B, … are their positions."""
+    """Option texts in order; the letters A, B, … are their positions. An empty text is a letter that is not offered."""
     answer_index: int | None = None
     """Position of the right option (`choice` and two-option `yes_no`)."""
     answer_type: AnswerType = "choice"

@@ -201,6 +201,8 @@ def test_faults_by_hand() -> None:
             ask("Lung", "Liver", image="3.png"),
             ask("Liver", "Lung", image="3.png"),  # contradicts the one before, whose answer it offers
             ask("Liver", "Heart", gold=1, image="3.png", question="What?"),
+            ask("Liver", "Heart", "Both A and B", image="4.png"),
+            ask("", "Liver", "", "Heart", gold=1, image="5.png"),
         ],
     )
     assert faults(questions) == {
@@ -209,6 +211,7 @@ def test_faults_by_hand() -> None:
         "ambiguous_gold": 1,
         "conflicting_answers": 2,
         "several_true": 2,
+        "options_that_refer": 1,
     }
 
 

@@ -7,7 +7,7 @@ Not read, on purpose:
 - a letter with anything but its own text behind it ("A lesion", "B because …"): an article looks like a letter. Where
   the letter is marked as one ("B. Lung"), or the text is another option's ("C mass"), that is a contradiction;
 - a part of an option's text, or more than it ("No" for "No diabetic retinopathy");
-- letters of other alphabets that look like A to J (full-width `Ｂ`, Cyrillic `В`): no prompt asks for them, and
+- letters of other alphabets that look like A to Z (full-width `Ｂ`, Cyrillic `В`): no prompt asks for them, and
   guessing across scripts would have no end.
 """
 
@@ -31,7 +31,7 @@ _LEAD_IN = re.compile(
 _LETTER_AND_TEXT = re.compile(r"(?P<letter>[A-Za-z])(?P<between>\s+[-–—]\s+|[\s).:,;\]]+)(?P<text>\S.*)")
 _MARKED_LETTER = re.compile(r"(?P<letter>[A-Za-z])\s*[).:\]]")
 _BETWEEN_ANSWERS = re.compile(r"[,;/&\n]|\b(?:or|and)\b", re.IGNORECASE)
-_LONE_CAPITAL = re.compile(r"(?<![\w'])[A-J](?![\w'])")
+_LONE_CAPITAL = re.compile(r"(?<![\w'])[A-Z](?![\w'])")
 
 _NOT_AN_OPTION = ParsedAnswer(None, ParseStatus.NOT_AN_OPTION)
 _SEVERAL_LETTERS = ParsedAnswer(None, ParseStatus.SEVERAL_LETTERS)

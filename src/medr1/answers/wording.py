@@ -30,9 +30,9 @@ _BREAK = re.compile(r"[,;:.!?\n]+")
 _SENTENCE_END = re.compile(r"(?<=[.!?;])\s+|\n+(?=\s*[^\sa-z])")
 _LETTER = re.compile(
     r"\b(?i:option|answer|choice)(?:\s+is)?\s*[:=]?\s*\(?"
-    r"(?:(?P<named>[B-HJ])(?!\w)|(?P<first>[AI])(?=\)|\s*(?:[.,;:!?]|$)))"
-    r"|\((?P<bracketed>[A-J])\)|(?<![\w(])(?P<listed>[A-J])\)"
-    r"|\b(?i:is|be|to|as|so|hence|thus|therefore|choose|pick|select|say)\s+(?P<last>[A-J])[.!]?\s*\Z",
+    r"(?:(?P<named>[B-HJ-Z])(?!\w)|(?P<first>[AI])(?=\)|\s*(?:[.,;:!?]|$)))"
+    r"|\((?P<bracketed>[A-Z])\)|(?<![\w(])(?P<listed>[A-Z])\)"
+    r"|\b(?i:is|be|to|as|so|hence|thus|therefore|choose|pick|select|say)\s+(?P<last>[A-Z])[.!]?\s*\Z",
     re.MULTILINE,
 )
 """A letter that stands for an option. Only capitals: "a)" numbers a list; "the answer is A lesion" and "hepatitis B"

@@ -25,6 +25,7 @@ from medr1.data.synonyms import UNCLEAR_ANSWERS, exclusive, tidy
 from medr1.errors import ConfigError
 from medr1.records import data_hash, read_json, sample_id, short_hash, write_json, write_shards
 from medr1.runs import Run
+from medr1.stats import chance
 from medr1.types import LETTERS, Sample
 
 SUMMARY, SHEET = "harden.json", "sample_sheet.csv"
@@ -228,7 +229,7 @@ def _accuracies(train: Sequence[Sample], test: Sequence[Sample], seed: int) -> d
     if not test:
         return {}
     scores = {name: float(values.mean()) for name, values in blind_hits(train, test, seed).items()}
-    return {"chance": sum(1 / len(s.options) for s in test) / len(test), **scores}
+    return {"chance": chance(test), **scores}
 
 
 def summarise(questions: QuestionSet, hardened: Hardened) -> dict[str, Any]:
@@ -244,7 +245,7 @@ def summarise(questions: QuestionSet, hardened: Hardened) -> dict[str, Any]:
         "kept_share": len(kept) / n,
         "left_out": dict(reasons.most_common()),
         "blocks_by_size": {str(size): count for size, count in sorted(blocks.items())},
-        "chance": sum(1 / len(s.options) for s in kept) / len(kept) if kept else None,
+        "chance": chance(kept),
         "by_source": {name: {"n": total[name], "kept": by_source[name]} for name in sorted(total)},
         "data_hash": data_hash(kept),
     }

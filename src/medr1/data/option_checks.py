@@ -6,6 +6,7 @@ from typing import Any
 
 from medr1.answers.wording import plain_words
 from medr1.data.leakage import image_keys
+from medr1.data.options import options_refer
 from medr1.data.questions import QuestionSet
 from medr1.data.shortcuts import format_rule
 from medr1.types import LETTERS, Sample
@@ -76,7 +77,8 @@ def faults(questions: QuestionSet) -> dict[str, int]:
     - `duplicate_options`: two options are the same text; `folded_duplicates`: they differ in case or punctuation only;
     - `ambiguous_gold`: the right option is among such twins, so that two letters are right;
     - `conflicting_answers`: another record asks the same of the same image and gives another text as right;
-    - `several_true`: an option is another record's right answer to the same question about the same image.
+    - `several_true`: an option is another record's right answer to the same question about the same image;
+    - `options_that_refer`: an option speaks of others ("Both A and B"), so that their order is kept everywhere.
     """
     counts = Counter[str]()
     right: defaultdict[tuple[Any, ...], set[str]] = defaultdict(set)
@@ -88,18 +90,20 @@ def faults(questions: QuestionSet) -> dict[str, int]:
             for key in keys:
                 right[key].add(plain_words(sample.options[sample.answer_index]))
     for sample, keys in zip(questions.samples, keys_of, strict=True):
-        folded = [plain_words(option) for option in sample.options]
-        counts["duplicate_options"] += len(set(sample.options)) < len(sample.options)
+        counts["options_that_refer"] += options_refer(sample)
+        offered = [option for option in sample.options if option]
+        folded = [plain_words(option) for option in offered]
+        counts["duplicate_options"] += len(set(offered)) < len(offered)
         counts["folded_duplicates"] += len(set(folded)) < len(folded)
         if sample.answer_index is None:
             continue
-        gold = folded[sample.answer_index]
+        gold = plain_words(sample.options[sample.answer_index])
         others = set().union(*(right[key] for key in keys)) - {gold}
         counts["ambiguous_gold"] += folded.count(gold) > 1
         counts["conflicting_answers"] += bool(others)
         counts["several_true"] += bool(others & set(folded))
     names = ("duplicate_options", "folded_duplicates", "ambiguous_gold", "conflicting_answers", "several_true")
-    return {name: counts[name] for name in names}
+    return {name: counts[name] for name in (*names, "options_that_refer")}
 
 
 def format_giveaways(samples: Sequence[Sample]) -> dict[str, float]:

@@ -37,7 +37,10 @@ def format_rule(sample: Sample) -> tuple[int, ...]:
     """
     lower = tuple(i for i, text in enumerate(sample.options) if text[:1].islower())
     stopped = tuple(i for i, text in enumerate(sample.options) if text.endswith("."))
-    return next((found for found in (lower, stopped) if len(found) == 1), tuple(range(len(sample.options))))
+    return next(
+        (found for found in (lower, stopped) if len(found) == 1),
+        tuple(i for i, text in enumerate(sample.options) if text),
+    )
 
 
 def longest_option(sample: Sample) -> tuple[int, ...]:

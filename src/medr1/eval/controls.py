@@ -18,6 +18,7 @@ from PIL import Image
 
 from medr1.answers.wording import plain_words
 from medr1.data.images import blank, open_image, picture_key, with_other_pictures
+from medr1.data.options import keeps_order
 from medr1.types import LETTERS, ImageRef, Sample
 
 LOW_RESOLUTION = 8
@@ -94,11 +95,11 @@ def _low_resolution(image: Image.Image, chance: random.Random) -> Image.Image:
 
 
 def _rotated(samples: Sequence[Sample], seed: int, *, shift: int) -> list[Sample]:
-    """Each sample that has more than `shift` options with the options moved up by so many places."""
+    """Each sample that has more than `shift` options, in any order, with the options moved up by so many places."""
     rotated = []
     for sample in samples:
         size = len(sample.options)
-        if shift < size:
+        if shift < size and not keeps_order(sample):
             options = sample.options[shift:] + sample.options[:shift]
             rotated.append(replace(sample, options=options, answer_index=(_gold_index(sample) - shift) % size))
     return rotated

@@ -96,7 +96,7 @@ def _swapped(prediction: Prediction, others: Sequence[Prediction], chance: rando
 def _contradicting(prediction: Prediction, others: Sequence[Prediction], chance: random.Random) -> Altered | None:
     """Its own thinking, made to conclude a random option that was not the answer."""
     answer = chosen_option(prediction)
-    rest = [position for position in range(len(prediction.options)) if position != answer]
+    rest = [position for position, option in enumerate(prediction.options) if option and position != answer]
     if answer is None or not rest:
         return None
     planted = chance.choice(rest)

@@ -7,6 +7,7 @@ from typing import Any
 from medr1.answers import GUESSING, PROTOCOLS, Protocol, applies, is_refusal, parse_answer
 from medr1.eval.measures import Key, group_of, key_of, share
 from medr1.prompts import PROMPTS
+from medr1.stats import guess
 from medr1.types import ParseStatus, Prediction, Sample
 
 Progress = Callable[[int, int], None]
@@ -66,7 +67,7 @@ def _score(name: str, rows: Sequence[tuple[Prediction, Sample, bool]]) -> dict[s
         "refused_but_read": sum(r and ok for r, ok in zip(refused, is_read, strict=True)) / len(rows),
     }
     if name in GUESSING:
-        guessed = sum(1 / len(s.options) for parsed, (_, s, _) in zip(read, rows, strict=True) if parsed.letter is None)
+        guessed = sum(guess(s.options) for parsed, (_, s, _) in zip(read, rows, strict=True) if parsed.letter is None)
         scores["with_guesses"] = (sum(hits) + guessed) / len(rows)
     return scores
 

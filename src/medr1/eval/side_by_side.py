@@ -18,7 +18,7 @@ from medr1.eval.runner import line_of, read_predictions
 from medr1.eval.scoring import MIN_GROUPS
 from medr1.records import check_finished, read_json, short_hash
 from medr1.runs import Run
-from medr1.stats import holm, rank_ranges
+from medr1.stats import chance, holm, rank_ranges
 from medr1.types import Prediction
 
 FILE = "compare.json"
@@ -208,7 +208,7 @@ def _summary(predictions: Sequence[Prediction]) -> dict[str, Any]:
         **accuracy(asked),
         "unreadable": sum(p.answer is None for p in asked) / len(asked),
         "prompt": ", ".join(sorted({p.prompt_style for p in asked})),
-        "chance": sum(1 / len(p.options) for p in asked) / len(asked),
+        "chance": chance(asked),
         "controls": {variant: accuracy([p for p in predictions if p.variant == variant]) for variant in variants},
     }
 

@@ -58,13 +58,13 @@ PROMPTS, _ASKED_FOR = _load()
 
 
 def question_text(sample: Sample, options_style: OptionsStyle) -> str:
-    r"""Question and options as one text: what stands in place of `{Question}`.
+    r"""Question and options as one text: what stands in place of `{Question}`. Letters without an option are left out.
 
     >>> sample = Sample(id="1", images=(), question="Which?", options=("CT", "MRI"), answer_index=1)
     >>> question_text(sample, "lines"), question_text(sample, "inline")
     ('Which?\nA) CT\nB) MRI', 'Which? A)CT, B)MRI')
     """
-    lettered = list(zip(LETTERS, sample.options, strict=False))
+    lettered = [(letter, option) for letter, option in zip(LETTERS, sample.options, strict=False) if option]
     if not lettered:
         return sample.question
     if options_style == "lines":

@@ -26,6 +26,7 @@ FAULTS = {
     "ambiguous_gold": "the right option has such a twin",
     "conflicting_answers": "another record gives another answer to the same question about the same image",
     "several_true": "another record gives one of its wrong options as the answer to that question",
+    "options_that_refer": "an option speaks of others (“Both A and B”); their order is kept",
 }
 
 

@@ -138,9 +138,14 @@ def group_indices(groups: Sequence[Hashable] | None, n: int) -> tuple[np.ndarray
     return members, int(members.max()) + 1
 
 
+def guess(options: Sequence[str]) -> float:
+    """Probability that a guess is right: one of the options that are offered (an empty text is none)."""
+    return 1 / max(1, sum(map(bool, options)))
+
+
 def chance(samples: Iterable[Sample]) -> float | None:
-    """Expected accuracy of guessing: the mean of 1 / K over the samples with K options; None without such samples."""
-    shares = [1 / len(sample.options) for sample in samples if sample.options]
+    """Expected accuracy of guessing: the mean of `guess` over the samples with options; None without such samples."""
+    shares = [guess(sample.options) for sample in samples if sample.options]
     return sum(shares) / len(shares) if shares else None
 
 

@@ -17,6 +17,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from medr1.answers.without_options import gold_text
 from medr1.data.images import blank, open_image, with_other_pictures
+from medr1.data.options import keeps_order
 from medr1.errors import ConfigError, DataError
 from medr1.prompts import PromptTemplate, messages
 from medr1.rewards import REWARDS, sample_columns
@@ -137,8 +138,8 @@ class RowDataset(Dataset):
 
 
 def reordered(sample: Sample, rng: np.random.Generator) -> Sample:
-    """The same question with its options in a random order."""
-    if sample.answer_index is None:
+    """The same question with its options in a random order; as it is where the order is part of what they say."""
+    if sample.answer_index is None or keeps_order(sample):
         return sample
     order = rng.permutation(len(sample.options)).tolist()
     options = tuple(sample.options[k] for k in order)
