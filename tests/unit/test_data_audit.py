@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -87,32 +88,74 @@ def test_verdicts_say_what_to_do(result: dict[str, Any]) -> None:
     lines = result["verdicts"]
     assert lines[0].startswith("fail: 4 of 20 test questions (20.0%) show an image that is also in train")
     assert any(line.startswith("fail: a counter of past answers reaches 100.0%") for line in lines)
-    assert any(line.startswith("pass: picking the longest option reaches 0.0%") for line in lines)
+    # Twenty questions are too few to say that a rule finds nothing; nor were any image files there.
+    assert any(line.startswith("not checked: picking the longest option reaches 0.0%") for line in lines)
+    assert not [line for line in lines if line.startswith("pass") and "image is in train" in line]
     order = [line.partition(":")[0] for line in lines]
-    assert order == sorted(order, key=("fail", "warn", "pass").index)
+    assert order == sorted(order, key=("fail", "warn", "not checked", "pass").index)
 
 
 def test_few_questions_above_chance_are_luck(result: dict[str, Any]) -> None:
-    # Two standard errors at chance 0.25: 19.4 points of 20 questions, 4.3 of 400.
-    for n, level in ((20, "pass"), (400, "warn")):
+    # Two standard errors at chance 0.25: 19.4 points of 20 questions (more than a failure is), 13.7 of 40, 4.3 of 400.
+    for n, level in ((20, "not checked"), (40, "pass"), (400, "warn")):
         lines = verdicts({**result, "n_choice": n, "blind": {"format_rule": 0.30}})
         assert [line.partition(":")[0] for line in lines if "without any image" in line] == [level]
 
 
-def test_a_clean_split_passes(result: dict[str, Any]) -> None:
+def clean(result: dict[str, Any], **other: Any) -> dict[str, Any]:
+    """An audit of a split with nothing wrong, all of it looked at."""
     none = {"records": 0, "share": 0.0}
-    clean = {
+    return {
         **result,
         **dict.fromkeys(("image_leakage", "group_leakage", "record_repeats", "question_repeats"), none),
+        "images_compared": {"basis": "content", "found_by": {}, "other_pixels": 0},
+        "groups_of_several_images": 3,
+        "n_choice": 400,
         "same_samples": 0,
         "near_duplicates": {"rate": 0.02, "expected_rate": 0.01},
         "slice_neighbours": {"5": {"images": 0, "share": 0.0}},
         "blind": dict.fromkeys(result["blind"], 0.27),
         "options": audit(question_set("train", [ask("a", "b")]), question_set("test", [ask("a", "b")]))["options"],
+        **other,
     }
-    assert {line.partition(":")[0] for line in verdicts(clean)} == {"pass"}
-    leaky = {**clean, "near_duplicates": {"rate": 0.05, "expected_rate": 0.01}}
+
+
+def levels(lines: list[str]) -> dict[str, int]:
+    return Counter(line.partition(":")[0] for line in lines)
+
+
+def test_a_clean_split_passes(result: dict[str, Any]) -> None:
+    assert levels(verdicts(clean(result))).keys() == {"pass"}
+    leaky = clean(result, near_duplicates={"rate": 0.05, "expected_rate": 0.01})
     assert verdicts(leaky)[0].startswith("fail: near-duplicates in train")
+
+
+@pytest.mark.parametrize(
+    ("missing", "passes_lost"),
+    [
+        # Images compared by name alone: whether they, whole records, or near-duplicates are in train.
+        ({"images_compared": {"basis": "names", "found_by": {}, "other_pixels": 0}}, 3),
+        ({"images_compared": {"basis": "content and names", "found_by": {}, "other_pixels": 0}}, 3),
+        ({"images_compared": {"basis": None, "found_by": {}, "other_pixels": 0}}, 3),
+        ({"near_duplicates": None}, 1),
+        ({"slice_neighbours": None}, 1),
+        ({"groups_of_several_images": 0}, 1),
+        ({"n_train_choice": 0}, 3),
+        ({"n_choice": 20}, 6),
+    ],
+)
+def test_what_was_not_checked_is_no_pass(result: dict[str, Any], missing: dict[str, Any], passes_lost: int) -> None:
+    whole, found = levels(verdicts(clean(result))), levels(verdicts(clean(result, **missing)))
+    assert whole["pass"] - found["pass"] == passes_lost
+    assert found["not checked"] >= 1
+    assert found.keys() == {"pass", "not checked"}
+
+
+def test_repeats_of_whole_records_are_not_told_as_questions_about_another_image(result: dict[str, Any]) -> None:
+    same = {"records": 4, "share": 0.2}
+    lines = verdicts(clean(result, record_repeats=same, question_repeats=same))
+    assert not [line for line in lines if "about another image" in line]
+    assert lines[0].startswith("fail: 4 test questions are in train as they are")
 
 
 def test_blind_rules_never_see_the_test_answers() -> None:
@@ -254,6 +297,27 @@ def test_command_writes_what_it_prints(tmp_path: Path) -> None:
     table = CliRunner().invoke(app, arguments[:-1], catch_exceptions=False).stdout
     assert "text prior, no image" in table
     assert "fail: 4 of 20" in table
+
+
+def test_twelve_published_cases_are_found_under_another_folder(real_data: Path, tmp_path: Path) -> None:
+    folder = real_data / "medvlm_r1"
+    train, test = str(folder / "MRI_CT_XRAY_300each_dataset.json"), str(folder / "cases.json")
+    arguments = ["audit", train, test, "--out", str(tmp_path / "out")]
+    printed = CliRunner().invoke(app, arguments, catch_exceptions=False, env={"COLUMNS": "200"}).stdout
+    assert "fail: 12 of 12 test questions (100.0%) show an image that is also in train (12 by base name)" in printed
+    assert "pass: no test image" not in printed
+    written = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert written["images_compared"]["found_by"] == {"content": 0, "name": 0, "base name": 12}
+    assert written["record_repeats"]["records"] == 12
+    assert 'class="not-checked"' in (tmp_path / "out" / "audit.html").read_text()
+
+
+def test_a_split_of_names_alone_is_not_passed(tmp_path: Path) -> None:
+    train, test = write_csv(tmp_path / "train.csv", cases(8)), write_csv(tmp_path / "test.csv", cases(8, start=40))
+    arguments = ["audit", str(train), str(test), "--out", str(tmp_path / "out")]
+    printed = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
+    assert "not checked: whether test images are in train under another name" in " ".join(printed.split())
+    assert "pass: no test image" not in printed
 
 
 def test_command_without_questions_is_a_user_error(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from medr1.data.leakage import leakage, same_sample, shared_images, slice_neighbours, slice_position
+from medr1.data.leakage import Pictures, leakage, same_sample, shared_images, slice_neighbours, slice_position
 from medr1.data.near_duplicates import near_duplicates
 from medr1.data.questions import Fingerprint, QuestionSet, fingerprint, question_set, read_questions
 from medr1.errors import DataError
@@ -179,6 +180,78 @@ def test_damaged_images_are_named(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text("image,question,A,B,answer\n1.png,Which?,a,b,A\n")
     with pytest.raises(DataError, match=r"1\.png"):
         read_questions(tmp_path / "own.csv", processes=1)
+
+
+# --- By what pictures are compared --------------------------------------------------------------------------------
+
+
+def shown(*images: Fingerprint) -> QuestionSet:
+    samples = [ask(f"{number}.png", question=f"{number}?") for number in range(len(images))]
+    return QuestionSet(name="x", samples=samples, images=[(image,) for image in images])
+
+
+def there(name: str, pixels: str, *, embedded: bool = False) -> Fingerprint:
+    return Fingerprint(name=name, embedded=embedded, file_hash=f"file:{pixels}", pixel_hash=f"pixels:{pixels}")
+
+
+def missing(name: str, *, embedded: bool = False) -> Fingerprint:
+    return Fingerprint(name=name, embedded=embedded)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "basis"),
+    [
+        (there("a/x.png", "1"), there("b/y.png", "1"), "content"),
+        (there("a/scan1.png", "1"), there("a/scan1.png", "2"), None),  # both are there: the name decides nothing
+        (there("a/scan1.png", "1", embedded=True), there("scan1.png", "2", embedded=True), None),
+        (missing("a/x.png"), missing("a/x.png"), "name"),
+        (missing("a/x.png"), there("a/x.png", "1"), "name"),
+        (there("a/x.png", "1"), missing("a/x.png"), "name"),
+        (missing("a/scan1.png"), missing("b/scan1.png"), "base name"),
+        (missing("scan1.png", embedded=True), missing("b/scan1.png"), "base name"),
+        (there("scan1.png", "1", embedded=True), missing("b/scan1.png"), "base name"),
+        (missing("b/scan1.png"), there("scan1.png", "1", embedded=True), "base name"),
+        (missing("a/scan1.JPEG"), missing("b/scan1.png"), "base name"),  # converted
+        (missing("a\\scan1.png"), missing("b/scan1.png"), "base name"),
+        (missing("a/0001.png"), missing("b/0001.png"), None),  # every data set has one
+        (missing("a/scan1.png"), missing("b/scan2.png"), None),
+    ],
+)
+def test_pictures_are_compared_by_the_surest_that_both_have(
+    train: Fingerprint, test: Fingerprint, basis: str | None
+) -> None:
+    pictures = Pictures(shown(train), shown(test))
+    assert pictures.basis(test) == basis
+    assert sum(pictures.summary()["found_by"].values()) == (basis is not None)
+
+
+def test_a_base_name_of_several_pictures_identifies_none() -> None:
+    train = shown(missing("a/scan1.png"), missing("a/deep/scan1.png"), missing("a/scan2.png"))
+    test = shown(missing("b/scan1.png"), missing("b/scan2.png"))
+    assert leakage(train, test)["image_leakage"] == [False, True]
+
+
+def test_under_folders_that_both_have_full_names_decide() -> None:
+    train, test = shown(missing("CT/scan1.png"), missing("MRI/scan2.png")), shown(missing("MRI/scan1.png"))
+    assert leakage(train, test)["image_leakage"] == [False]
+    # One folder of train was renamed: its pictures are known by base name though another folder is shared.
+    test = shown(missing("MRI/scan2.png"), missing("other/scan1.png"))
+    assert leakage(train, test)["image_leakage"] == [True, True]
+
+
+def test_the_summary_says_what_the_comparison_rests_on() -> None:
+    one, two = there("a/scan1.png", "1"), there("a/scan2.png", "2")
+    renamed, gone = there("a/scan1.png", "3"), missing("a/scan3.png")
+
+    def summary(train: QuestionSet, test: QuestionSet) -> dict[str, Any]:
+        return Pictures(train, test).summary()
+
+    assert summary(shown(one), shown(two))["basis"] == "content"
+    assert summary(shown(one, gone), shown(two))["basis"] == "content and names"
+    assert summary(shown(gone), shown(two))["basis"] == "names"
+    free = Sample(id="free", images=(), question="?", options=("a", "b"))
+    assert summary(question_set("free", [free]), shown(two))["basis"] is None
+    assert [summary(shown(one), shown(image))["other_pixels"] for image in (one, two, renamed, gone)] == [0, 0, 1, 0]
 
 
 # --- Near-duplicates ----------------------------------------------------------------------------------------------

@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.text import Text
 
+from medr1.diagnosis import FAIL, NOT_CHECKED, PASS, WARN
+
 if TYPE_CHECKING:
     from medr1.report.tables import Table
 
@@ -19,7 +21,7 @@ ImageRoot = Annotated[
 TextOnly = Annotated[bool, typer.Option("--text-only", help="Leave the image files alone.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds a run.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")]
-COLOURS = {"fail": "bold red", "warn": "yellow", "pass": "green"}
+COLOURS = {FAIL: "bold red", WARN: "yellow", NOT_CHECKED: "yellow", PASS: "green"}
 
 
 def audit(

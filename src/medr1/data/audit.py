@@ -4,7 +4,7 @@
 its figures come out to the printed digit.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medr1.data.blind import blind_hits, learning_curve
-from medr1.data.leakage import leakage, same_sample, shared_images, slice_neighbours
+from medr1.data.leakage import Pictures, leakage, same_sample, shared_images, slice_neighbours
 from medr1.data.near_duplicates import near_duplicates
 from medr1.data.option_checks import option_checks
 from medr1.data.questions import QuestionSet
@@ -38,17 +38,21 @@ def audit(train: QuestionSet, test: QuestionSet, *, seed: int = 0) -> dict[str, 
         raise DataError(f"{test.name} has no question with one right option, so no blind rule can answer it")
     asked = [test.samples[i] for i in position]
     fitted = [sample for sample in train.samples if sample.answer_index is not None]
-    flags = {name: np.array(found) for name, found in leakage(train, test).items()}
+    pictures = Pictures(train, test)
+    flags = {name: np.array(found) for name, found in leakage(train, test, pictures).items()}
     scores = blind_hits(fitted, asked, seed)
-    slices = slice_neighbours(train, test)
+    slices = slice_neighbours(train, test, pictures=pictures)
     result = {
         "train": train.name,
         "test": test.name,
         "n_train": len(train.samples),
         "n_test": len(test.samples),
         "n_choice": len(asked),
+        "n_train_choice": len(fitted),
+        "groups_of_several_images": _groups_of_several(train) + _groups_of_several(test),
         **{name: _shared(found) for name, found in flags.items()},
-        "shared_images": shared_images(train, test),
+        "images_compared": pictures.summary(),
+        "shared_images": shared_images(train, test, pictures),
         "same_samples": same_sample(train.samples, test.samples),
         "images": {"train": _image_counts(train), "test": _image_counts(test)},
         "near_duplicates": near_duplicates(train, test),
@@ -92,10 +96,19 @@ def _blind(scores: Hits) -> dict[str, float | None]:
     return {rule: float(np.mean(values)) if len(values) else None for rule, values in scores.items()}
 
 
+def _groups_of_several(questions: QuestionSet) -> int:
+    """Groups that say more than which image is shown: those with several images."""
+    images: defaultdict[str, set[str]] = defaultdict(set)
+    for sample, shown in zip(questions.samples, questions.images, strict=True):
+        if sample.group:
+            images[sample.group].update(image.identity for image in shown)
+    return sum(len(found) > 1 for found in images.values())
+
+
 def _image_counts(questions: QuestionSet) -> dict[str, int]:
     images = questions.fingerprints()
     return {
-        "distinct": len({image.keys[-1] if image.keys else image.name for image in images}),
+        "distinct": len({image.identity for image in images}),
         "hashed": sum(image.pixel_hash is not None for image in images),
         "missing": sum(image.pixel_hash is None for image in images),
     }

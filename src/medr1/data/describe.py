@@ -24,7 +24,7 @@ TILE, GAP, COLUMNS, ROWS = 128, 4, 10, 6
 def describe(questions: QuestionSet) -> dict[str, Any]:
     """Counts (`summarise`), images and their sizes, lengths of the texts in characters, and right options."""
     samples = questions.samples
-    images = {image.keys[-1] if image.keys else image.name: image for image in questions.fingerprints()}
+    images = {image.identity: image for image in questions.fingerprints()}
     sizes = [image.size for image in images.values() if image.size is not None]
     options = [option for sample in samples for option in sample.options]
     asked = [sample for sample in samples if sample.answer_index is not None]

@@ -1,19 +1,25 @@
-"""What a test set shares with the training set: images, questions, records, groups and neighbouring slices.
+"""What a test set shares with the training set: pictures, questions, records, groups and neighbouring slices.
 
-Text is compared exactly, as it is written: a copy is a copy of every character.
+Text is compared exactly, as it is written: a copy is a copy of every character. Pictures are compared by content where
+both are there, else by name, else by base name; what was found how is said.
 """
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from pathlib import PurePosixPath
+from typing import Any
 
 from medr1.data.questions import Fingerprint, QuestionSet
 from medr1.types import Sample
 
 Keys = Sequence[Iterable[Hashable]]
 """For each question, all keys by which it can be recognised."""
+BASES = ("content", "name", "base name")
+"""By what two pictures are found to be the same, the surest first."""
 
+MIN_STEM = 5
+"""Characters of a base name, without ending, that tell a picture: "1.png" and "0001.png" are in every data set."""
 SLICE_GAPS = (1, 2, 5, 10)
 SLICE_SOURCES = ("RadImageNet",)
 """Data sets whose file names end with the number of the slice in its scan."""
@@ -25,9 +31,100 @@ def shared_flags(train: Keys, test: Keys) -> list[bool]:
     return [any(key in known for key in keys) for keys in test]
 
 
-def image_keys(questions: QuestionSet) -> Keys:
-    """Names, file hashes and pixel hashes of the images of each question."""
-    return [[key for image in images for key in image.keys] for images in questions.images]
+class Pictures:
+    """The pictures of two sets, each with keys that it shares with a picture of the other set if they are the same.
+
+    - Two that are both there are the same where their files or pixels are.
+    - Where one of them is not there, the name decides, with its folders.
+    - Names under folders that the other set does not have (the same files, kept elsewhere), or whose folder is not
+      known, are compared by base name without ending, unless that is short or stands for several pictures of one set.
+    """
+
+    def __init__(self, train: QuestionSet, test: QuestionSet) -> None:
+        self._sets = train, test
+        folders = [{image.folder for image in found.fingerprints() if not image.embedded} for found in self._sets]
+        self._unclear = _several(train) | _several(test)
+        self.train = [[self._kept(image, folders[1]) for image in images] for images in train.images]
+        self.test = [[self._sought(image, folders[0]) for image in images] for images in test.images]
+        self._known = {key for images in self.train for keys in images for key in keys}
+        self._by_image = {
+            image: keys
+            for images, of_images in zip(test.images, self.test, strict=True)
+            for image, keys in zip(images, of_images, strict=True)
+        }
+
+    def keys(self) -> tuple[Keys, Keys]:
+        """Of the training and of the test questions."""
+        joined = [[[key for keys in images for key in keys] for images in found] for found in (self.train, self.test)]
+        return joined[0], joined[1]
+
+    def basis(self, image: Fingerprint) -> str | None:
+        """By what a test picture was found in train; None where it was not."""
+        return next((key[0] for key in self._by_image[image] if key in self._known), None)
+
+    def summary(self) -> dict[str, Any]:
+        """What the comparison rests on, for `audit.json`.
+
+        `basis`: `content` where every picture of both sets is there, `names` where all of one set are missing,
+        `content and names` between, None where a set shows none. `found_by`: test questions with a picture of train,
+        by the surest basis. `other_pixels`: test questions whose picture has name and folders of a training picture
+        with other pixels: another size, or another picture.
+        """
+        found = Counter[str]()
+        for images in self.test:
+            by = {key[0] for keys in images for key in keys if key in self._known}
+            found.update([basis for basis in BASES if basis in by][:1])
+        return {
+            "basis": self._basis(),
+            "found_by": {basis: found[basis] for basis in BASES},
+            "other_pixels": sum(any(map(self._has_other_pixels, images)) for images in self._sets[1].images),
+        }
+
+    def _basis(self) -> str | None:
+        shown = [questions.fingerprints() for questions in self._sets]
+        there = [sum(bool(image.hashes) for image in images) for images in shown]
+        if not all(shown):
+            return None
+        if not all(there):
+            return "names"
+        return "content" if there == [len(images) for images in shown] else "content and names"
+
+    def _has_other_pixels(self, image: Fingerprint) -> bool:
+        named = ("name", "there", image.name)
+        return not image.embedded and bool(image.hashes) and named in self._known and self.basis(image) is None
+
+    def _names(self, image: Fingerprint, folders: set[str]) -> list[tuple[str, str]]:
+        """Basis and name by which a picture that is not there can be known, given the other set's folders."""
+        named = [("name", image.name)] if image.name and not image.embedded else []
+        stem = image.stem
+        if (image.embedded or image.folder not in folders) and len(stem) >= MIN_STEM and stem not in self._unclear:
+            named.append(("base name", stem))
+        return named
+
+    def _kept(self, image: Fingerprint, folders: set[str]) -> list[tuple[str, ...]]:
+        there = "there" if image.hashes else "missing"
+        return [
+            *(("content", key) for key in image.hashes),
+            *((basis, there, name) for basis, name in self._names(image, folders)),
+        ]
+
+    def _sought(self, image: Fingerprint, folders: set[str]) -> list[tuple[str, ...]]:
+        """As `_kept`: names of a picture that is there are looked for among the missing ones only."""
+        others = ("missing",) if image.hashes else ("missing", "there")
+        return [
+            *(("content", key) for key in image.hashes),
+            *((basis, other, name) for basis, name in self._names(image, folders) for other in others),
+        ]
+
+
+def _several(questions: QuestionSet) -> set[str]:
+    """Base names that stand for more than one picture of the set."""
+    first: dict[str, str] = {}
+    unclear = set()
+    for image in questions.fingerprints():
+        if first.setdefault(image.stem, image.pixel_hash or image.name) != (image.pixel_hash or image.name):
+            unclear.add(image.stem)
+    return unclear
 
 
 def question_keys(questions: QuestionSet) -> Keys:
@@ -40,46 +137,35 @@ def problem_keys(questions: QuestionSet) -> Keys:
     return [((sample.question, *sample.options),) for sample in questions.samples]
 
 
-def image_question_keys(questions: QuestionSet) -> Keys:
-    """The same image asked the same question, whatever the options."""
-    return _with_image(questions, question_keys(questions))
-
-
-def record_keys(questions: QuestionSet) -> Keys:
-    """The same image asked the same question with the same options."""
-    return _with_image(questions, problem_keys(questions))
-
-
 def group_keys(questions: QuestionSet) -> Keys:
     """The group that must not be split."""
     return [(sample.group,) if sample.group else () for sample in questions.samples]
 
 
-def _with_image(questions: QuestionSet, others: Keys) -> Keys:
-    images = image_keys(questions)
-    return [[(image, other) for image in keys for other in also] for keys, also in zip(images, others, strict=True)]
+def _both(pictures: Keys, others: Keys) -> Keys:
+    """The same picture with the same other key."""
+    return [[(key, other) for key in keys for other in also] for keys, also in zip(pictures, others, strict=True)]
 
 
-LEVELS = {
-    "image_leakage": image_keys,
-    "question_repeats": problem_keys,
-    "stem_repeats": question_keys,
-    "image_question_repeats": image_question_keys,
-    "record_repeats": record_keys,
-    "group_leakage": group_keys,
-}
-"""What can be shared, from key of the audit to the keys of the questions."""
+def leakage(train: QuestionSet, test: QuestionSet, pictures: Pictures | None = None) -> dict[str, list[bool]]:
+    """By what can be shared (a key of the audit), which test questions share it with the training set."""
+    shown = (pictures or Pictures(train, test)).keys()
+    stems, problems, groups = ((of(train), of(test)) for of in (question_keys, problem_keys, group_keys))
+    levels = {
+        "image_leakage": shown,
+        "question_repeats": problems,
+        "stem_repeats": stems,
+        "image_question_repeats": (_both(shown[0], stems[0]), _both(shown[1], stems[1])),
+        "record_repeats": (_both(shown[0], problems[0]), _both(shown[1], problems[1])),
+        "group_leakage": groups,
+    }
+    return {name: shared_flags(*keys) for name, keys in levels.items()}
 
 
-def leakage(train: QuestionSet, test: QuestionSet) -> dict[str, list[bool]]:
-    """For each of `LEVELS`, which test questions share it with the training set."""
-    return {name: shared_flags(keys_of(train), keys_of(test)) for name, keys_of in LEVELS.items()}
-
-
-def shared_images(train: QuestionSet, test: QuestionSet) -> int:
+def shared_images(train: QuestionSet, test: QuestionSet, pictures: Pictures | None = None) -> int:
     """Number of distinct test images that are in the training set."""
-    known = {key for keys in image_keys(train) for key in keys}
-    return len({image.keys[-1] for image in test.fingerprints() if any(key in known for key in image.keys)})
+    found = pictures or Pictures(train, test)
+    return len({image.identity for image in test.fingerprints() if found.basis(image) is not None})
 
 
 def slice_position(image: Fingerprint, source: str) -> tuple[str, int] | None:
@@ -97,14 +183,17 @@ def slice_position(image: Fingerprint, source: str) -> tuple[str, int] | None:
 
 
 def slice_neighbours(
-    train: QuestionSet, test: QuestionSet, gaps: Sequence[int] = SLICE_GAPS
+    train: QuestionSet,
+    test: QuestionSet,
+    gaps: Sequence[int] = SLICE_GAPS,
+    pictures: Pictures | None = None,
 ) -> dict[int, tuple[int, float]] | None:
     """By gap, how many distinct test images have a training slice of their series at most so many numbers away.
 
     Number, and share of the distinct test images with a slice number. Test images that are themselves in train are
     counted as leaked elsewhere, not here. None where no test image has a slice number.
     """
-    known = {key for keys in image_keys(train) for key in keys}
+    found = pictures or Pictures(train, test)
     numbers: defaultdict[str, set[int]] = defaultdict(set)
     for image, position in _slices(train):
         del image
@@ -112,7 +201,7 @@ def slice_neighbours(
     slices = dict(_slices(test))
     if not slices:
         return None
-    fresh = [position for image, position in slices.items() if not any(key in known for key in image.keys)]
+    fresh = [position for image, position in slices.items() if found.basis(image) is None]
     counts = {gap: sum(_has_neighbour(numbers[series], number, gap) for series, number in fresh) for gap in gaps}
     return {gap: (count, count / len(slices)) for gap, count in counts.items()}
 

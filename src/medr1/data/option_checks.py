@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from medr1.answers.wording import plain_words
-from medr1.data.leakage import image_keys
 from medr1.data.options import options_refer
 from medr1.data.questions import QuestionSet
 from medr1.data.shortcuts import format_rule
@@ -83,7 +82,8 @@ def faults(questions: QuestionSet) -> dict[str, int]:
     counts = Counter[str]()
     right: defaultdict[tuple[Any, ...], set[str]] = defaultdict(set)
     keys_of = [
-        [(key, s.question) for key in keys] for keys, s in zip(image_keys(questions), questions.samples, strict=True)
+        [(key, s.question) for image in images for key in image.keys]
+        for images, s in zip(questions.images, questions.samples, strict=True)
     ]
     for sample, keys in zip(questions.samples, keys_of, strict=True):
         if sample.answer_index is not None:

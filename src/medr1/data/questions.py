@@ -44,11 +44,32 @@ class Fingerprint:
     """Width and height in pixels."""
 
     @property
+    def hashes(self) -> tuple[str, ...]:
+        """Of the content; none where the file is not there."""
+        return tuple(filter(None, (self.file_hash, self.pixel_hash)))
+
+    @property
     def keys(self) -> tuple[str, ...]:
-        """Every identity of the image; two images are the same where they share one."""
+        """Every identity of the image within its set; two images are the same where they share one."""
         # Base names repeat between folders ("1.png"), so they identify nothing.
-        named = None if self.embedded or not self.name else f"name:{self.name}"
-        return tuple(filter(None, (named, self.file_hash, self.pixel_hash)))
+        named = () if self.embedded or not self.name else (f"name:{self.name}",)
+        return (*named, *self.hashes)
+
+    @property
+    def identity(self) -> str:
+        """The surest of its identities."""
+        return self.keys[-1] if self.keys else self.name
+
+    @property
+    def folder(self) -> str:
+        """The folders of its name, "" for none."""
+        return self.name.replace("\\", "/").rpartition("/")[0]
+
+    @property
+    def stem(self) -> str:
+        """Base name without ending, in one case: what is left of a name where files are kept elsewhere or converted."""
+        base = self.name.replace("\\", "/").rpartition("/")[2]
+        return base.rpartition(".")[0].casefold() or base.casefold()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

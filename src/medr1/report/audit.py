@@ -82,7 +82,8 @@ def overview(audit: Audit) -> Table:
 def _what(audit: Audit) -> str:
     return (
         f"{audit['n_test']:,} test questions were compared with {audit['n_train']:,} training questions, and answered "
-        "without looking at any image. ✗ must be mended before an accuracy means anything, ! must be reported with it."
+        "without looking at any image. ✗ must be mended before an accuracy means anything, ! must be reported with it, "
+        "– could not be checked."
     )
 
 
@@ -139,7 +140,12 @@ def _figures(audit: Audit) -> list[FigureItem]:
 
 def _shared(audit: Audit) -> Table:
     rows = [(what, f"{audit[name]['records']:,}", percent(audit[name]["share"])) for name, what in LEVELS.items()]
-    note = f"{audit['shared_images']:,} distinct images are in both."
+    compared = audit["images_compared"]
+    found = ", ".join(f"{count:,} questions by {basis}" for basis, count in compared["found_by"].items() if count)
+    note = (
+        f"{audit['shared_images']:,} distinct images are in both{f' ({found})' if found else ''}; images were compared "
+        f"by {compared['basis'] or 'nothing: one of the two has none'}."
+    )
     return Table(title="What test shares with train", columns=("test questions", "n", "%"), rows=rows, note=note)
 
 

@@ -32,7 +32,7 @@ class Finding:
     """One line of judgement."""
 
     level: str
-    """`fail`, `warn` or `pass`; it chooses sign and colour."""
+    """One of `medr1.diagnosis.LEVELS`; it chooses sign and colour."""
     text: str
 
 

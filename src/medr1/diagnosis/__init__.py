@@ -1,0 +1,12 @@
+"""Pure rules from what a run left behind to what is wrong with it: the log of a training, the results of an evaluation.
+
+A rule looks at numbers alone and has three outcomes: nothing is wrong, something is, or it could not be judged.
+"""
+
+from medr1.diagnosis.training import RULES, Finding, Watch, diagnose
+
+__all__ = ["FAIL", "LEVELS", "NOT_CHECKED", "PASS", "RULES", "WARN", "Finding", "Watch", "diagnose"]
+
+FAIL, WARN, NOT_CHECKED, PASS = "fail", "warn", "not checked", "pass"
+LEVELS = (FAIL, WARN, NOT_CHECKED, PASS)
+"""What a line of judgement begins with, the gravest first; `not checked` is no pass."""
