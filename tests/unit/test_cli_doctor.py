@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -37,10 +38,52 @@ def test_the_findings_of_a_run(run_folder: Path) -> None:
     assert report["run"]["prompts_too_long"] == 3
 
 
-def test_a_healthy_run_without_manifest(tmp_path: Path) -> None:
-    with JsonlAppender(tmp_path / "train_log.jsonl") as log:
-        log.append({"step": 1, "grad_norm": 1.0})
-    assert "Nothing is wrong" in CliRunner().invoke(app, [str(tmp_path)]).output
+def log_of(folder: Path, steps: int, **values: Any) -> Path:
+    with JsonlAppender(folder / "train_log.jsonl") as log:
+        for step in range(1, steps + 1):
+            log.append({"step": step, "grad_norm": 1.0, "learning_rate": 1e-5, "reward": 0.5 + step / 100} | values)
+    return folder
+
+
+def test_a_run_of_two_steps_is_too_short_to_judge(tmp_path: Path) -> None:
+    folder = log_of(tmp_path, 2, **{"rewards/format/mean": 1.0})
+    printed = " ".join(CliRunner().invoke(app, [str(folder)]).output.split())
+    assert "Too short to judge: no rule of medr1.diagnosis could be applied." in printed
+    assert "broken gradient: too short to judge (2 of 5 records)" in printed
+    assert "reward flat: too short to judge (2 of 8 records)" in printed
+    assert "KL spike: not logged (kl)" in printed
+    assert "Nothing is wrong" not in printed
+    report = json.loads(CliRunner().invoke(app, [str(folder), "--json"]).stdout)
+    assert set(report["checks"].values()) == {"not_checked"}
+    assert report["rewards"]["format"]["verdict"].startswith("too short to judge")
+
+
+def test_rules_that_were_applied_are_counted_and_the_others_named(tmp_path: Path) -> None:
+    folder = log_of(tmp_path, 12)
+    printed = " ".join(CliRunner().invoke(app, [str(folder)]).output.split())
+    assert "Nothing is wrong by 2 of the 13 rules" in printed
+    assert "reward flat: too short to judge (12 of 200 steps)" in printed
+    report = json.loads(CliRunner().invoke(app, [str(folder), "--json"]).stdout)
+    assert {name for name, outcome in report["checks"].items() if outcome == "passed"} == {
+        "broken gradient",
+        "zero learning rate",
+    }
+    assert report["not_checked"].keys() == {n for n, outcome in report["checks"].items() if outcome == "not_checked"}
+
+
+def test_a_format_reward_that_paid_nothing_is_named(tmp_path: Path) -> None:
+    folder = log_of(tmp_path, 30, **{"rewards/accuracy/mean": 0.4, "rewards/format/mean": 0.0})
+    report = json.loads(CliRunner().invoke(app, [str(folder), "--json"]).stdout)
+    assert [(f["name"], f["step"]) for f in report["findings"]] == [("unpaid reward: format", 30)]
+    assert report["rewards"]["accuracy"]["verdict"] == "does not move"
+    assert report["rewards"]["format"] == {
+        "first": 0.0,
+        "last": 0.0,
+        "verdict": "rewards/format/mean 0 for 30 steps",
+    }
+    printed = CliRunner().invoke(app, [str(folder)], env={"COLUMNS": "250"}).output
+    assert "unpaid reward: format (error)" in printed
+    assert "Nothing is wrong" not in printed
 
 
 def test_a_folder_that_is_no_run_is_an_error_with_its_mend(tmp_path: Path) -> None:

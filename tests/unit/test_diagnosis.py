@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medr1.diagnosis import RULES, Finding, diagnose
+from medr1.diagnosis import RULES, Finding, diagnose, watched
 
 
 def healthy(steps: int = 300) -> list[dict[str, Any]]:
@@ -187,6 +187,71 @@ def test_a_long_run_logged_every_tenth_step_is_long_all_the_same() -> None:
 def test_a_healthy_log_has_no_finding() -> None:
     assert diagnose(healthy()) == []
     assert diagnose([]) == []
+
+
+ACCURACY, FORMAT = "rewards/accuracy/mean", "rewards/format/mean"
+
+
+@pytest.mark.parametrize(
+    ("logged", "names"),
+    [
+        ([{"step": step, FORMAT: 0.0, ACCURACY: 0.5} for step in range(1, 31)], {"unpaid reward: format"}),
+        ([{"step": step, FORMAT: 0.0, ACCURACY: 0.5} for step in range(1, 30)], set()),
+        # One completion was paid once, thirty steps ago, and twenty-nine.
+        ([{"step": step, FORMAT: float(step == 5)} for step in range(1, 36)], {"unpaid reward: format"}),
+        ([{"step": step, FORMAT: float(step == 6)} for step in range(1, 36)], set()),
+        # A record speaks for the steps since the one before it.
+        ([{"step": 10 * k, FORMAT: 0.0} for k in range(1, 4)], {"unpaid reward: format"}),
+        ([{"step": 10 * k, FORMAT: 0.0} for k in range(1, 3)], set()),
+        # Each by itself.
+        (
+            [{"step": step, FORMAT: 0.0, ACCURACY: 0.0, "rewards/length/mean": 0.9} for step in range(1, 41)],
+            {"unpaid reward: format", "unpaid reward: accuracy"},
+        ),
+        ([{"step": step, FORMAT: math.nan, ACCURACY: 0.5} for step in range(1, 6)], {"unpaid reward: format"}),
+        ([{"step": step, FORMAT: math.nan if step > 1 else 0.5} for step in range(1, 6)], set()),
+        # All the same, and not in full; in full is where a format should end.
+        ([{"step": k, FORMAT: 0.5, "rewards/format/std": 0.0} for k in range(1, 31)], {"uniform reward: format"}),
+        ([{"step": k, FORMAT: 0.5, "rewards/format/std": 0.0} for k in range(1, 30)], set()),
+        ([{"step": k, FORMAT: 1.0, "rewards/format/std": 0.0} for k in range(1, 31)], set()),
+        ([{"step": k, FORMAT: 0.5, "rewards/format/std": 0.1} for k in range(1, 31)], set()),
+    ],
+)
+def test_each_reward_is_judged_by_itself(logged: list[dict[str, Any]], names: set[str]) -> None:
+    assert {finding.name for finding in diagnose(logged)} == names
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict"),
+    [
+        ([0.2] * 19, "too short to judge (19 of 20 records)"),
+        ([0.2 + 0.01 * k for k in range(40)], "rises by 0.30"),
+        ([0.6 - 0.01 * k for k in range(40)], "falls by 0.30"),
+        ([0.5 + 0.1 * (k % 2) for k in range(40)], "does not move"),
+        ([0.99] * 40, "at its maximum"),
+    ],
+)
+def test_where_a_reward_went(values: list[float], verdict: str) -> None:
+    watch = watched([{"step": step, ACCURACY: value} for step, value in enumerate(values, start=1)])
+    assert watch.rewards()["accuracy"] == {"first": values[0], "last": values[-1], "verdict": verdict}
+
+
+def test_every_rule_says_what_it_lacks_until_it_can_speak() -> None:
+    reasons = watched([]).not_checked()
+    assert reasons.keys() == RULES.keys()
+    assert all(reason.startswith("not logged") for reason in reasons.values())
+    log = healthy(200)
+    assert watched(log).not_checked() == {}
+    short = watched(log[:9]).not_checked()
+    assert "broken gradient" not in short
+    assert short["zero variance"] == "too short to judge (9 of 10 records)"
+    assert watched(log[:199]).not_checked() == {"reward flat": "too short to judge (199 of 200 steps)"}
+
+
+@pytest.mark.parametrize(("name", "fires"), [(name, pairs[0][0]) for name, pairs in CASES.items()])
+def test_what_was_found_is_not_called_unchecked(name: str, fires: Change) -> None:
+    log = [record | (fires(record, record["step"]) if "loss" in record else {}) for record in healthy(60)]
+    assert name not in watched(log).not_checked()
 
 
 def test_groups_all_right_and_all_wrong_get_different_advice() -> None:

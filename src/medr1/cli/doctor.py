@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from typing_extensions import TypedDict
 
 if TYPE_CHECKING:
-    from medr1.diagnosis import Finding
+    from medr1.diagnosis import Watch
 
 
 def doctor_command(
@@ -42,7 +43,7 @@ class TrainingManifest(TypedDict):
 
 
 def _examine(run: Path, as_json: bool) -> None:
-    from medr1.diagnosis import diagnose
+    from medr1.diagnosis import RULES, watched
     from medr1.errors import DataError
     from medr1.records import checked, read_json, read_jsonl
 
@@ -52,12 +53,21 @@ def _examine(run: Path, as_json: bool) -> None:
     records = read_jsonl(log)
     path = run / "manifest.json"
     manifest = checked(read_json(path) if path.is_file() else {"arguments": {}}, TrainingManifest, path)
-    findings = diagnose(records)
-    facts = _facts(manifest, records)
+    watch = watched(records)
+    facts, not_checked = _facts(manifest, records), watch.not_checked()
     if as_json:
-        typer.echo(json.dumps({"run": facts, "findings": [asdict(finding) for finding in findings]}, indent=2))
+        failed = {finding.name for finding in watch.findings}
+        outcome = {name: "failed" if name in failed else "passed" for name in RULES}
+        report = {
+            "run": facts,
+            "findings": [asdict(finding) for finding in watch.findings],
+            "checks": outcome | dict.fromkeys(not_checked, "not_checked"),
+            "not_checked": not_checked,
+            "rewards": watch.rewards(),
+        }
+        typer.echo(json.dumps(report, indent=2))
         return
-    _show(run, facts, findings)
+    _show(run, facts, watch)
 
 
 def _facts(manifest: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
@@ -76,19 +86,33 @@ def _facts(manifest: dict[str, Any], records: list[dict[str, Any]]) -> dict[str,
     }
 
 
-def _show(run: Path, facts: dict[str, Any], findings: "list[Finding]") -> None:
+def _show(run: Path, facts: dict[str, Any], watch: "Watch") -> None:
+    from medr1.diagnosis import RULES
+
     console = Console()
     shown = {name: f"{value:.3g}" if isinstance(value, float) else value for name, value in facts.items()}
     known = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in shown.items() if value is not None)
     console.print(f"{run}: {known}", highlight=False, markup=False)
-    if not findings:
-        console.print("Nothing is wrong by the rules of medr1.diagnosis.")
-        return
-    table = Table("finding", "since step", "seen", "what is wrong", "what to try")
-    for finding in findings:
-        name = f"{finding.name} ({finding.severity})"
-        table.add_row(name, str(finding.step), finding.figure, finding.problem, finding.remedy)
-    console.print(table)
+    if rewards := watch.rewards():
+        table = Table("reward", "first", "last", "verdict")
+        for name, found in rewards.items():
+            table.add_row(Text(name), f"{found['first']:.3f}", f"{found['last']:.3f}", found["verdict"])
+        console.print(table)
+    not_checked = watch.not_checked()
+    if watch.findings:
+        table = Table("finding", "since step", "seen", "what is wrong", "what to try")
+        for finding in watch.findings:
+            name = Text(f"{finding.name} ({finding.severity})")
+            table.add_row(name, str(finding.step), finding.figure, finding.problem, finding.remedy)
+        console.print(table)
+    elif len(not_checked) == len(RULES):
+        console.print("Too short to judge: no rule of medr1.diagnosis could be applied.", highlight=False)
+    else:
+        judged = len(RULES) - len(not_checked)
+        console.print(f"Nothing is wrong by {judged} of the {len(RULES)} rules of medr1.diagnosis.", highlight=False)
+    if not_checked:
+        told = "; ".join(f"{name}: {reason}" for name, reason in not_checked.items())
+        console.print(f"Not checked: {told}.", highlight=False, markup=False)
 
 
 def environment() -> dict[str, Any]:

@@ -3,9 +3,11 @@
 A rule looks at numbers alone and has three outcomes: nothing is wrong, something is, or it could not be judged.
 """
 
-from medr1.diagnosis.training import RULES, Finding, Watch, diagnose
+from medr1.diagnosis.history import Finding
+from medr1.diagnosis.training import RULES
+from medr1.diagnosis.watch import Watch, diagnose, watched
 
-__all__ = ["FAIL", "LEVELS", "NOT_CHECKED", "PASS", "RULES", "WARN", "Finding", "Watch", "diagnose"]
+__all__ = ["FAIL", "LEVELS", "NOT_CHECKED", "PASS", "RULES", "WARN", "Finding", "Watch", "diagnose", "watched"]
 
 FAIL, WARN, NOT_CHECKED, PASS = "fail", "warn", "not checked", "pass"
 LEVELS = (FAIL, WARN, NOT_CHECKED, PASS)

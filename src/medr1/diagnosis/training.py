@@ -6,19 +6,18 @@ without a reference model, `reward` in supervised fine-tuning) silences the rule
 """
 
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean, median, variance
-from typing import Any, Literal
 
-Severity = Literal["warning", "error"]
-"""`error`: the run learns nothing or the wrong thing; `warning`: it goes on, but likely not where it should."""
+from medr1.diagnosis.history import WINDOW, History, Severity, Symptom
 
-WINDOW = 10
-"""Records averaged before a rule speaks: a single step of a few dozen completions is noise."""
+TOO_SHORT, NOT_LOGGED = "too short to judge", "not logged"
+"""Why a rule has no outcome."""
 STREAK = 5
 """Records in a row of a value that is no noise: one zero gradient or the zero rate of the first step is ordinary."""
+UNPAID_STEPS = 30
+"""Steps after which a reward that no completion has earned, or all have earned alike, is told."""
 LATEST = 100
 """Records of the past that a running median looks at."""
 
@@ -69,90 +68,29 @@ FLAT_REWARD = 0.01
 FLAT_ERRORS = 2.0
 """Standard errors that a rise must exceed."""
 
-Record = Mapping[str, Any]
-
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that is wrong with a run."""
+class Rule:
+    """What is looked for, and what must be logged before the answer means anything."""
 
-    name: str
     severity: Severity
-    step: int
-    """Step at which it first showed."""
-    figure: str
-    """What was seen."""
-    problem: str
-    remedy: str
+    look: Callable[[History], Symptom | None]
+    key: str
+    """Regular expression of the value that it reads."""
+    records: int
+    """Of that value, before the rule can speak."""
+    steps: int = 0
+    """Likewise."""
 
-    def line(self) -> str:
-        """All of it in one line."""
-        return f"{self.severity} at step {self.step}, {self.name}: {self.problem} ({self.figure}). {self.remedy}"
-
-
-@dataclass(frozen=True, slots=True)
-class Symptom:
-    """What a rule saw and says."""
-
-    figure: str
-    problem: str
-    remedy: str
-
-
-class History:
-    """The records so far, as one list of numbers per logged value."""
-
-    def __init__(self) -> None:
-        self.step = 0
-        self._values: dict[str, list[float]] = {}
-        self._steps: dict[str, list[int]] = {}
-        self._best: dict[str, float] = {}
-
-    def add(self, record: Record) -> None:
-        """Append a record; what is not a number is left out."""
-        self.step = int(record.get("step", self.step))
-        for key, value in record.items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                self._values.setdefault(key, []).append(float(value))
-                self._steps.setdefault(key, []).append(self.step)
-                self._best[key] = max(self._best.get(key, -math.inf), self.mean(key) or -math.inf)
-
-    def values(self, key: str) -> list[float]:
-        """All values under a key."""
-        return self._values.get(key, [])
-
-    def keys(self, pattern: str) -> list[str]:
-        """The keys that match a regular expression."""
-        return [key for key in self._values if re.fullmatch(pattern, key)]
-
-    def best(self, key: str) -> float:
-        """Highest mean of a window so far; minus infinity while there are too few values."""
-        return self._best[key]
-
-    def mean(self, key: str, *, before: int = 0) -> float | None:
-        """Mean of the last window, or of the one `before` records earlier; None while there are too few."""
-        values = self.values(key)
-        end = len(values) - before
-        return fmean(values[end - WINDOW : end]) if end >= WINDOW else None
-
-    def first(self, key: str) -> float | None:
-        """Mean of the first window, once a second one has followed it."""
-        values = self.values(key)
-        return fmean(values[:WINDOW]) if len(values) >= 2 * WINDOW else None
-
-    def steps_covered(self, key: str) -> int:
-        """Steps between the first and the last value."""
-        steps = self._steps.get(key, [])
-        return steps[-1] - steps[0] + 1 if steps else 0
-
-    def share_of_maximum(self) -> float | None:
-        """Mean of the rewards in the last window; every reward has the maximum 1."""
-        means = [self.mean(key) for key in self.keys(r"rewards/.*/mean")]
-        known = [mean for mean in means if mean is not None]
-        return fmean(known) if known and len(known) == len(means) else None
-
-
-Rule = Callable[[History], Symptom | None]
+    def unjudged(self, history: History) -> str | None:
+        """Why the rule cannot say anything yet; None where it can."""
+        keys = history.keys(self.key)
+        if not keys:
+            return f"{NOT_LOGGED} ({self.key})"
+        records, steps = (max(map(of, keys)) for of in (lambda key: len(history.values(key)), history.steps_covered))
+        if records < self.records:
+            return f"{TOO_SHORT} ({records} of {self.records} records)"
+        return f"{TOO_SHORT} ({steps} of {self.steps} steps)" if steps < self.steps else None
 
 
 def zero_variance(history: History) -> Symptom | None:
@@ -345,52 +283,56 @@ def _policy_entropy(history: History) -> tuple[float | None, float | None]:
     return history.first("entropy"), history.mean("entropy")
 
 
-RULES: dict[str, tuple[Severity, Rule]] = {
-    "zero variance": ("warning", zero_variance),
-    "reward saturation": ("warning", reward_saturation),
-    "length collapse": ("warning", length_collapse),
-    "length explosion": ("warning", length_explosion),
-    "KL spike": ("error", kl_spike),
-    "clip fraction": ("warning", clip_fraction),
-    "entropy collapse": ("warning", entropy_collapse),
-    "entropy explosion": ("error", entropy_explosion),
-    "unreadable answers": ("error", unreadable),
-    "sampling gap": ("error", sampling_gap),
-    "broken gradient": ("error", broken_gradient),
-    "reward flat": ("warning", reward_flat),
-    "zero learning rate": ("error", zero_learning_rate),
+def unpaid_reward(history: History, key: str) -> Symptom | None:
+    """A reward that no completion earns."""
+    values = history.values(key)
+    if len(values) >= STREAK and all(math.isnan(value) for value in values[-STREAK:]):
+        return Symptom(
+            f"{key} is not a number in {STREAK} records",
+            "The reward gives no number for any completion, so nothing that it asks for is learnt",
+            "Let it give 0 in place of None, and check that the data have what it reads.",
+        )
+    if (steps := history.standing(key, 0.0)) < UNPAID_STEPS:
+        return None
+    return Symptom(
+        f"{key} 0 for {steps} steps",
+        "The reward paid nothing to any completion, so nothing that it asks for is learnt",
+        "Read completions.parquet: prompt and reward must ask for the same; warm up by SFT, or start easier.",
+    )
+
+
+def uniform_reward(history: History, key: str) -> Symptom | None:
+    """A reward that pays all completions the same, and not in full."""
+    std, paid = key.removesuffix("/mean") + "/std", history.values(key)[-1]
+    steps = history.standing(std, 0.0)
+    if steps < UNPAID_STEPS or not 0 < paid < SATURATED_REWARD:
+        return None
+    return Symptom(
+        f"{std} 0 for {steps} steps, {key} {paid:.2f}",
+        "The reward pays every completion the same, so it tells none from another",
+        "Check on some completions by hand what it reads of them; `medr1 rewards fuzz` tries it.",
+    )
+
+
+RULES: dict[str, Rule] = {
+    "zero variance": Rule("warning", zero_variance, "frac_reward_zero_std", WINDOW),
+    "reward saturation": Rule("warning", reward_saturation, "reward_std", WINDOW),
+    "length collapse": Rule("warning", length_collapse, "completions/mean_length", 2 * WINDOW),
+    "length explosion": Rule("warning", length_explosion, "completions/clipped_ratio", 2 * WINDOW),
+    "KL spike": Rule("error", kl_spike, "kl", WINDOW + 1),
+    "clip fraction": Rule("warning", clip_fraction, "clip_ratio/region_mean", WINDOW),
+    "entropy collapse": Rule("warning", entropy_collapse, "entropy", 2 * WINDOW),
+    "entropy explosion": Rule("error", entropy_explosion, "entropy", 2 * WINDOW),
+    "unreadable answers": Rule("error", unreadable, r"rewards/.*format.*/mean", WINDOW),
+    "sampling gap": Rule("error", sampling_gap, "sampling/sampling_logp_difference/mean", WINDOW),
+    "broken gradient": Rule("error", broken_gradient, "grad_norm", STREAK),
+    "reward flat": Rule("warning", reward_flat, "reward", 8, LONG_RUN),
+    "zero learning rate": Rule("error", zero_learning_rate, "learning_rate", STREAK),
 }
-"""Every rule by name."""
+"""Every rule about the whole run, by name."""
 
-
-class Watch:
-    """Reads a log record by record and tells each finding once, when it first shows."""
-
-    def __init__(self) -> None:
-        self.history = History()
-        self.findings: list[Finding] = []
-
-    def add(self, record: Record) -> list[Finding]:
-        """What this record brings to light."""
-        self.history.add(record)
-        known = {finding.name for finding in self.findings}
-        found = []
-        for name, (severity, rule) in RULES.items():
-            symptom = None if name in known else rule(self.history)
-            if symptom is not None:
-                seen = (symptom.figure, symptom.problem, symptom.remedy)
-                found.append(Finding(name, severity, self.history.step, *seen))
-        self.findings += found
-        return found
-
-
-def diagnose(records: Sequence[Record]) -> list[Finding]:
-    """Findings of a whole log, in the order in which they showed; one for each rule at most.
-
-    >>> [finding.name for finding in diagnose([{"step": 1, "grad_norm": float("nan")}])]
-    ['broken gradient']
-    """
-    watch = Watch()
-    for record in records:
-        watch.add(record)
-    return watch.findings
+REWARD_RULES: dict[str, tuple[Severity, Callable[[History, str], Symptom | None]]] = {
+    "unpaid reward": ("error", unpaid_reward),
+    "uniform reward": ("warning", uniform_reward),
+}
+"""Every rule about a single reward, given the key of its mean; a finding is named after rule and reward."""
