@@ -162,7 +162,7 @@ def _blind(result: Audit) -> Iterator[str]:
 def _options(result: Audit) -> Iterator[str]:
     checks = result["options"]["test"]
     faults = checks["faults"]
-    if not any(faults.values()):
+    if not faults["folded_duplicates"] and not faults["conflicting_answers"]:
         yield f"{PASS}: no test question offers a text twice or contradicts another one about its image."
     unfair = {"ambiguous_gold": "have two right letters", "conflicting_answers": "contradict another record's answer"}
     for name, what in unfair.items():
