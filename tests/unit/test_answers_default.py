@@ -4,8 +4,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from medr1.answers.default import normalise, option_letters, read_answer
-from medr1.types import LETTERS, ParsedAnswer, ParseStatus
+from medr1.answers.default import normalise, option_letters, parse_answer, read_answer
+from medr1.answers.words import word_rows
+from medr1.types import LETTERS, ParsedAnswer, ParseStatus, Sample
 
 S = ParseStatus
 OPTIONS = ("CT", "Breast tissue", "MRI", "X-ray")
@@ -80,7 +81,6 @@ NOT_READ = [
     ("...", S.NOT_AN_OPTION),
     ("2", S.NOT_AN_OPTION),
     ("В", S.NOT_AN_OPTION),  # Cyrillic Ve
-    ("Ｂ", S.NOT_AN_OPTION),  # full width
     ("В. Breast tissue", S.NOT_AN_OPTION),  # Cyrillic again
     ("B. CT", S.CONTRADICTION),
     ("B) MRI", S.CONTRADICTION),
@@ -173,3 +173,175 @@ def test_two_letters_are_never_one_answer(letters, between):
     text = between.join(sorted(letters))
     assert read_answer(text, OPTIONS) == ParsedAnswer(None, S.SEVERAL_LETTERS)
     assert read_answer(text.lower(), OPTIONS).letter is None
+
+
+CHINESE = ("计算机断层扫描", "磁共振成像", "超声", "X线")
+
+ALSO_READ_AS_B = [
+    *(
+        "B：磁共振成像",
+        "B、磁共振成像",
+        "B．磁共振成像",
+        "B）磁共振成像",
+        "（B）磁共振成像",
+        "【B】磁共振成像",
+        "B磁共振成像",
+        "B。",
+    ),
+    *("选B", "选 B。", "选择B", "应选B", "故选：B", "我选B", "因此选B", "本题选B", "選B", "选B项", "选(B)磁共振成像"),
+    *(
+        "答案：B",
+        "答案:B",
+        "答案是B",
+        "答案为 B。",
+        "正确答案是：B",
+        "最终答案是【B】",
+        "综上所述，正确答案为B",
+        "答案选B",
+        "答：B",
+    ),
+    *("选项B", "正确选项是B", "B选项", "B项", "B项正确", "B是正确的", "B 正确", "B选项是正确答案"),
+    *("答えはBです", "正解：B", "정답: B", "정답은 B입니다", "답은 B번"),
+    *(
+        "Ｂ",
+        "ｂ",
+        "（Ｂ）",
+        "Ｂ．磁共振成像",
+        "【B】",
+        "「B」",
+        "『B』",
+        "《B》",
+        "Ⓑ",
+        "𝐁",
+        "磁共振成像。",
+        "答案是磁共振成像",
+    ),
+    *(
+        r"\(\boxed{B}\)",
+        r"\[\boxed{B}\]",
+        r"$$\boxed{B}$$",
+        r"\boxed{\mathbf{B}}",
+        r"\boxed{\textrm{(B)}}",
+        r"\fbox{B}",
+    ),
+    *(r"\boxed{\text{B. }}", "\\\\boxed{B}", "boxed{B}", "\x08oxed{B}", r"答案：\(\boxed{B}\)"),
+    *("<|begin_of_box|>B<|end_of_box|>", "<|box_start|>B<|box_end|>", "B<|im_end|>", "B</s>", "B<｜end▁of▁sentence｜>"),
+    *("B is correct", "B is the correct answer.", "Option B is correct", "B would be the best option", "I choose B"),
+    *("I would go with option B.", "Select B", "The answer should be B", '{"answer": "B"}', "{'answer': 'B'}"),
+]
+
+
+@pytest.mark.parametrize("text", ALSO_READ_AS_B)
+def test_chinese_forms_boxes_and_words_around_a_letter(text: str) -> None:
+    assert read_answer(text, CHINESE) == ParsedAnswer("B", S.OK)
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("A或B", S.SEVERAL_LETTERS),
+        ("A、B", S.SEVERAL_LETTERS),
+        ("答案：A和B", S.SEVERAL_LETTERS),
+        ("不是A，是B", S.SEVERAL_LETTERS),
+        ("选A，不选B", S.SEVERAL_LETTERS),
+        ("A is wrong, B is correct", S.SEVERAL_LETTERS),
+        (r"\boxed{A}，\boxed{B}", S.SEVERAL_LETTERS),
+        ("选AB", S.NOT_AN_OPTION),
+        ("不选B", S.NOT_AN_OPTION),
+        ("B is not correct", S.NOT_AN_OPTION),
+        ("B不正确", S.NOT_AN_OPTION),
+        ("非B", S.NOT_AN_OPTION),
+        ("维生素B", S.NOT_AN_OPTION),
+        ("B超", S.NOT_AN_OPTION),
+        ("答案是", S.NOT_AN_OPTION),
+        ("答案：Е", S.NOT_AN_OPTION),  # Cyrillic
+        ("选E", S.NOT_AN_OPTION),
+        ("B：超声", S.CONTRADICTION),
+        ("答案：B、计算机断层扫描", S.CONTRADICTION),
+        ("B、磁共振成像或超声", S.SEVERAL_LETTERS),
+    ],
+)
+def test_chinese_answers_that_are_none(text: str, status: ParseStatus) -> None:
+    assert read_answer(text, CHINESE) == ParsedAnswer(None, status)
+
+
+IMAGING = ("CT", "MRI", "X-ray", "Optical coherence tomography (OCT)")
+
+
+@pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("B) MRI (magnetic resonance imaging)", "B"),
+        ("B. MRI [magnetic resonance imaging]", "B"),
+        ("B：MRI（磁共振成像）", "B"),
+        ("B) Magnetic resonance imaging (MRI)", "B"),
+        ("B) Magnetic resonance imaging", "B"),
+        ("B. The MRI", "B"),
+        ("The answer is A) CT (computed tomography).", "A"),
+        ("C) X-ray (radiograph)", "C"),
+        ("D) OCT", "D"),
+        ("D) Optical coherence tomography", "D"),
+        ("D) OCT (optical coherence tomography)", "D"),
+        ("B、磁共振成像", "B"),  # a translation cannot contradict
+        ("A：计算机断层扫描。", "A"),
+        ("B) MRI (not CT)", None),
+        ("B) MRI (or CT)", None),
+        ("B) MRI（非CT）", None),
+        ("B) CT (computed tomography)", None),
+        ("B) Ultrasound (US)", None),
+        ("B) Computed tomography", None),
+        ("B) MRI of the brain", None),
+        ("A MRI (magnetic resonance imaging)", None),
+        ("A 计算机断层扫描", None),  # might be an article
+        ("MRI (magnetic resonance imaging)", None),  # without its letter, a text must be that of the option
+        ("Tomography (CT)", None),
+    ],
+)
+def test_a_letter_agrees_with_its_text_and_a_remark_in_brackets(text: str, letter: str | None) -> None:
+    assert read_answer(text, IMAGING).letter == letter
+
+
+def test_remarks_that_tell_options_apart_are_no_remarks() -> None:
+    lesions = ("Lesion (benign)", "Lesion (malignant)", "Cyst")
+    assert read_answer("B) Lesion (benign)", lesions) == ParsedAnswer(None, S.CONTRADICTION)
+    assert read_answer("B) Lesion", lesions).letter is None
+    assert read_answer("B) Lesion (malign)", lesions).letter is None
+    assert read_answer("A) Lesion (benign).", lesions).letter == "A"
+    assert read_answer("B) Lesion (malign)", ("CT", "Lesion (benign)")).letter is None
+    assert read_answer("B、肺", ("肺", "Lung")) == ParsedAnswer(None, S.CONTRADICTION)
+    assert read_answer("B、肝", ("肺", "Lung")).letter is None, "one option is written so: it may be meant"
+
+
+@given(
+    st.sampled_from([row for row in word_rows("lead_ins") if row["part"] in ("noun", "choose")]),
+    st.sampled_from(["{}", "({})", "（{}）", "【{}】", "**{}**", r"\boxed{{{}}}", "{}.", "{}。", "{}．"]),
+    st.sampled_from("ABCD"),
+    st.sampled_from([" ", ": ", "："]),
+)
+def test_every_announcement_leaves_the_letter(row, dress, letter, between) -> None:
+    assert read_answer(f"{row['words']}{between}{dress.format(letter)}", CHINESE).letter == letter
+
+
+@given(st.text("AB选答案是：、。（）或和不【】 isthecorrectanswer", max_size=12))
+def test_two_letters_in_any_words_are_no_answer(text: str) -> None:
+    if "A" in text and "B" in text and "是B" not in text:
+        assert read_answer(text, ("x", "y")).letter is None
+
+
+@pytest.mark.parametrize(
+    ("completion", "letter"),
+    [
+        (r"The image shows a joint, so \boxed{B}.", "B"),
+        ("It is soft tissue.\n<|begin_of_box|>B<|end_of_box|>", "B"),
+        (r"Hence \boxed{B}. Again: \boxed{B}", "B"),
+        (r"<think>\boxed{A}</think>So \(\boxed{\text{B}}\)", "B"),
+        (r"Either \boxed{A} or \boxed{B}", None),
+        ("<|begin_of_box|>A<|end_of_box|> <|begin_of_box|>B<|end_of_box|>", None),
+        (r"The answer is \boxed{}", None),
+        (r"The answer is \boxed{B", None),
+    ],
+)
+def test_one_box_in_prose_is_the_answer_where_just_a_letter_is_asked_for(completion: str, letter: str | None) -> None:
+    sample = Sample(id="1", images=(), question="?", options=CHINESE, answer_index=1)
+    assert parse_answer(completion, sample, "letter").letter == letter
+    assert parse_answer(completion, sample, "think").letter is None

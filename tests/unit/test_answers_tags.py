@@ -16,6 +16,9 @@ from medr1.answers.tags import answer_start
         ("<answer>D</answer>", "nothink", "D</answer>"),
         ("  B) Lung", "letter", "B) Lung"),
         ("<think>x</think> C", "letter", "C"),
+        (r"<think>\boxed{A}</think> So \boxed{ B}.", "letter", "B}."),
+        ("It is <|begin_of_box|>C<|end_of_box|>", "letter", "C<|end_of_box|>"),
+        (r"\boxed{A} or \boxed{B}", "letter", r"\boxed{A} or \boxed{B}"),
         ("I say <answer>A</answer>", "letter", "A</answer>"),
     ],
 )

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from medr1.answers import OPEN_PROTOCOLS
 from medr1.answers.default import answer_text
 from medr1.answers.without_options import gold_text, is_visible, read_labels, read_number, read_words, read_yes_no
+from medr1.rewards import REWARDS
 from medr1.types import ParseStatus, Sample
 
 
@@ -46,6 +48,14 @@ def test_numbers(text, value):
         ("no.", "No"),
         ("**NO**", "No"),
         ("The answer is yes", "Yes"),
+        ("是。", "Yes"),
+        ("是的", "Yes"),
+        ("答案：否", "No"),
+        ("【没有】", "No"),
+        ("答案是是", "Yes"),
+        ("不是很清楚", None),
+        ("是否", None),
+        ("Ｙｅｓ", "Yes"),
         ("yes or no", None),
         ("yes, no", None),
         ("A", None),
@@ -98,3 +108,32 @@ def test_the_one_answer_of_a_completion():
     assert answer_text(" ")[1] is ParseStatus.EMPTY
     assert answer_text("<think>x")[1] is ParseStatus.TRUNCATED
     assert answer_text("<answer>x</answer><answer>x</answer>")[1] is ParseStatus.SEVERAL_ANSWERS
+
+
+@pytest.mark.parametrize(
+    ("completion", "gold", "score"),
+    [
+        ("是。", "是", 1),
+        ("<answer>是。</answer>", "是", 1),
+        ("答案：是的！", "是", 1),
+        ("否", "是", 0),
+        ("左肺，上叶。", "左肺上叶", 1),
+        ("“Left lung”.", "left lung", 1),
+        ("The answer is the left lung.", "Left lung", 1),
+        ("right lung", "Left lung", 0),
+        ("12,5", "12.5", 1),
+        ("<think>是</think>否。", "否", 1),
+        ("", "是", 0),
+        ("<answer>是</answer><answer>否</answer>", "是", 0),
+        ("Yes.", "是", 1),
+    ],
+)
+def test_our_own_reading_of_open_questions(completion, gold, score):
+    assert OPEN_PROTOCOLS["medr1-open"](completion, gold) == score
+
+
+def test_rewards_of_free_text_know_chinese_punctuation():
+    sample = Sample(id="1", images=(), question="?", answer_type="text", answers=("是",))
+    assert REWARDS["text-exact"]("<answer>是。</answer>", sample).value == 1
+    assert REWARDS["text-exact"]("<answer>否。</answer>", sample).value == 0
+    assert read_labels("水肿、积液；骨折") == {"水肿", "积液", "骨折"}

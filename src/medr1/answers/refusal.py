@@ -3,22 +3,24 @@
 import re
 
 from medr1.answers.tags import outside_thinking
+from medr1.answers.words import words_of
+
+
+def _any(kind: str, language: str) -> str:
+    """A pattern of the words of that kind; white space may be of any width."""
+    words = words_of("refusals", kind=kind, language=language)
+    return "(?:" + "|".join(re.escape(word).replace(r"\ ", r"\s+") for word in words) + ")"
+
 
 _REFUSAL = re.compile(
-    r"\b(?:i\s*(?:am|['’]m)\s+(?:very\s+|really\s+)?sorry|sorry,?\s+(?:but\s+)?i\b|i\s+apologi[sz]e"
-    r"|as\s+an?\s+(?:ai|language\s+model)"
-    r"|(?:i\s+)?(?:can\s*not|can['’]t|could\s+not|couldn['’]t|am\s+unable\s+to|['’]m\s+unable\s+to|unable\s+to)\s+"
-    r"(?:\w+\s+){0,2}?(?:answer|determine|provide|diagnos\w*|identify|assist|help|view|see|interpret|analy[sz]e|tell|"
-    r"process|comment)"
-    r"|not\s+(?:possible\s+to|able\s+to)\s+(?:answer|determine|say|tell)"
-    r"|insufficient\s+information|not\s+enough\s+information|no\s+image\s+(?:is|was|has\s+been)\s+(?:provided|attached)"
-    r"|i\s+do(?:\s+not|n['’]t)\s+know)\b",
+    rf"\b(?:{_any('phrase', 'en')}|{_any('inability', 'en')}\s+(?:\w+\s+){{0,2}}?{_any('deed', 'en')})\b"
+    rf"|{_any('phrase', 'zh')}|{_any('inability', 'zh')}{_any('deed', 'zh')}",
     re.IGNORECASE,
 )
 
 
 def is_refusal(completion: str) -> bool:
-    """Whether what lies outside the thinking says that it gives no answer (English phrases).
+    """Whether what lies outside the thinking says that it gives no answer, in English or Chinese.
 
     An answer block that holds just a letter is an answer, whatever is said beside it: the phrase must stand in the
     answer, or there must be no block.
@@ -30,4 +32,5 @@ def is_refusal(completion: str) -> bool:
     if rest is None:
         return False
     blocks = re.findall(r"<answer>(.*?)</answer>", rest, re.IGNORECASE | re.DOTALL)
-    return bool(_REFUSAL.search(" ".join(blocks) if blocks else rest))
+    said = " ".join(blocks) if blocks else rest
+    return bool(_REFUSAL.search(said.replace("’", "'")))

@@ -15,6 +15,10 @@ TAG = re.compile(r"<\s*(?P<slash>/\s*)?(?P<name>think|answer)\s*>", re.IGNORECAS
 """Any of the four tags. ASCII, since Unicode case folding would also take `<anſwer>`."""
 
 
+_BOX_BEGINS = re.compile(r"<\|begin_of_box\|>|\\boxed\{")
+_BOX_TOKENS = re.compile(r"<\|begin_of_box\|>(.*?)<\|end_of_box\|>", re.DOTALL)
+
+
 def tags_of(text: str, name: str) -> list[tuple[bool, re.Match[str]]]:
     """Every tag of that name in order, each with whether it opens a block."""
     return [(not tag["slash"], tag) for tag in TAG.finditer(text) if tag["name"].lower() == name]
@@ -63,10 +67,40 @@ def answer_block(text: str) -> tuple[str, ParseStatus]:
     return text[first.end() : last.start()].strip(), ParseStatus.OK
 
 
+def boxed_answer(text: str) -> str | None:
+    r"""What stands in the one box of a text, `\boxed{…}` or between GLM's box tokens; None for none or different ones.
+
+    >>> boxed_answer(r"So it is \boxed{B}."), boxed_answer(r"\boxed{A} or \boxed{B}")
+    ('B', None)
+    """
+    found = {content.strip() for content in _BOX_TOKENS.findall(text)}
+    for part in text.split(r"\boxed{")[1:]:
+        found.add(boxed(r"\boxed{" + part) or "")
+    return found.pop() or None if len(found) == 1 else None
+
+
+def boxed(text: str) -> str | None:
+    r"""Content of the last `\boxed{…}`, stripped; None where there is none or it is not closed.
+
+    >>> boxed(r"\boxed{\text{B}}")
+    '\\text{B}'
+    """
+    _, opening, content = text.rpartition(r"\boxed{")
+    if not opening:
+        return None
+    depth = 1
+    for position, character in enumerate(content):
+        depth += {"{": 1, "}": -1}.get(character, 0)
+        if depth == 0:
+            return content[:position].strip()
+    return None
+
+
 def answer_start(completion: str, answer_format: AnswerFormat = "think") -> int | None:
     """Characters before the first one of the answer; None where there is no single answer block after the thinking.
 
-    With `letter`, a completion without answer tags answers where its thinking ends, or at once.
+    With `letter`, a completion without answer tags answers in its one box, else where its thinking ends, or
+    at once.
 
     >>> answer_start("<think>A?</think> <answer> B</answer>"), answer_start("B) Lung", "letter"), answer_start("B")
     (27, 0, None)
@@ -78,5 +112,7 @@ def answer_start(completion: str, answer_format: AnswerFormat = "think") -> int 
     if len(opening) > 1 or (not opening and answer_format != "letter"):
         return None
     start = opening[0].end() if opening else thought
+    if not opening and boxed_answer(completion[thought:]) is not None:
+        start = next(_BOX_BEGINS.finditer(completion, thought)).end()
     start += len(completion[start:]) - len(completion[start:].lstrip())
     return start if start < len(completion) else None

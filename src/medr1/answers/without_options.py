@@ -6,18 +6,18 @@ what a reward reads, training finds.
 
 import re
 import string
+import unicodedata
 from collections.abc import Sequence
 
-from medr1.answers.default import normalise, option_letters, read_answer
-from medr1.types import ParseStatus, Sample
+from medr1.answers.default import normalise, option_letters, without_lead_in
+from medr1.answers.words import word_rows
+from medr1.types import Sample
 
-_YES_OR_NO = re.compile(r"\b(?:yes|no)\b", re.IGNORECASE)
+_YES_OR_NO = {row["words"]: row["answer"] for row in word_rows("yes_no")}
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:[.,]\d+)*|[.,]\d+)", re.ASCII)
 _THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?", re.ASCII)
-_BETWEEN_LABELS = re.compile(r"[;,|\n]")
+_BETWEEN_LABELS = re.compile(r"[;,|\n；，｜、]")
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
-_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
 LABEL_SEPARATOR = "; "
 
 
@@ -32,17 +32,13 @@ def is_visible(text: str) -> bool:
 
 
 def read_yes_no(text: str) -> str | None:
-    """`Yes` or `No` where the text says just that, maybe after "The answer is".
+    """`Yes` or `No` where the text says just that (`words/yes_no.tsv`), maybe after "The answer is".
 
-    >>> [read_yes_no(text) for text in ("yes.", "The answer is No", "yes or no", "A")]
-    ['Yes', 'No', None, None]
+    >>> [read_yes_no(text) for text in ("yes.", "The answer is No", "是。", "答案：没有", "yes or no", "A")]
+    ['Yes', 'No', 'Yes', 'No', None, None]
     """
-    options = ("Yes", "No")
-    parsed = read_answer(text, options)
-    # Letters of options that were never shown are no answer.
-    if parsed.status is not ParseStatus.OK or not _YES_OR_NO.search(text):
-        return None
-    return options[option_letters(options).index(str(parsed.letter))]
+    plain = normalise(text)
+    return _YES_OR_NO.get(plain) or _YES_OR_NO.get(normalise(without_lead_in(plain)))
 
 
 def read_number(text: str) -> float | None:
@@ -79,14 +75,15 @@ def read_labels(text: str, options: Sequence[str] = ()) -> frozenset[str] | None
 def read_words(text: str) -> tuple[str, ...] | None:
     """The words of a free text, normalised as in SQuAD (arXiv 1606.05250, its evaluation script).
 
-    Lower case; ASCII punctuation and the articles a, an, the are gone.
+    Lower case; punctuation (there: ASCII only) and the articles a, an, the are gone.
 
-    >>> read_words("The left, upper lobe.")
-    ('left', 'upper', 'lobe')
+    >>> read_words("The left, upper lobe."), read_words("是。")
+    (('left', 'upper', 'lobe'), ('是',))
     """
     if not is_visible(text):
         return None
-    return tuple(_ARTICLES.sub(" ", text.lower().translate(_WITHOUT_PUNCTUATION)).split()) or None
+    kept = (c for c in text.lower() if c not in string.punctuation and not unicodedata.category(c).startswith("P"))
+    return tuple(_ARTICLES.sub(" ", "".join(kept)).split()) or None
 
 
 def gold_text(sample: Sample) -> str | None:

@@ -9,20 +9,16 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
+from medr1.answers.words import words_of
 from medr1.types import LETTERS
 
 DENIAL_REACH = 4
 """Words before a name among which a denial counts."""
-DENIALS = frozenset(
-    (
-        *("no", "not", "nor", "neither", "never", "without", "cannot", "exclude", "excludes", "excluded", "excluding"),
-        *("unlike", "unlikely", "than", "instead", "against", "absent"),
-    )
-)
+DENIALS = frozenset(words_of("denials", kind="denied"))
 """Words that deny what follows."""
 _WINDOW = 200
 """Characters before a name in which its denial is looked for. Bounded, so that long thinking is read in linear time."""
-_COMPARED = re.compile(r"\b(?:(?:in|by) contrast|contrasted|compared|opposed|relative) (?:to|with)\b")
+_COMPARED = re.compile(rf"\b(?:{'|'.join(words_of('denials', kind='compared'))})\b")
 """What is only compared with is as little concluded as what is denied; "contrast" alone is a word of radiology."""
 _NEGATED = re.compile(r"\b(?:ca|wo|is|are|was|were|do|does|did|has|have|had|could|would|should|must)n t\b")
 """What `plain_words` makes of "isn't"."""

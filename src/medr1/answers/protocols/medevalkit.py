@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 from medr1.answers.default import option_letters
 from medr1.answers.protocols.kit import Candidates, latest_letter, most_similar, single_pass_strip
+from medr1.answers.tags import boxed
 
 MARKERS = (
     "**answer**:",
@@ -95,23 +96,6 @@ def free_text(completion: str) -> str:
     content = boxed(completion)
     text = answer_bodies(completion) if content is None else content
     return _unmarked(text.lower().strip())
-
-
-def boxed(text: str) -> str | None:
-    r"""Content of the last `\boxed{…}`, stripped; None where there is none or it is not closed.
-
-    >>> boxed(r"\boxed{\text{B}}")
-    '\\text{B}'
-    """
-    _, opening, content = text.rpartition(r"\boxed{")
-    if not opening:
-        return None
-    depth = 1
-    for position, character in enumerate(content):
-        depth += {"{": 1, "}": -1}.get(character, 0)
-        if depth == 0:
-            return content[:position].strip()
-    return None
 
 
 def answer_bodies(text: str) -> str:

@@ -6,7 +6,10 @@ The judges by language models that most of them put beside or above these rules:
 import re
 from collections.abc import Callable
 
+from medr1.answers.default import answer_text, without_lead_in
 from medr1.answers.protocols import lmms_eval, medevalkit, peers
+from medr1.answers.without_options import read_number, read_words, read_yes_no
+from medr1.types import ParseStatus
 
 OpenProtocol = Callable[[str, str], float]
 """Score of a completion in 0..1 against one gold answer."""
@@ -53,7 +56,21 @@ def _key_parts(completion: str) -> list[str]:
     return [part for part in parts if part.strip(",.!?;:'")] or [whole]
 
 
+def same_answer(completion: str, answer: str) -> float:
+    """Ours: what the completion gives as its answer is the gold one, as yes or no, as a number, or word by word."""
+    said, status = answer_text(completion, "letter")
+    if status is not ParseStatus.OK:
+        return 0.0
+    said = without_lead_in(said)
+    for read in (read_yes_no, read_number, read_words):
+        wanted = read(answer)
+        if wanted is not None:
+            return float(read(said) == wanted)
+    return 0.0
+
+
 OPEN_PROTOCOLS: dict[str, OpenProtocol] = {
+    "medr1-open": same_answer,
     "medevalkit-em@9b12e3b": lambda completion, answer: float(medevalkit.exact_match(completion, answer)),
     "medevalkit-f1@9b12e3b": lambda completion, answer: medevalkit.token_f1(completion, answer)[0],
     "lmms-slake@75571cf": lambda completion, answer: float(lmms_eval.slake_match(completion, answer)),
