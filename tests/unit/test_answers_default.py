@@ -5,7 +5,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from medr1.answers.default import normalise, option_letters, parse_answer, read_answer
-from medr1.answers.words import word_rows
+from medr1.answers.wording import word_rows
 from medr1.types import LETTERS, ParsedAnswer, ParseStatus, Sample
 
 S = ParseStatus

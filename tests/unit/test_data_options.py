@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from medr1.answers.wording import word_rows
 from medr1.data.options import keeps_order, options_refer, without_labels
-from medr1.data.words import word_rows
 from medr1.eval.controls import CONTROLS
 from medr1.prompts import question_text
 from medr1.stats import chance
@@ -62,7 +62,7 @@ def test_other_options_may_be_drawn_in_any_order(options: tuple[str, ...]):
 
 
 def test_every_line_of_the_table_is_found():
-    for row in word_rows("option_references"):
+    for row in word_rows("option_references", "medr1.data"):
         assert options_refer(ask("CT", "MRI", row["words"].replace("{letters}", "A and B"))), row
 
 

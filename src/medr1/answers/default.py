@@ -19,8 +19,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from medr1.answers.tags import AnswerFormat, answer_block, boxed_answer, outside_thinking
-from medr1.answers.wording import DENIALS, mentioned, plain_words
-from medr1.answers.words import words_of
+from medr1.answers.wording import DENIALS, mentioned, plain_words, words_of
 from medr1.types import LETTERS, ParsedAnswer, ParseStatus, Sample
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af"

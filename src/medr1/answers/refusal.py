@@ -3,7 +3,7 @@
 import re
 
 from medr1.answers.tags import outside_thinking
-from medr1.answers.words import words_of
+from medr1.answers.wording import words_of
 
 
 def _any(kind: str, language: str) -> str:

@@ -10,7 +10,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from medr1.answers.default import normalise, option_letters, without_lead_in
-from medr1.answers.words import word_rows
+from medr1.answers.wording import word_rows
 from medr1.types import Sample
 
 _YES_OR_NO = {row["words"]: row["answer"] for row in word_rows("yes_no")}

@@ -5,12 +5,29 @@ MRI". The rule knows no paraphrase ("pulmonary" for "Lung"), sees a denial only 
 what it denies, and takes any "no" for the option "No".
 """
 
+import csv
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from importlib.resources import files
 
-from medr1.answers.words import words_of
 from medr1.types import LETTERS
+
+
+def word_rows(name: str, package: str = "medr1.answers") -> list[dict[str, str]]:
+    """The lines of a word list, `words/NAME.tsv` of a package, by the columns of its first line.
+
+    Word lists are tables that a physician can read and correct. Lines that begin with # are remarks.
+    """
+    lines = (files(package) / "words" / f"{name}.tsv").read_text("utf-8").splitlines()
+    return list(csv.DictReader((line for line in lines if not line.startswith("#")), delimiter="\t", strict=True))
+
+
+def words_of(name: str, **wanted: str) -> list[str]:
+    """The column `words` of the rows that have these values in the others, longest first."""
+    found = [row["words"] for row in word_rows(name) if all(row[column] == value for column, value in wanted.items())]
+    return sorted(found, key=len, reverse=True)
+
 
 DENIAL_REACH = 4
 """Words before a name among which a denial counts."""

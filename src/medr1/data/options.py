@@ -8,8 +8,7 @@ import re
 from collections.abc import Sequence
 from functools import cache, lru_cache
 
-from medr1.answers.wording import plain_words
-from medr1.data.words import word_rows
+from medr1.answers.wording import plain_words, word_rows
 from medr1.types import LETTERS, Sample
 
 _LABEL = re.compile(r"\s*[(\[（【]?([A-Za-z])\s?[).:\]、．。：）】]\s*(\S.*)", re.DOTALL)
@@ -51,7 +50,7 @@ def _references() -> re.Pattern[str]:
     """One pattern over `plain_words` for all lines of the table."""
     one_of: dict[str, list[str]] = {"whole": [], "start": [], "anywhere": []}
     lettered = []
-    for row in word_rows("option_references"):
+    for row in word_rows("option_references", "medr1.data"):
         pattern = re.escape(row["words"]).replace(r"\{letters\}", rf"[a-z](?:{_JOINED}[a-z])*").replace("\\ ", " ")
         (lettered if "{letters}" in row["words"] else one_of[row["where"]]).append(pattern)
     # Chinese has no spaces: there a phrase may touch other words.
