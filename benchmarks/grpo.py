@@ -49,7 +49,7 @@ NEVER_SAMPLED = "<|video_pad|>"
 
 def questions(count: int, side: int, words: int) -> list[Sample]:
     """Phantoms enlarged to `side` pixels, their question lengthened to the prompt length of the published systems."""
-    from medr1.eval.controls import png_bytes
+    from medr1.data.images import png_bytes
 
     samples = []
     for index in range(count):

@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from medr1.data.corruptions.write import CorruptionJob, write_corrupted
 from medr1.data.phantom import phantom
 from medr1.records import write_samples
+from medr1.variants.corruptions.write import CorruptionJob, write_corrupted
 
 PICTURES = 6
 """Three samples in two severities."""

@@ -9,13 +9,13 @@ import pytest
 from PIL import Image
 
 from medr1.cli import main
-from medr1.data.corruptions.write import CorruptionJob, write_corrupted
 from medr1.data.phantom import write_phantoms
 from medr1.eval.runner import evaluate
 from medr1.models.tiny import WARM_START
 from medr1.records import read_samples
 from medr1.rollout.engine import SamplingParams
 from medr1.rollout.scripted import ScriptedEngine
+from medr1.variants.corruptions.write import CorruptionJob, write_corrupted
 
 TRAIN = (
     "--config demo --model_name_or_path {model} --train_data {in}/train --output_dir {out} --use_cpu true --max_steps 1"

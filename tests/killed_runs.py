@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from medr1.eval.controls import png_bytes
+from medr1.data.images import png_bytes
 from medr1.eval.runner import evaluate
 from medr1.rollout.engine import Request, SamplingParams
 from medr1.rollout.scripted import ScriptedEngine

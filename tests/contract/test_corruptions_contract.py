@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medr1.data.corruptions import COLOUR, CORRUPTIONS, GREY, SEVERITIES, corrupt, proper_for
 from medr1.data.image_distance import ssim
 from medr1.data.images import open_image
 from medr1.data.phantom import phantom
 from medr1.types import MODALITIES
+from medr1.variants.corruptions import COLOUR, CORRUPTIONS, GREY, SEVERITIES, corrupt, proper_for
 
 COLOURING = {"colour_cast", "stain_shift", "stain_deposit"}
 """Corruptions that give a grey picture colour."""

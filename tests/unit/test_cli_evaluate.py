@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 import medr1.cli
 from medr1.cli import evaluate
 from medr1.cli.engines import Device, Dtype, EndpointOptions, EngineName, EngineOptions, batch_size_of
+from medr1.data.images import png_bytes
 from medr1.data.phantom import write_phantoms
 from medr1.errors import ConfigError
-from medr1.eval.controls import png_bytes
 from medr1.models.tiny import WARM_START
 from medr1.records import write_samples
 from medr1.rollout.scripted import ScriptedEngine

@@ -11,9 +11,9 @@ from PIL import Image
 
 from medr1.data import med_r1
 from medr1.data.convert import Conversion, choose, convert
+from medr1.data.images import png_bytes
 from medr1.data.source import Choice, choice_sample
 from medr1.errors import ConfigError, DataError
-from medr1.eval.controls import png_bytes
 from medr1.records import data_hash, read_json, read_samples
 from run_faults import files
 

@@ -5,11 +5,11 @@ import pytest
 
 from medr1.answers.wording import word_rows
 from medr1.data.options import keeps_order, options_refer, without_labels
-from medr1.eval.controls import CONTROLS
 from medr1.prompts import question_text
 from medr1.stats import chance
 from medr1.train.dataset import reordered
 from medr1.types import LETTERS, Sample
+from medr1.variants import VARIANTS
 
 REFERRING = [
     ("Right upper", "Right lower", "Both A and B", "None of the above"),
@@ -50,7 +50,7 @@ def test_options_that_speak_of_others_keep_their_order(options: tuple[str, ...])
     sample = ask(*options, gold=len(options) - 1)
     assert options_refer(sample)
     assert all(reordered(sample, np.random.default_rng(seed)) == sample for seed in range(5))
-    assert CONTROLS["rotated1"].prepare([sample], seed=0) == []
+    assert VARIANTS["rotated1"].prepare([sample], seed=0) == []
 
 
 @pytest.mark.parametrize("options", PLAIN)
@@ -58,7 +58,7 @@ def test_other_options_may_be_drawn_in_any_order(options: tuple[str, ...]):
     sample = ask(*options)
     assert not keeps_order(sample)
     assert len({reordered(sample, np.random.default_rng(seed)).options for seed in range(20)}) > 1
-    assert len(CONTROLS["rotated1"].prepare([sample], seed=0)) == 1
+    assert len(VARIANTS["rotated1"].prepare([sample], seed=0)) == 1
 
 
 def test_every_line_of_the_table_is_found():

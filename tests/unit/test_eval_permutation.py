@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
-from medr1.eval.controls import CONTROLS, ROTATIONS
-from medr1.eval.permutation import chosen_option, complete_rotations, consistent, score_option_order
+from medr1.eval.permutation import complete_rotations, consistent, score_option_order
 from medr1.types import LETTERS, Prediction, Sample
+from medr1.variants import VARIANTS
+from medr1.variants.controls import ROTATIONS, chosen_option
 
 Answer = Callable[[Sample], str | None]
 
@@ -45,7 +46,7 @@ def run(answer: Answer, sizes: Sequence[int] = (3, 3, 3)) -> tuple[list[Predicti
         )
         for i, size in enumerate(sizes)
     ]
-    rotated = {name: predict(CONTROLS[name].prepare(samples, 0), answer) for name in ROTATIONS}
+    rotated = {name: predict(VARIANTS[name].prepare(samples, 0), answer) for name in ROTATIONS}
     return predict(samples, answer), rotated
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medr1.eval.controls import png_bytes
+from medr1.data.images import png_bytes
 from medr1.eval.files import line_of, prediction_from, read_predictions
 from medr1.eval.receipts import receipt_verdicts, receipts_of
 from medr1.eval.rescore import rescore

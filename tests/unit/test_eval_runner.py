@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medr1.data.images import png_bytes
 from medr1.errors import ConfigError, DataError, EngineError
-from medr1.eval.controls import png_bytes
 from medr1.eval.files import read_failures
 from medr1.eval.runner import evaluate, read_predictions
 from medr1.rollout.engine import Request, SamplingParams
@@ -306,7 +306,7 @@ def test_progress_counts_up_to_all_samples(tmp_path: Path) -> None:
     [
         ({"prompt": "thinks"}, ConfigError, "no prompt 'thinks'; choose one of think"),
         ({"protocol": "ours"}, ConfigError, "no protocol 'ours'"),
-        ({"controls": ("black",)}, ConfigError, "no control 'black'; choose one of blank"),
+        ({"controls": ("black",)}, ConfigError, "no variant 'black'; choose one of blank"),
         ({"samples": []}, DataError, "no sample to evaluate"),
         ({"samples": make_samples(2) + make_samples(1)}, DataError, "two samples have the id 'q0'"),
         (

@@ -6,10 +6,10 @@ import pytest
 from statsmodels.stats.proportion import proportion_confint
 
 from medr1.answers import PROTOCOLS, YES_NO_ONLY
-from medr1.eval.controls import SHOWN_ANSWER
 from medr1.eval.measures import is_right
 from medr1.eval.scoring import ControlRun, protocol_for, score_predictions
 from medr1.types import ParseStatus, Prediction, Sample
+from medr1.variants.controls import SHOWN_ANSWER
 
 OPTIONS = ("Liver", "Spleen", "Kidney", "Heart")
 

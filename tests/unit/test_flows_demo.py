@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from medr1.data.images import open_image
+from medr1.data.images import open_image, png_bytes
 from medr1.data.phantom import phantom
 from medr1.eval.compare import compare
-from medr1.eval.controls import png_bytes
 from medr1.flows import demo, demo_report
 from medr1.flows.demo import DemoRun, DemoSettings, plan, run_demo
 from medr1.models.tiny import WARM_START

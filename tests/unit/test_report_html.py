@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from medr1.eval.controls import png_bytes
+from medr1.data.images import png_bytes
 from medr1.report.html import Fact, FigureItem, Finding, GalleryItem, Report, data_uri, render_report, write_report
 from medr1.report.tables import Table
 

@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from faulty_server import BROKEN_JSON, CUT, DROP, HANG, HTML, NO_CHOICES, NO_TEXT, FaultyServer, chat_reply, prompt_of
+from medr1.data.images import png_bytes
 from medr1.errors import ConfigError, EngineError
-from medr1.eval.controls import png_bytes
 from medr1.eval.files import read_failures
 from medr1.eval.runner import evaluate
 from medr1.rollout import endpoint

@@ -8,12 +8,13 @@ import pytest
 from PIL import Image
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
-from medr1.data.images import BLANK_LEVEL
 from medr1.data.phantom import phantom
 from medr1.errors import ConfigError
 from medr1.prompts import PROMPTS
 from medr1.train.dataset import EpochOfRows, TrainingRows, check_trainable, reordered
 from medr1.types import Sample
+from medr1.variants import VARIANTS
+from medr1.variants.controls import BLANK_LEVEL
 
 
 @pytest.fixture(scope="module")
@@ -121,10 +122,11 @@ def test_blank_images_are_grey_and_of_the_same_size(samples: list[Sample]) -> No
     assert image.getcolors() == [(84 * 84, (BLANK_LEVEL,) * 3)]
 
 
-def test_shuffled_images_are_all_used_and_none_stays(samples: list[Sample]) -> None:
+def test_shuffled_images_are_those_of_the_variant_and_none_stays(samples: list[Sample]) -> None:
     real = [pixels(rows_of(samples).row(i)["images"][0]) for i in range(8)]
     shuffled = [pixels(rows_of(samples, images="shuffled").row(i)["images"][0]) for i in range(8)]
-    assert sorted(real) == sorted(shuffled)
+    variant = VARIANTS["shuffled"]
+    assert shuffled == [pixels(p) for one in variant.prepare(samples, 3) for p in variant.pictures(one, 3)]
     assert all(own != shown for own, shown in zip(real, shuffled, strict=True))
     other = TrainingRows(samples, PROMPTS["bare"], seed=4, images="shuffled")
     assert [pixels(other.row(i)["images"][0]) for i in range(8)] != shuffled

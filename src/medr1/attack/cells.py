@@ -24,14 +24,15 @@ from medr1.attack.store import (
     realised,
     save_png,
 )
-from medr1.data.images import BLANK_LEVEL, open_image
+from medr1.data.images import open_image
 from medr1.errors import MedR1Error
-from medr1.eval.controls import CONTROLS
 from medr1.eval.measures import is_right
 from medr1.eval.robustness import robustness
 from medr1.eval.runner import read_predictions
 from medr1.models.pixels import grid_image
 from medr1.types import Sample
+from medr1.variants import VARIANTS
+from medr1.variants.controls import BLANK_LEVEL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,7 @@ def swapped_images(stage: Stage, clean: CleanRun) -> dict[str, np.ndarray]:
     """Where the swapped control has a partner of the same size, its image."""
     found = {}
     sizes = {one.id: pixels_of(one).shape for one in clean.samples}
-    for one in CONTROLS["swapped"].prepare(list(clean.samples), stage.job.seed):
+    for one in VARIANTS["swapped"].prepare(list(clean.samples), stage.job.seed):
         image = open_image(one.images[0])
         native = stage.job.threat.space == "native"
         pixels = np.asarray(image) if native else grid_image(image, stage.victim.image_processor)

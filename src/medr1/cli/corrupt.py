@@ -29,9 +29,9 @@ def corrupt_command(
     OUT is data like any other: `medr1 eval MODEL --data OUT --controls ""`, then `medr1 robustness CLEAN CORRUPTED`.
     Called again, it goes on where it stopped. Look at sheet.png.
     """
-    from medr1.data.corruptions.write import CorruptionJob, write_corrupted
     from medr1.errors import ConfigError
     from medr1.report.tables import Table, rich_table
+    from medr1.variants.corruptions.write import CorruptionJob, write_corrupted
 
     names = tuple(name.strip() for name in corruptions.split(",") if name.strip())
     levels = [level.strip() for level in severities.split(",")]

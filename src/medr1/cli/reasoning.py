@@ -82,18 +82,18 @@ def reasoning_command(
     """
     from medr1.data.convert import choose
     from medr1.eval.contradictions import known_anatomies
-    from medr1.eval.interventions import INTERVENTIONS
     from medr1.eval.reasoning import score_reasoning
     from medr1.eval.runner import line_of, read_predictions
     from medr1.eval.stored import holds_evaluation
     from medr1.records import check_finished, content_hashes, read_json, read_samples, short_hash
     from medr1.report.tables import rich_table
     from medr1.runs import Run
+    from medr1.variants.thinking import CHANGES
 
     names = [name for name in interventions.split(",") if name]
-    unknown = [name for name in names if name not in INTERVENTIONS]
+    unknown = [name for name in names if name not in CHANGES]
     if unknown:
-        raise ConfigError(f"there is no intervention {unknown[0]!r}; choose one of {', '.join(INTERVENTIONS)}")
+        raise ConfigError(f"there is no intervention {unknown[0]!r}; choose one of {', '.join(CHANGES)}")
     if names and data is None:
         raise ConfigError("--interventions need the images of the questions; add --data with what the run was made on")
     check_finished(run)
@@ -173,7 +173,7 @@ def _intervene(
     seed: int,
 ) -> dict[str, Any]:
     """Scores by intervention, each an evaluation in `out/NAME` with the prompt and sampling that the run recorded."""
-    from medr1.eval.interventions import intervene
+    from medr1.eval.reasoning import intervene
     from medr1.rollout.engine import SamplingParams
 
     params = replace(SamplingParams(**recorded["sampling"]), num_draws=1)

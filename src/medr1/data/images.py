@@ -15,7 +15,6 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -30,9 +29,6 @@ from medr1.types import ImageRef, Sample
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 MAX_PIXELS = 64_000_000
 """Larger images are refused before they are decoded: a few kilobytes can unpack to gigabytes."""
-
-BLANK_LEVEL = 127
-"""Of every value of a blank picture: the middle of the range, where normalised pixels are near zero."""
 
 DEEP_GREY_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 PLAIN_MODES = ("L", "RGB")
@@ -58,28 +54,6 @@ def open_image(ref: ImageRef) -> Image.Image:
         return decode_dicom(data, _name(ref), max_pixels=MAX_PIXELS).image.convert("RGB")
     image, _ = _decode(data, _name(ref))
     return _to_rgb(image, _name(ref))
-
-
-def blank(image: Image.Image) -> Image.Image:
-    """A picture of the same size that shows nothing."""
-    return Image.new("RGB", image.size, (BLANK_LEVEL,) * 3)
-
-
-def picture_key(sample: Sample) -> str:
-    """What samples about the same picture have in common."""
-    return sample.group or sample.id
-
-
-def with_other_pictures(sample: Sample, candidates: Iterable[Sample]) -> Sample | None:
-    """The first candidate with other pictures than the sample's, and as many; None where there is none."""
-    return next(
-        (
-            other
-            for other in candidates
-            if picture_key(other) != picture_key(sample) and len(other.images) == len(sample.images)
-        ),
-        None,
-    )
 
 
 def resolve_inside(root: Path, relative: str) -> Path:
@@ -155,10 +129,15 @@ def _embedded(ref: ImageRef, root: Path, allow_missing: bool) -> _Embedded:
     return _Embedded(_as_png(_to_rgb(image, str(name)), name))
 
 
-def _as_png(image: Image.Image, name: Path) -> ImageRef:
+def png_bytes(image: Image.Image) -> bytes:
+    """The picture as PNG, the same bytes for the same pixels."""
     buffer = io.BytesIO()
     image.save(buffer, format="PNG")
-    return ImageRef(path=name.with_suffix(".png").name, data=buffer.getvalue())
+    return buffer.getvalue()
+
+
+def _as_png(image: Image.Image, name: Path) -> ImageRef:
+    return ImageRef(path=name.with_suffix(".png").name, data=png_bytes(image))
 
 
 def _name(ref: ImageRef) -> str:

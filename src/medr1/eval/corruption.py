@@ -12,19 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from medr1.data.corruptions import CORRUPTIONS
-from medr1.data.corruptions.write import parse_variant
 from medr1.errors import ConfigError, DataError
 from medr1.eval.compare import originals
 from medr1.eval.confidence import score_confidence
 from medr1.eval.measures import accuracy, difference, group_of, is_right, share
-from medr1.eval.permutation import chosen_option
 from medr1.eval.reliance import reliance_rows
 from medr1.eval.side_by_side import open_runs
 from medr1.records import file_hash, read_json
 from medr1.runs import Run, check_finished
 from medr1.stats import effective_size, resampled_totals
 from medr1.types import Prediction
+from medr1.variants.controls import chosen_option
+from medr1.variants.corruptions import CORRUPTIONS, parse_variant
 
 PREDICTIONS, RESULTS = "predictions.jsonl", "corruptions.json"
 ABOUT_THE_DATA = ("data", "data_hash", "limit")

@@ -6,6 +6,7 @@ from typing import Any
 
 from medr1.stats import paired_difference, proportion
 from medr1.types import Estimate, Failure, Prediction, Sample
+from medr1.variants.variant import group_of as group_of
 
 Key = tuple[str, str]
 """Identity of a question as asked: id and variant."""
@@ -19,11 +20,6 @@ def key_of(record: Sample | Prediction | Failure) -> Key:
 def is_right(prediction: Prediction) -> bool:
     """Whether the answer is the gold letter; unreadable answers are not."""
     return prediction.answer is not None and prediction.answer == prediction.gold
-
-
-def group_of(prediction: Prediction) -> str:
-    """What predictions of one image share; the sample itself where no group is known."""
-    return prediction.group or prediction.id
 
 
 def draws_of(predictions: Iterable[Prediction]) -> list[list[Prediction]]:

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean, pstdev
 from typing import Any
 
-from medr1.eval.controls import ROTATIONS
 from medr1.eval.measures import group_of, is_right, share
 from medr1.types import LETTERS, Prediction
+from medr1.variants.controls import ROTATIONS, chosen_option
 
 Question = tuple[str, int]
 """Identity of a question over its variants: id and draw."""
@@ -21,17 +21,6 @@ Question = tuple[str, int]
 def question_of(prediction: Prediction) -> Question:
     """What a prediction shares with those of the question's variants."""
     return prediction.id, prediction.draw
-
-
-def chosen_option(prediction: Prediction) -> int | None:
-    """Position of the answer among the options in their original order; None where no option was chosen.
-
-    Some published protocols extract letters that the question does not have; they choose nothing.
-    """
-    letters = LETTERS[: len(prediction.options)]
-    if not prediction.answer or prediction.answer not in letters:
-        return None
-    return (letters.index(prediction.answer) + ROTATIONS.get(prediction.variant, 0)) % len(letters)
 
 
 def complete_rotations(

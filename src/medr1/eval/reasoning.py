@@ -6,16 +6,25 @@ outcome should be read by a person before the shares are believed.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medr1.answers.wording import conclusion
+from medr1.errors import DataError
 from medr1.eval.compare import thinking_of
 from medr1.eval.contradictions import score_contradictions
 from medr1.eval.measures import group_of, is_right, share
-from medr1.eval.permutation import chosen_option
-from medr1.types import LETTERS, Prediction
+from medr1.eval.runner import Progress, evaluate, read_predictions
+from medr1.eval.scoring import score_thinking
+from medr1.records import short_hash
+from medr1.rollout.engine import Engine, SamplingParams
+from medr1.types import LETTERS, Prediction, Sample
+from medr1.variants import VARIANTS
+from medr1.variants.controls import chosen_option
+from medr1.variants.thinking import COMPLETION_PREFIX
 
 CONCLUSIONS = ("consistent", "inconsistent", "no_conclusion")
 
@@ -84,3 +93,44 @@ def _lengths(words: np.ndarray) -> dict[str, float] | None:
         "q95": float(q95),
         "max": float(words.max()),
     }
+
+
+def intervene(
+    name: str,
+    samples: Sequence[Sample],
+    predictions: Sequence[Prediction],
+    engine: Engine,
+    *,
+    out: Path,
+    prompt: str,
+    protocol: str,
+    params: SamplingParams,
+    batch_size: int,
+    seed: int,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Answer anew after another thinking (`VARIANTS["thinking:" + name]`), and score that.
+
+    It is an evaluation in `out`, where a killed one goes on. `predictions` are those of the original images and of the
+    same prompt and sampling. Raises `DataError` where none of them has thinking and an answer.
+    """
+    changed = VARIANTS[f"thinking:{name}"].prepare(samples, seed, predictions)
+    prepared = [replace(sample, variant="") for sample in changed]
+    if not prepared:
+        raise DataError(
+            f"no answer of these samples has a closed think block, so {name!r} thinking cannot be put into one; "
+            "evaluate with a prompt that asks for thinking, on the data that the run was made on"
+        )
+    evaluate(
+        prepared,
+        engine,
+        out=out,
+        params=replace(params, num_draws=1),
+        batch_size=batch_size,
+        seed=seed,
+        prompt=prompt,
+        protocol=protocol,
+        arguments={"thinking": name, "prefixes": short_hash([s.extra[COMPLETION_PREFIX] for s in prepared])},
+        progress=progress,
+    )
+    return score_thinking(predictions, read_predictions(out), prepared)

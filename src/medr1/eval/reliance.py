@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from medr1.eval.controls import CONTROLS
 from medr1.eval.measures import is_right, share
-from medr1.eval.permutation import chosen_option, complete_rotations, consistent, question_of
+from medr1.eval.permutation import complete_rotations, consistent, question_of
 from medr1.types import Prediction
+from medr1.variants import VARIANTS
+from medr1.variants.controls import chosen_option
 
 QUADRANTS = {(True, True): "ideal", (False, True): "fragile", (True, False): "dangerous", (False, False): "worst"}
 """Name of a question by whether it is consistent and whether it is image-reliant."""
@@ -32,7 +33,7 @@ def reliance_rows(
     others = {
         name: {question_of(prediction): prediction for prediction in predictions}
         for name, predictions in controls.items()
-        if name in CONTROLS and CONTROLS[name].removes_evidence
+        if name in VARIANTS and VARIANTS[name].removes_evidence
     }
     rotations = complete_rotations(originals, controls)
     rows = []

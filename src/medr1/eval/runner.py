@@ -1,19 +1,17 @@
 """Evaluation of an engine: `predictions.jsonl` as they come, then `results.json`, with `manifest.json` beside.
 
 The folder is a `medr1.runs.Run`: called again, a killed run goes on where it stopped and a finished one changes
-nothing. Further controls, other training data for the text prior and failed answers are worked off by another call.
+nothing. Further variants, other training data for the text prior and failed answers are worked off by another call.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from medr1.answers import PROTOCOLS
 from medr1.answers.tags import answer_start
-from medr1.data.images import open_image
 from medr1.errors import ConfigError, DataError
-from medr1.eval.controls import ALL_ROTATIONS, CONTROLS, control_names
 from medr1.eval.files import (
     OLD_FAILURES,
     PREDICTIONS,
@@ -33,14 +31,15 @@ from medr1.records import content_hashes, data_hash, short_hash
 from medr1.rollout.engine import AnswerPlace, Engine, OptionScorer, Request, SamplingParams
 from medr1.runs import Run
 from medr1.types import Completion, Failure, FailureKind, Prediction, Sample
+from medr1.variants import VARIANTS, prepare_all, variant_names
+from medr1.variants.thinking import COMPLETION_PREFIX
+from medr1.variants.variant import AS_IT_IS
 
 Progress = Callable[[int, int], None]
 """Called with the number of finished samples and their total."""
 
 FILES = (PREDICTIONS, OLD_FAILURES, "reliance.jsonl", "results.json")
 """What a run writes beside its manifest, in this version or an older one."""
-COMPLETION_PREFIX = "completion_prefix"
-"""Key of `Sample.extra`: text that the completion is forced to begin with."""
 
 
 def evaluate(
@@ -62,7 +61,7 @@ def evaluate(
 ) -> dict[str, Any]:
     """Generate what is missing, score everything, write the files into `out` and return the results.
 
-    `seed` draws the controls; sampling follows `params.seed`. With an `option_scorer`, predictions get the
+    `seed` draws the variants; sampling follows `params.seed`. With an `option_scorer`, predictions get the
     log-probabilities of their options. `arguments` are those of the caller that decide the predictions (model, data,
     …), for the manifest. `train_samples` is what the text prior is fitted on. What could not be asked has a line with
     its `failure`, is scored nowhere, and is tried again when a run that came to its end is called again.
@@ -70,12 +69,19 @@ def evaluate(
     Raises `ConfigError` for unknown names and for a folder that holds another run, `DataError` for samples that cannot
     be evaluated, and lets `EngineError` through: what was generated until then is kept.
     """
-    controls = control_names(controls, samples)
-    _check(samples, prompt, protocol, controls)
+    controls = variant_names(controls, samples)
+    of_answers = [name for name in controls if VARIANTS[name].reads_answers]
+    _check(samples, prompt, protocol, controls, of_answers, params.num_draws)
     generation = _Generation(
-        engine=engine, option_scorer=option_scorer, prompt=prompt, protocol=protocol, params=params, seed=seed
+        engine=engine,
+        option_scorer=option_scorer,
+        prompt=prompt,
+        protocol=protocol,
+        params=params,
+        seed=seed,
+        variants=controls,
     )
-    prepared = {"": list(samples)} | {name: CONTROLS[name].prepare(samples, seed) for name in controls}
+    prepared = {"": list(samples)} | prepare_all([n for n in controls if n not in of_answers], samples, seed)
     asked = {
         "controls": list(controls),
         "train_data_hash": None if train_samples is None else data_hash(train_samples),
@@ -90,29 +96,49 @@ def evaluate(
         owns=FILES,
         overwrite=overwrite,
     ) as run:
-        wanted = [sample for variants in prepared.values() for sample in variants]
-        if run.done and run.holds(asked) and not _unanswered(wanted, params.num_draws, _keys(read_predictions(out))):
+
+        def stages() -> Iterator[list[Sample]]:
+            """What is to be asked; what is made of the answers comes after them."""
+            yield _together(prepared)
+            made = prepare_all(of_answers, samples, seed, read_predictions(out))
+            prepared.update(made)
+            yield _together(made)
+
+        answered = _keys(read_predictions(out))
+        if run.done and run.holds(asked) and not any(_unanswered(s, params.num_draws, answered) for s in stages()):
             return read_results(out)
         if run.state != "started":
             _forget_failures(run)
         run.start(batch_size=batch_size, **asked)
-        _generate_missing(wanted, generation, run, batch_size, progress)
+        _generate_missing(stages(), generation, run, batch_size, progress)
         run.reach("whole")
-        results = _score(prepared, read_predictions(out), run, params.num_draws, train_samples)
+        in_order = {name: prepared[name] for name in ("", *controls)}
+        results = _score(in_order, read_predictions(out), run, params.num_draws, train_samples)
         run.write_json("results.json", results)
         run.reach("done")
     return results
 
 
-def _check(samples: Sequence[Sample], prompt: str, protocol: str, controls: Sequence[str]) -> None:
-    for kind, name, known in (
-        ("prompt", prompt, PROMPTS),
-        ("protocol", protocol, PROTOCOLS),
-        *(("control", control, CONTROLS) for control in controls),
-    ):
+def _together(prepared: Mapping[str, Sequence[Sample]]) -> list[Sample]:
+    return [sample for samples in prepared.values() for sample in samples]
+
+
+def _check(
+    samples: Sequence[Sample],
+    prompt: str,
+    protocol: str,
+    controls: Sequence[str],
+    of_answers: Sequence[str],
+    num_draws: int,
+) -> None:
+    for kind, name, known in (("prompt", prompt, PROMPTS), ("protocol", protocol, PROTOCOLS)):
         if name not in known:
-            choices = [*known, ALL_ROTATIONS] if kind == "control" else known
-            raise ConfigError(f"there is no {kind} {name!r}; choose one of {', '.join(choices)}")
+            raise ConfigError(f"there is no {kind} {name!r}; choose one of {', '.join(known)}")
+    if of_answers and num_draws > 1:
+        raise ConfigError(
+            f"{of_answers[0]} is made of one answer to every question, and {num_draws} are drawn; draw one, or leave "
+            "out the thinking"
+        )
     if not samples:
         raise DataError("there is no sample to evaluate; check the data and --limit")
     open_questions = [sample.id for sample in samples if sample.answer_index is None or not sample.options]
@@ -127,7 +153,7 @@ def _check(samples: Sequence[Sample], prompt: str, protocol: str, controls: Sequ
         raise DataError(f"two samples have the id {twice[0]!r}; remove the repeated ones from the data")
     if controls and any(sample.variant for sample in samples):
         raise ConfigError(
-            "controls are made from original images, and these samples are variants; leave out --controls"
+            "variants are made of the questions as they are, and these samples are variants already; ask for none"
         )
 
 
@@ -141,6 +167,8 @@ class _Generation:
     protocol: str
     params: SamplingParams
     seed: int
+    variants: Sequence[str]
+    """What is drawn here; samples of other variants have their pictures already."""
 
     def facts(self) -> dict[str, Any]:
         """For the manifest."""
@@ -167,14 +195,13 @@ class _Generation:
         }
 
     def request(self, sample: Sample) -> Request:
-        """The request for a sample or a prepared control. Raises `DataError` where an image cannot be opened."""
-        if sample.variant in CONTROLS:
-            sample = CONTROLS[sample.variant].materialise(sample, self.seed)
+        """The request for a sample or a prepared variant. Raises `DataError` where an image cannot be opened."""
+        variant = VARIANTS[sample.variant] if sample.variant in self.variants else AS_IT_IS
         template = PROMPTS[self.prompt]
         return Request(
             key=f"{sample.id}:{sample.variant}",
             text=render(template, sample),
-            images=tuple(open_image(ref) for ref in sample.images),
+            images=tuple(variant.pictures(sample, self.seed)),
             image_first=template.image_first,
             system=template.system,
             completion_prefix=sample.extra.get(COMPLETION_PREFIX, ""),
@@ -265,18 +292,21 @@ def _forget_failures(run: Run) -> None:
 
 
 def _generate_missing(
-    wanted: Sequence[Sample], generation: _Generation, run: Run, batch_size: int, progress: Progress | None
+    stages: Iterable[Sequence[Sample]], generation: _Generation, run: Run, batch_size: int, progress: Progress | None
 ) -> None:
     """Append a line for every sample and draw that has none yet."""
+    total = 0
     with run.appending(PREDICTIONS) as lines:
         done = _keys([*read_predictions(run.folder), *read_failures(run.folder)])
-        todo = _unanswered(wanted, generation.params.num_draws, done)
-        for start in range(0, len(todo), batch_size):
-            for outcome in generation.run(todo[start : start + batch_size]):
-                if (outcome.id, outcome.variant, outcome.draw) not in done:
-                    lines.append(failure_line(outcome) if isinstance(outcome, Failure) else line_of(outcome))
-            if progress is not None:
-                progress(len(wanted) - max(0, len(todo) - start - batch_size), len(wanted))
+        for wanted in stages:
+            total += len(wanted)
+            todo = _unanswered(wanted, generation.params.num_draws, done)
+            for start in range(0, len(todo), batch_size):
+                for outcome in generation.run(todo[start : start + batch_size]):
+                    if (outcome.id, outcome.variant, outcome.draw) not in done:
+                        lines.append(failure_line(outcome) if isinstance(outcome, Failure) else line_of(outcome))
+                if progress is not None:
+                    progress(total - max(0, len(todo) - start - batch_size), total)
 
 
 def _score(

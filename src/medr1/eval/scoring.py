@@ -7,20 +7,34 @@ of how the answers could be read stand beside it. Failed generations are no pred
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from medr1.answers.wording import plain_words
 from medr1.data.shortcuts import MajorityLetter, TextPrior, format_rule, longest_option, rule_accuracy
 from medr1.eval.confidence import score_confidence
-from medr1.eval.controls import SHOWN_ANSWER
-from medr1.eval.measures import Key, accuracy, difference, group_of, key_of, paired_hits, parse_counts, share
-from medr1.eval.permutation import score_option_order
+from medr1.eval.measures import (
+    Key,
+    accuracy,
+    difference,
+    group_of,
+    is_right,
+    key_of,
+    paired_hits,
+    parse_counts,
+    share,
+    written,
+)
+from medr1.eval.permutation import question_of, score_option_order
 from medr1.eval.protocols import protocol_for as protocol_for
 from medr1.eval.protocols import score_protocols
 from medr1.eval.reliance import reliance_rows, score_reliance
 from medr1.eval.sampling import score_draws
-from medr1.stats import chance
+from medr1.stats import bootstrap_mean, chance, option_logits, option_probabilities
 from medr1.types import LETTERS, Prediction, Sample
+from medr1.variants import VARIANTS
+from medr1.variants.controls import SHOWN_ANSWER, chosen_option
+from medr1.variants.thinking import PLANTED
 
 MIN_GROUPS = 10
 """Subgroups of fewer independent questions are counted but not scored: an accuracy of nine says nothing."""
@@ -53,6 +67,7 @@ def score_predictions(
     varied = {name: run.predictions for name, run in (controls or {}).items()}
     scored_controls = {
         name: score_control(run, predictions, n_asked=len(samples), num_draws=num_draws)
+        | score_probe(name, run, predictions)
         for name, run in (controls or {}).items()
     }
     return {
@@ -148,6 +163,67 @@ def score_control(
     if follows:
         scores["follows"] = {"n": len(follows), **share(follows, follow_groups, "share")}
     return scores
+
+
+def score_probe(name: str, run: ControlRun, originals: Sequence[Prediction]) -> dict[str, Any]:
+    """What a variant tells beside its accuracy: what became of answers after another thinking, or of confidence."""
+    if not run.predictions or name not in VARIANTS:
+        return {}
+    if VARIANTS[name].reads_answers:
+        return score_thinking(originals, run.predictions, run.samples)
+    if name == "none_of_the_above":
+        return {"confidence": score_confidence_change(originals, run.predictions)}
+    return {}
+
+
+def score_thinking(
+    originals: Sequence[Prediction], answers: Sequence[Prediction], prepared: Sequence[Sample]
+) -> dict[str, Any]:
+    """Answers after another thinking beside the original ones.
+
+    `changed` is the share of other options among answers that can still be read; `follows`, for a contradicting
+    thinking, the share that answers what it concludes. `original_accuracy` is over the same questions.
+    """
+    before = {question_of(p): p for p in originals}
+    pairs = [(before[question_of(p)], p) for p in answers if question_of(p) in before]
+    read = [(first, second) for first, second in pairs if chosen_option(second) is not None]
+    planted = {s.id: int(s.extra[PLANTED]) for s in prepared if PLANTED in s.extra}
+    groups = [group_of(first) for first, _ in read]
+    scores: dict[str, Any] = {"n": len(pairs), "unreadable": len(pairs) - len(read)}
+    if pairs:
+        scores["accuracy"] = accuracy([second for _, second in pairs])["accuracy"]
+        scores["original_accuracy"] = sum(is_right(first) for first, _ in pairs) / len(pairs)
+    if read:
+        scores["changed"] = share([chosen_option(a) != chosen_option(b) for a, b in read], groups, "share")
+    if read and planted:
+        scores["follows"] = share([chosen_option(b) == planted[b.id] for _, b in read], groups, "share")
+    return scores
+
+
+def score_confidence_change(originals: Sequence[Prediction], answers: Sequence[Prediction]) -> dict[str, Any] | None:
+    """Mean probability of the right letter among the options, `before` and `after` a change, over the same questions.
+
+    Behind that letter the right option stood before, and what took its place after. None without log-probabilities.
+    """
+    first = {question_of(p): p for p in originals}
+    pairs = [(first[question_of(p)], p) for p in answers if question_of(p) in first]
+    told = [(a, b) for a, b in pairs if a.option_logprobs is not None and b.option_logprobs is not None]
+    if not told:
+        return None
+    before, after = ([_gold_probability(p) for p in side] for side in zip(*told, strict=True))
+    change = bootstrap_mean([b - a for a, b in zip(before, after, strict=True)], [group_of(a) for a, _ in told])
+    return {
+        "n": change.n,
+        "before": fmean(before),
+        "after": fmean(after),
+        **written(change, "difference", method=True),
+    }
+
+
+def _gold_probability(prediction: Prediction) -> float:
+    assert prediction.gold is not None, "samples without a right option are refused"
+    assert prediction.option_logprobs is not None, "predictions without are left out"
+    return float(option_probabilities(option_logits([prediction.option_logprobs]))[0, LETTERS.index(prediction.gold)])
 
 
 def _follows(run: ControlRun) -> tuple[list[bool], list[str]]:

@@ -14,7 +14,6 @@ from typing import Any
 
 from medr1.data.convert import choose
 from medr1.errors import DataError
-from medr1.eval.controls import CONTROLS
 from medr1.eval.files import read_failures, read_manifest, read_predictions
 from medr1.eval.measures import key_of
 from medr1.eval.protocols import protocol_for
@@ -22,6 +21,7 @@ from medr1.eval.scoring import ControlRun, answers_to, score_predictions
 from medr1.eval.stored.run import question_of
 from medr1.records import data_hash, read_json, read_samples
 from medr1.types import Prediction, Sample
+from medr1.variants import prepare_all
 
 TOLERANCE = 1e-9
 """Relative; sums may be added in another order by other versions of numpy."""
@@ -48,7 +48,10 @@ def verify(run: Path, data: Path | None = None, train_data: Path | None = None) 
     """
     record, stored, predictions = _open(run)
     found = _found_samples(record, data)
-    prepared = _rebuilt(run, record, predictions) if found is None else _prepared(found, record)
+    if found is None:
+        prepared = _rebuilt(run, record, predictions)
+    else:
+        prepared = {"": found, **prepare_all(record.get("controls", ()), found, record["seed"], predictions)}
     train = _training_samples(record, train_data)
     again = _results(run, record, prepared, predictions, train)
     unchecked = set(_unchecked(record, stored, with_data=found is not None, with_train=train is not None))
@@ -98,11 +101,6 @@ def _training_samples(record: Mapping[str, Any], train_data: Path | None) -> lis
     if data_hash(samples) != record.get("train_data_hash"):
         raise DataError(f"{train_data} is not what the text prior of this run was fitted on; name the data it used")
     return samples
-
-
-def _prepared(samples: Sequence[Sample], record: Mapping[str, Any]) -> dict[str, Sequence[Sample]]:
-    controls = {name: CONTROLS[name].prepare(samples, record["seed"]) for name in record.get("controls", ())}
-    return {"": samples, **controls}
 
 
 def _rebuilt(run: Path, record: Mapping[str, Any], predictions: Sequence[Prediction]) -> dict[str, Sequence[Sample]]:

@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medr1.data.images import open_image
+from medr1.data.images import open_image, png_bytes
 from medr1.eval.compare import compare, thinking_of
-from medr1.eval.controls import png_bytes
 from medr1.eval.measures import is_right
 from medr1.records import read_json, read_jsonl
 from medr1.report import plots

@@ -21,7 +21,7 @@ from medr1.attack.threat import LEVELS, generator, project, realise, uniform_sta
 from medr1.errors import ConfigError
 from medr1.models.pixels import grid_image, preprocess
 from medr1.models.prefix import PromptTensors, backbone, left_padded
-from medr1.train.augment import CLEAN_SHARE
+from medr1.variants.corruptions import CLEAN_SHARE
 
 
 def check_adversarial(k: int, steps: int) -> None:

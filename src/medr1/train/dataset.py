@@ -16,36 +16,32 @@ from PIL import Image
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from medr1.answers.without_options import gold_text
-from medr1.data.images import blank, open_image, with_other_pictures
 from medr1.data.options import keeps_order
 from medr1.errors import ConfigError, DataError
 from medr1.prompts import PromptTemplate, messages
 from medr1.rewards import REWARDS, sample_columns
-from medr1.train.augment import Augmentation, augmented
 from medr1.types import Sample
+from medr1.variants import VARIANTS
+from medr1.variants.controls import shuffled_partners
+from medr1.variants.variant import AS_IT_IS
 
 TrainingImages = Literal["real", "blank", "shuffled"]
 """`blank`: the trained blind twin, same recipe without pixels; `shuffled`: every question with another one's image."""
+Augmentation = Literal["none", "noise", "corruption"]
+"""What is done to real and shuffled pictures, as by the variants `degraded:noise` and `degraded:corruption`."""
 
 
 def _shuffled(samples: Sequence[Sample], seed: int) -> list[Sample]:
-    """For every sample the one before it, in a random cycle, that has other pictures.
-
-    Raises:
-        ConfigError: a sample for which there is none.
-    """
-    cycle = np.random.default_rng(seed).permutation(len(samples)).tolist()
-    shown = dict.fromkeys(range(len(samples)), samples[0])
-    for place, index in enumerate(cycle):
-        before = (samples[cycle[place - step]] for step in range(1, len(cycle)))
-        other = with_other_pictures(samples[index], before)
+    """For every sample the one whose pictures it is shown. Raises `ConfigError` where there is none."""
+    shown = []
+    for sample, other in zip(samples, shuffled_partners(samples, seed), strict=True):
         if other is None:
             raise ConfigError(
-                f"train_images shuffled: no other sample has as many pictures as {samples[index].id} and other ones; "
+                f"train_images shuffled: no other sample has as many pictures as {sample.id} and other ones; "
                 "take more data"
             )
-        shown[index] = other
-    return list(shown.values())
+        shown.append(other)
+    return shown
 
 
 class TrainingRows:
@@ -57,7 +53,7 @@ class TrainingRows:
         seed: of option orders and of the image shuffle.
         shuffle_options: draw the order of the options anew per epoch.
         images: what the model is shown.
-        augment: what is done to real and shuffled images, drawn anew per epoch.
+        augment: how they are degraded, drawn anew per epoch; the G completions of a group see one picture.
         extra: further columns of a row.
         cache_size: rows kept decoded; TRL asks for a generation batch once per accumulation step.
     """
@@ -103,14 +99,11 @@ class TrainingRows:
         }
 
     def _pictures(self, index: int) -> list[Image.Image]:
-        source = self._shown[index]
-        pictures = [open_image(ref) for ref in source.images]
         if self.images == "blank":
-            return [blank(picture) for picture in pictures]
-        return [
-            augmented(picture, self.augment, source.modality, f"{self.seed}:{self.epoch}:{source.id}:{position}")
-            for position, picture in enumerate(pictures)
-        ]
+            variant = VARIANTS["blank"]
+        else:
+            variant = AS_IT_IS if self.augment == "none" else VARIANTS[f"degraded:{self.augment}"]
+        return list(variant.pictures(self._shown[index], f"{self.seed}:{self.epoch}"))
 
     def dataset(self) -> "RowDataset":
         """The rows as a `datasets.Dataset`, which TRL asks for."""

@@ -27,10 +27,9 @@ from medr1.rewards import REWARDS, trl_reward
 from medr1.runs import Run, stored_manifest
 from medr1.train.adversarial import Adversary, check_adversarial
 from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments
-from medr1.train.augment import Augmentation
 from medr1.train.callbacks import COMPLETIONS, TRAIN_LOG, CompletionLog, TrainLog
 from medr1.train.checkpoints import PublishesCheckpoints, is_main_process, newest_whole, wait_for_all
-from medr1.train.dataset import EpochOfRows, TrainingRows, check_trainable
+from medr1.train.dataset import Augmentation, EpochOfRows, TrainingRows, check_trainable
 from medr1.train.diagnose import Diagnosis
 from medr1.train.grpo import SharedPrefixGRPOTrainer
 from medr1.train.identity import training_identity

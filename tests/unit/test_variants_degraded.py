@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medr1.data.images import png_bytes
 from medr1.data.phantom import phantom
 from medr1.prompts import PROMPTS
-from medr1.train.augment import Augmentation, augmented
-from medr1.train.dataset import TrainingRows
-from medr1.types import Sample
+from medr1.train.dataset import Augmentation, TrainingRows
+from medr1.types import ImageRef, Sample
+from medr1.variants import VARIANTS
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,8 @@ def test_the_blind_twin_stays_blank(samples: list[Sample]) -> None:
 
 def test_noise_has_a_bounded_strength_and_keeps_the_size() -> None:
     grey = Image.new("RGB", (64, 48), (128, 128, 128))
-    images = [augmented(grey, "noise", "CT", f"0:0:{n}:0") for n in range(60)]
+    shown = [Sample(id=str(n), images=(ImageRef(data=png_bytes(grey)),), question="?") for n in range(60)]
+    images = [image for sample in shown for image in VARIANTS["degraded:noise"].pictures(sample, 0)]
     deviations = np.array([np.asarray(image).std() / 255 for image in images])
     assert {image.size for image in images} == {(64, 48)}
     assert deviations.max() < 0.11

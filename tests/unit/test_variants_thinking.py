@@ -6,20 +6,27 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from medr1.data.images import png_bytes
 from medr1.errors import DataError
-from medr1.eval.interventions import INTERVENTIONS, PLANTED, forced_prefix, intervene, plant, prepare, thinking_span
-from medr1.eval.runner import COMPLETION_PREFIX, evaluate, read_predictions
+from medr1.eval.reasoning import intervene
+from medr1.eval.runner import evaluate, read_predictions
 from medr1.rollout.engine import AnswerPlace, Request, SamplingParams
 from medr1.rollout.scripted import ScriptedEngine
-from medr1.types import LETTERS, Prediction, Sample
+from medr1.types import LETTERS, ImageRef, Prediction, Sample
+from medr1.variants import VARIANTS
+from medr1.variants.thinking import CHANGES, COMPLETION_PREFIX, PLANTED, forced_prefix, plant, thinking_span
 
 OPTIONS = ("Liver", "Lung", "Heart")
 
 
+GREY = ImageRef(data=png_bytes(Image.new("RGB", (4, 4), "grey")))
+
+
 def make_samples(n: int = 6) -> list[Sample]:
     return [
-        Sample(id=f"q{i}", images=(), question="?", options=OPTIONS, answer_index=i % 3, group=f"g{i}")
+        Sample(id=f"q{i}", images=(GREY,), question="?", options=OPTIONS, answer_index=i % 3, group=f"g{i}")
         for i in range(n)
     ]
 
@@ -34,6 +41,10 @@ def first_answer(request: Request, draw: int) -> str:
 
 
 ENGINE = ScriptedEngine(first_answer)
+
+
+def prepare(name: str, samples: list[Sample], answers: list[Prediction], seed: int) -> list[Sample]:
+    return VARIANTS[f"thinking:{name}"].prepare(samples, seed, answers)
 
 
 @pytest.fixture
@@ -120,7 +131,7 @@ def test_partners_and_planted_options_are_random(run: list[Prediction]) -> None:
     assert set(planted) == {"0", "2"}, "any option but the answer, the right one too"
 
 
-@pytest.mark.parametrize("name", INTERVENTIONS)
+@pytest.mark.parametrize("name", CHANGES)
 def test_changes_are_fixed_by_the_seed_and_need_a_closed_thinking_and_an_answer(
     name: str, run: list[Prediction]
 ) -> None:

@@ -9,15 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medr1.data.corruptions import CORRUPTIONS, corrupt
-from medr1.data.corruptions.magnetic import gibbs, kspace_motion, undersampling
-from medr1.data.corruptions.radiography import limited_angle, sparse_view
-from medr1.data.corruptions.write import CorruptionJob, write_corrupted
 from medr1.data.images import open_image
 from medr1.data.phantom import phantom
 from medr1.errors import ConfigError, DataError
 from medr1.records import read_jsonl, read_samples, write_samples
 from medr1.types import Sample
+from medr1.variants.corruptions import CORRUPTIONS, corrupt
+from medr1.variants.corruptions.scanners import gibbs, kspace_motion, limited_angle, sparse_view, undersampling
+from medr1.variants.corruptions.write import CorruptionJob, write_corrupted
 from run_faults import refusal
 
 

@@ -12,23 +12,24 @@ by: memory does not grow with the data.
 
 import hashlib
 import random
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import starmap
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from medr1.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt, named, proper_for
-from medr1.data.corruptions.sheet import corruption_sheet
 from medr1.data.image_distance import l2, linf, psnr, ssim
 from medr1.data.images import open_image
+from medr1.data.resize import resized
 from medr1.errors import ConfigError, DataError
 from medr1.records import content_hashes, labels_hash, read_jsonl, read_samples, short_hash
 from medr1.runs import Run
 from medr1.types import ImageRef, Modality, Sample
+from medr1.variants import VARIANTS
+from medr1.variants.corruptions import CORRUPTIONS, SEVERITIES, corrupt, named, proper_for, variant_name
 from medr1.workers import Workers
 
 Progress = Callable[[int, int], None]
@@ -40,6 +41,8 @@ LOG = "images.jsonl"
 FILES = ("images", LOG, "dataset.parquet", "sheet.png")
 """What a run writes beside its manifest."""
 DEFAULT_SEVERITIES = (1, 3, 5)
+TILE, GAP, LINE, LABEL = 160, 4, 14, 130
+"""Of the contact sheet, in pixels."""
 AHEAD = 4
 """Samples that each process may be ahead of the one that is written."""
 
@@ -62,21 +65,6 @@ class CorruptionJob:
     """Start anew where the folder holds other corruptions."""
 
 
-def variant_name(name: str, severity: int) -> str:
-    """`variant` of the samples, and the folder of their pictures.
-
-    >>> variant_name("jpeg", 3), parse_variant("jpeg/3"), parse_variant("blank")
-    ('jpeg/3', ('jpeg', 3), None)
-    """
-    return f"{name}/{severity}"
-
-
-def parse_variant(variant: str) -> tuple[str, int] | None:
-    """Corruption and severity of a variant; None where it is something else."""
-    name, _, severity = variant.partition("/")
-    return (name, int(severity)) if name in CORRUPTIONS and severity.isdecimal() else None
-
-
 def write_corrupted(job: CorruptionJob, progress: Progress = lambda done, total: None) -> dict[str, Any]:
     """Make what is missing and write the data set; returns `{n, variants: {variant: {n, ssim, …}}}`.
 
@@ -91,7 +79,7 @@ def write_corrupted(job: CorruptionJob, progress: Progress = lambda done, total:
             f"none of the corruptions fits the modalities of the data ({', '.join(clean.first)}); "
             f"for these there are {', '.join(sorted({name for m in clean.first for name in proper_for(m)}))}"
         )
-    asked = {"asked": sorted({variant_name(*wish) for wishes in wanted.values() for wish in wishes})}
+    asked = {"asked": sorted({variant for variants in wanted.values() for variant in variants})}
     with Run(
         job.out,
         command="corrupt",
@@ -107,7 +95,7 @@ def write_corrupted(job: CorruptionJob, progress: Progress = lambda done, total:
         _make_missing(run, job, clean, progress)
         run.reach("whole")
         run.write_dataset("dataset.parquet", _corrupted_samples(job, _chosen(job, clean.positions)))
-        names = [name for name in CORRUPTIONS if any(name == wish for wishes in wanted.values() for wish, _ in wishes)]
+        names = [name for name in CORRUPTIONS if any(v.partition("/")[0] == name for v in asked["asked"])]
         with run.file("sheet.png") as path:
             corruption_sheet(path, clean.first, names, sorted(job.severities), seed=job.seed)
         summary = {"n": len(clean), "variants": _summary(read_jsonl(job.out / LOG), asked["asked"])}
@@ -163,10 +151,10 @@ def _chosen(job: CorruptionJob, positions: Collection[int]) -> Iterator[Sample]:
     return (sample for row, sample in enumerate(read_samples(job.path)) if row in positions)
 
 
-def _variants(job: CorruptionJob, modality: Modality) -> list[tuple[str, int]]:
-    """Corruptions and severities that samples of a modality get."""
+def _variants(job: CorruptionJob, modality: Modality) -> list[str]:
+    """What samples of a modality get: corruptions with their severities."""
     names = [name for name in proper_for(modality) if job.corruptions is None or name in job.corruptions]
-    return [(name, severity) for name in names for severity in sorted(set(job.severities))]
+    return [variant_name(name, severity) for name in names for severity in sorted(set(job.severities))]
 
 
 def _make_missing(run: Run, job: CorruptionJob, clean: _Survey, progress: Progress) -> None:
@@ -190,34 +178,35 @@ def _made(job: CorruptionJob, clean: _Survey, done: Collection[str], aside: Path
         yield from workers.map(_corrupt_sample, tasks, ahead=AHEAD)
 
 
-def _missing(sample: Sample, job: CorruptionJob, done: Collection[str]) -> list[tuple[str, int, int]]:
-    """Corruption, severity and image of the pictures that are still to be made."""
+def _missing(sample: Sample, job: CorruptionJob, done: Collection[str]) -> list[tuple[str, int]]:
+    """Variant and position of the pictures that are still to be made."""
     return [
-        (name, severity, position)
-        for name, severity in _variants(job, sample.modality)
+        (variant, position)
+        for variant in _variants(job, sample.modality)
         for position in range(len(sample.images))
-        if _png(sample, name, severity, position) not in done
+        if _png(sample, variant, position) not in done
     ]
 
 
-def _png(sample: Sample, name: str, severity: int, position: int) -> str:
-    return f"images/{variant_name(name, severity)}/{sample.id}-{position}.png"
+def _png(sample: Sample, variant: str, position: int) -> str:
+    return f"images/{variant}/{sample.id}-{position}.png"
 
 
-def _corrupt_sample(sample: Sample, missing: Sequence[tuple[str, int, int]], aside: Path, seed: int) -> list[Record]:
-    images: dict[int, np.ndarray] = {}
+def _corrupt_sample(sample: Sample, missing: Sequence[tuple[str, int]], aside: Path, seed: int) -> list[Record]:
+    pictures: dict[int, Image.Image] = {}
     records = []
-    for name, severity, position in missing:
-        if position not in images:
-            images[position] = _opened(sample, position)
-        clean = images[position]
-        pixels = corrupt(clean, name, severity, f"{seed}:{sample.id}:{position}")
-        png = _png(sample, name, severity, position)
+    for variant, position in missing:
+        if position not in pictures:
+            pictures[position] = _opened(sample, position)
+        draw = VARIANTS[variant].draw
+        assert draw is not None, "a corruption changes pixels"
+        clean, pixels = (np.asarray(p) for p in (pictures[position], draw(pictures[position], sample, seed, position)))
+        png = _png(sample, variant, position)
         _save(aside / png, pixels)
         records.append(
             {
                 "id": sample.id,
-                "variant": variant_name(name, severity),
+                "variant": variant,
                 "image": position,
                 "png": png,
                 "pixel_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
@@ -230,9 +219,9 @@ def _corrupt_sample(sample: Sample, missing: Sequence[tuple[str, int, int]], asi
     return records
 
 
-def _opened(sample: Sample, position: int) -> np.ndarray:
+def _opened(sample: Sample, position: int) -> Image.Image:
     try:
-        return np.asarray(open_image(sample.images[position]))
+        return open_image(sample.images[position])
     except DataError as error:
         raise DataError(f"sample {sample.id}: {error}") from error
 
@@ -250,10 +239,9 @@ def _save(path: Path, pixels: np.ndarray) -> None:
 
 def _corrupted_samples(job: CorruptionJob, samples: Iterable[Sample]) -> Iterator[Sample]:
     for sample in samples:
-        for name, severity in _variants(job, sample.modality):
-            pngs = [_png(sample, name, severity, position) for position in range(len(sample.images))]
-            refs = tuple(ImageRef(path=png) for png in pngs)
-            yield replace(sample, images=refs, variant=variant_name(name, severity))
+        for variant in _variants(job, sample.modality):
+            refs = tuple(ImageRef(path=_png(sample, variant, position)) for position in range(len(sample.images)))
+            yield replace(sample, images=refs, variant=variant)
 
 
 def _summary(records: Iterable[Record], variants: Collection[str]) -> dict[str, dict[str, Any]]:
@@ -262,5 +250,39 @@ def _summary(records: Iterable[Record], variants: Collection[str]) -> dict[str, 
     for record in records:
         if record["variant"] in variants:
             totals.setdefault(record["variant"], []).append(record["ssim"])
-    order = [variant_name(name, severity) for name in CORRUPTIONS for severity in SEVERITIES]
-    return {v: {"n": len(totals[v]), "ssim": float(np.mean(totals[v]))} for v in order if v in totals}
+    return {v: {"n": len(totals[v]), "ssim": float(np.mean(totals[v]))} for v in VARIANTS if v in totals}
+
+
+def corruption_sheet(
+    path: Path,
+    pictures: Mapping[Modality, Image.Image],
+    names: Sequence[str],
+    severities: Sequence[int] = SEVERITIES,
+    *,
+    seed: int = 0,
+) -> None:
+    """Write the sheet as PNG: every corruption on the first of its modalities that has a picture, with the SSIM.
+
+    Corruptions none of whose modalities has a picture are left out.
+    """
+    shown: list[tuple[str, str, Image.Image]] = []
+    for name in names:
+        fitting = [(modality, image) for modality, image in pictures.items() if modality in named(name).modalities]
+        shown += [(name, *one) for one in fitting[:1]]
+    size = LABEL + (1 + len(severities)) * (TILE + GAP), len(shown) * (TILE + LINE + GAP)
+    sheet = Image.new("RGB", size, "white")
+    pen = ImageDraw.Draw(sheet)
+    for row, (name, modality, picture) in enumerate(shown):
+        top = row * (TILE + LINE + GAP)
+        clean = np.asarray(resized(picture, TILE, longest_side=True))
+        pen.text((2, top + TILE // 2), f"{name}\n{modality}", fill="black")
+        tiles = [("clean", clean)]
+        for severity in severities:
+            image = corrupt(clean, name, severity, f"{seed}:sheet")
+            tiles.append((f"{severity}  SSIM {ssim(clean, image):.2f}", image))
+        for column, (label, tile) in enumerate(tiles):
+            left = LABEL + column * (TILE + GAP)
+            sheet.paste(Image.fromarray(tile), (left, top + LINE))
+            pen.text((left + 2, top), label, fill="black")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)

@@ -5,8 +5,6 @@ Axes: H height, W width, C channels (1 where a picture is grey, else red, green 
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter, zoom
-from scipy.signal import fftconvolve
 
 Picture = NDArray[np.floating]
 """`[H, W, C]`, 0 black … 1 white. Corruptions may leave the range; it is clipped once at the end, never rescaled."""
@@ -44,6 +42,8 @@ def grain(picture: Picture, rng: np.random.Generator) -> Field:
 
 def smooth_noise(picture: Picture, rng: np.random.Generator, knots: int) -> Field:
     """A cubic surface through standard normal noise on `knots` × `knots` points."""
+    from scipy.ndimage import zoom
+
     lattice = rng.standard_normal((knots, knots))
     height, width = picture.shape[:2]
     surface = zoom(lattice, (height / knots, width / knots), order=3, mode="nearest", grid_mode=True)
@@ -57,11 +57,15 @@ def smooth_curve(length: int, rng: np.random.Generator, knots: int) -> NDArray[n
 
 def blurred(picture: Picture, sigma: float) -> Picture:
     """Gaussian blur; `sigma` in pixels of this picture."""
+    from scipy.ndimage import gaussian_filter
+
     return gaussian_filter(picture, sigma, axes=(0, 1), mode="nearest")
 
 
 def convolved(picture: Picture, kernel: NDArray[np.floating]) -> Picture:
     """Convolution with a kernel `[odd, odd]`, scaled to sum 1; the border is repeated outwards."""
+    from scipy.signal import fftconvolve
+
     up, left = kernel.shape[0] // 2, kernel.shape[1] // 2
     padded = np.pad(picture, ((up, up), (left, left), (0, 0)), mode="edge")
     return fftconvolve(padded, (kernel / kernel.sum())[:, :, None], mode="valid", axes=(0, 1))

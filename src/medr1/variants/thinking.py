@@ -1,27 +1,23 @@
-"""Interventions: the same question with another thinking put into the model's mouth, and the answer generated anew.
+"""Thinking: the same question with another thinking put into the model's mouth, and the answer generated anew.
 
 If the thinking carries the answer, a thinking that is cut, empty, another question's or concludes something else
-should change it (arXiv:2307.13702 for text). Every intervention is an ordinary evaluation whose completions are forced
-to begin with the changed thinking; `own` puts back the model's own words and measures what the forcing alone does:
-greedy decoding should give the same answers, save where the tokens at the seam differ.
+should change it (arXiv:2307.13702 for text). The completions are forced to begin with the changed thinking;
+`thinking:own` puts back the model's own words and measures what the forcing alone does: greedy decoding should give the
+same answers, save where the tokens at the seam differ.
 """
 
 import random
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 from medr1.answers.tags import tags_of
-from medr1.errors import DataError
-from medr1.eval.measures import accuracy, group_of, is_right, share
-from medr1.eval.permutation import chosen_option, question_of
-from medr1.eval.runner import COMPLETION_PREFIX, Progress, evaluate, read_predictions
-from medr1.records import short_hash
-from medr1.rollout.engine import Engine, SamplingParams
 from medr1.types import LETTERS, Prediction, Sample
+from medr1.variants.controls import chosen_option
+from medr1.variants.variant import Assign, Variant, group_of
 
+COMPLETION_PREFIX = "completion_prefix"
+"""Key of `Sample.extra`: text that the completion is forced to begin with."""
 PLANTED = "planted_option"
 """Key of `Sample.extra`: position of the option that a contradicting thinking concludes."""
 KEPT_SHARE = 0.5
@@ -104,16 +100,6 @@ def _contradicting(prediction: Prediction, others: Sequence[Prediction], chance:
     return Altered(thinking=thinking, planted=planted)
 
 
-INTERVENTIONS: dict[str, Change] = {
-    "own": _own,
-    "truncated": _truncated,
-    "empty": _empty,
-    "swapped": _swapped,
-    "contradicting": _contradicting,
-}
-"""What can be done to a thinking, by name."""
-
-
 def plant(thinking: str, options: Sequence[str], answer: int, planted: int) -> str:
     """A thinking in which two options have changed places, text and letter, so that it concludes the other one.
 
@@ -138,87 +124,44 @@ def plant(thinking: str, options: Sequence[str], answer: int, planted: int) -> s
     return f"{thinking} The right option is {LETTERS[planted]}) {options[planted]}.".lstrip()
 
 
-def prepare(name: str, samples: Sequence[Sample], predictions: Sequence[Prediction], seed: int) -> list[Sample]:
-    """The samples whose prediction (draw 0) has thinking and an answer, with what they are forced to think."""
-    usable = {
-        p.id: p
-        for p in predictions
-        if p.draw == 0 and thinking_span(p.completion) is not None and chosen_option(p) is not None
-    }
-    others = [usable[id] for id in sorted(usable)]
-    prepared = []
-    for sample in samples:
-        if sample.id not in usable:
-            continue
-        prediction = usable[sample.id]
-        altered = INTERVENTIONS[name](prediction, others, random.Random(f"{seed}:{name}:{sample.id}"))
-        if altered is not None:
-            extra = {**sample.extra, COMPLETION_PREFIX: forced_prefix(prediction.completion, altered.thinking)}
-            if altered.planted is not None:
-                extra[PLANTED] = str(altered.planted)
-            prepared.append(replace(sample, extra=extra))
-    return prepared
+def _assign(name: str, change: Change) -> Assign:
+    def assign(samples: Sequence[Sample], seed: int, answers: Sequence[Prediction]) -> list[Sample]:
+        """The samples whose answer (draw 0) has thinking and an option, with what they are forced to think."""
+        usable = {
+            p.id: p
+            for p in answers
+            if not p.variant
+            and p.draw == 0
+            and thinking_span(p.completion) is not None
+            and chosen_option(p) is not None
+        }
+        others = [usable[id] for id in sorted(usable)]
+        prepared = []
+        for sample in samples:
+            if sample.id not in usable:
+                continue
+            answer = usable[sample.id]
+            altered = change(answer, others, random.Random(f"{seed}:{name}:{sample.id}"))
+            if altered is not None:
+                extra = {**sample.extra, COMPLETION_PREFIX: forced_prefix(answer.completion, altered.thinking)}
+                if altered.planted is not None:
+                    extra[PLANTED] = str(altered.planted)
+                prepared.append(replace(sample, extra=extra))
+        return prepared
+
+    return assign
 
 
-def score_intervention(
-    originals: Sequence[Prediction], answers: Sequence[Prediction], prepared: Sequence[Sample]
-) -> dict[str, Any]:
-    """Answers after an intervention beside the original ones.
+CHANGES: dict[str, Change] = {
+    "own": _own,
+    "truncated": _truncated,
+    "empty": _empty,
+    "swapped": _swapped,
+    "contradicting": _contradicting,
+}
+"""What can be done to a thinking, by name."""
 
-    `changed` is the share of other options among answers that can still be read; `follows`, for a contradicting
-    thinking, the share that answers what it concludes. `original_accuracy` is over the same questions.
-    """
-    before = {question_of(p): p for p in originals}
-    pairs = [(before[question_of(p)], p) for p in answers if question_of(p) in before]
-    read = [(first, second) for first, second in pairs if chosen_option(second) is not None]
-    planted = {s.id: int(s.extra[PLANTED]) for s in prepared if PLANTED in s.extra}
-    groups = [group_of(first) for first, _ in read]
-    scores: dict[str, Any] = {"n": len(pairs), "unreadable": len(pairs) - len(read)}
-    if pairs:
-        scores["accuracy"] = accuracy([second for _, second in pairs])["accuracy"]
-        scores["original_accuracy"] = sum(is_right(first) for first, _ in pairs) / len(pairs)
-    if read:
-        scores["changed"] = share([chosen_option(a) != chosen_option(b) for a, b in read], groups, "share")
-    if read and planted:
-        scores["follows"] = share([chosen_option(b) == planted[b.id] for _, b in read], groups, "share")
-    return scores
-
-
-def intervene(
-    name: str,
-    samples: Sequence[Sample],
-    predictions: Sequence[Prediction],
-    engine: Engine,
-    *,
-    out: Path,
-    prompt: str,
-    protocol: str,
-    params: SamplingParams,
-    batch_size: int,
-    seed: int,
-    progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Run one intervention as an evaluation into `out`, where a killed one goes on, and score it.
-
-    `predictions` are those of the original images and of the same prompt and sampling. Raises `DataError` where none of
-    them has thinking and an answer.
-    """
-    prepared = prepare(name, samples, predictions, seed)
-    if not prepared:
-        raise DataError(
-            f"no answer of these samples has a closed think block, so {name!r} thinking cannot be put into one; "
-            "evaluate with a prompt that asks for thinking, on the data that the run was made on"
-        )
-    evaluate(
-        prepared,
-        engine,
-        out=out,
-        params=replace(params, num_draws=1),
-        batch_size=batch_size,
-        seed=seed,
-        prompt=prompt,
-        protocol=protocol,
-        arguments={"thinking": name, "prefixes": short_hash([s.extra[COMPLETION_PREFIX] for s in prepared])},
-        progress=progress,
-    )
-    return score_intervention(predictions, read_predictions(out), prepared)
+THINKING: tuple[Variant, ...] = tuple(
+    Variant(name=f"thinking:{name}", assign=_assign(name, change), pairs=change is _swapped, reads_answers=True)
+    for name, change in CHANGES.items()
+)
