@@ -45,7 +45,7 @@ class Overlap(TypedDict):
     pictures: int
 
 
-def void(answers: Answers, *, overlap: Overlap | None = None, receipts: Iterable[str] = ()) -> list[Void]:
+def void(answers: Answers, overlap: Overlap | None = None, receipts: Iterable[str] = ()) -> list[Void]:
     """What is wrong with the accuracy on the questions as they are; nothing where it is a measurement.
 
     Args:

@@ -80,7 +80,7 @@ def score_predictions(
     overlap = sample_overlap(train_samples, samples) if train_samples else None
     return {
         "void": [
-            *void(answers_of(predictions, failed), overlap=overlap, receipts=receipt_verdicts(predictions, samples)),
+            *void(answers_of(predictions, failed), overlap, receipt_verdicts(predictions, samples)),
             *_void_controls(controls, num_draws),
         ],
         **accuracy(predictions),
@@ -101,10 +101,9 @@ def score_predictions(
         "by_modality": score_by(predictions, by_key, lambda p: p.modality),
         "by_task": score_by(predictions, by_key, lambda p: p.task),
         "by_source": score_by(predictions, by_key, lambda p: p.source),
-        "by_modality_and_task": [
-            {"modality": modality, "task": task, **scores}
-            for (modality, task), scores in score_by(predictions, by_key, lambda p: (p.modality, p.task)).items()
-        ],
+        "by_modality_and_task": _named_parts(
+            score_by(predictions, by_key, lambda p: (p.modality, p.task)), ("modality", "task")
+        ),
         "by_blind": score_by_blind(predictions, samples, blank=varied.get("blank"), prior=prior),
         "by_num_options": score_by(predictions, by_key, lambda p: str(len(p.options))),
         "subgroups": subgroups(predictions, by_key),
@@ -198,15 +197,17 @@ def score_by(
     }
 
 
+def _named_parts(parts: Mapping[Any, dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Scores of parts that several fields name, a row each."""
+    return [dict(zip(names, name, strict=True)) | scores for name, scores in parts.items()]
+
+
 def subgroups(predictions: Iterable[Prediction], by_key: Mapping[Key, Sample]) -> list[dict[str, Any]]:
     """Accuracy by modality x task x source x number of options; None where a part has fewer than `MIN_GROUPS`."""
     names = ("modality", "task", "source", "num_options")
     parts = score_by(predictions, by_key, lambda p: (p.modality, p.task, p.source, len(p.options)))
     few = {"accuracy": None, "ci95": None}
-    return [
-        dict(zip(names, name, strict=True)) | scores | (few if scores["n_groups"] < MIN_GROUPS else {})
-        for name, scores in parts.items()
-    ]
+    return [row | (few if row["n_groups"] < MIN_GROUPS else {}) for row in _named_parts(parts, names)]
 
 
 def score_control(
