@@ -50,7 +50,7 @@ BROKEN_PROBLEM = {
 }
 BROKEN_TABLE = {
     "letter outside the options": {"answer": "D"},
-    "text of no option": {"answer": "ct"},
+    "text of no option": {"answer": "PET"},
     "empty question": {"question": " "},
     "no options": {"options": None},
     "no image": {"image": ""},

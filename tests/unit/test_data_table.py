@@ -46,12 +46,18 @@ def test_all_optional_columns(tmp_path: Path):
     assert sample.group == read_json(tmp_path, image="other.png", group="P7").group != read_json(tmp_path).group
 
 
-@pytest.mark.parametrize(("answer", "gold"), [("A", "A"), ("C", "C"), ("MRI", "B"), (" MRI ", "B"), ("No", "C")])
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        *(("A", "A"), ("C", "C"), ("MRI", "B"), (" MRI ", "B"), ("No", "C"), ("b", "B"), ("(B)", "B"), ("B.", "B")),
+        *(("B) MRI", "B"), ("mri", "B"), ("MRI.", "B"), ("the answer is B", "B")),
+    ],
+)
 def test_answers_are_letters_or_exact_texts(tmp_path: Path, answer: str, gold: str):
     assert read_json(tmp_path, answer=answer).gold == gold
 
 
-@pytest.mark.parametrize("answer", ["D", "a", "mri", "MRI.", "", "1", None, 1])
+@pytest.mark.parametrize("answer", ["D", "d", "PET", "A or B", "A. MRI", "", "1", None, 1, "nan", float("nan"), "null"])
 def test_other_answers_are_refused(tmp_path: Path, answer: Any):
     with pytest.raises(DataError, match="record 1"):
         read_json(tmp_path, answer=answer)
@@ -76,9 +82,57 @@ def test_options_in_columns(tmp_path: Path, header: str):
     assert (long.images[0].path, long.options, long.gold) == ('b "2".png', ("CT", "MRI", "No"), "C")
 
 
-def test_a_gap_between_option_columns_is_refused(tmp_path: Path):
-    with pytest.raises(DataError, match="record 1: an option column is empty before a filled one"):
-        read_csv(tmp_path, "image,question,A,B,C,answer\na.png,Which?,CT,,No,A\n")
+def test_letters_stay_where_a_column_is_empty(tmp_path: Path):
+    header = "image,question,A,B,C,D,answer\n"
+    [sample] = read_csv(tmp_path, f"{header}a.png,Which?,,axial,coronal,sagittal,C\n")
+    assert (sample.options, sample.gold) == (("", "axial", "coronal", "sagittal"), "C")
+    [sample] = read_csv(tmp_path, f"{header}a.png,Which?,axial,nan,coronal,nan,coronal\n")
+    assert (sample.options, sample.gold) == (("axial", "", "coronal"), "C")
+    with pytest.raises(DataError, match="record 1: the gold letter A is left out of the options B C D"):
+        read_csv(tmp_path, f"{header}a.png,Which?,,axial,coronal,sagittal,A\n")
+
+
+def test_letters_stay_where_a_list_or_object_has_a_null(tmp_path: Path):
+    for options in (
+        [None, "axial", "coronal"],
+        {"B": "axial", "C": "coronal"},
+        {"A": None, "b": "axial", "c": "coronal"},
+    ):
+        sample = read_json(tmp_path, options=options, answer="C")
+        assert (sample.options, sample.gold) == (("", "axial", "coronal"), "C")
+
+
+def test_a_position_counts_where_the_field_says_so(tmp_path: Path):
+    (tmp_path / "own.jsonl").write_text(
+        json.dumps({k: v for k, v in RECORD.items() if k != "answer"} | {"answer_index": 2})
+    )
+    [sample] = read_source(tmp_path / "own.jsonl")
+    assert sample.gold == "C"
+    assert read_json(tmp_path, answer_index=1.0).gold == "B"
+    for change in ({"answer_index": 0}, {"answer": None, "answer_index": 3}, {"answer": None, "answer_index": True}):
+        with pytest.raises(DataError, match="record 1"):
+            read_json(tmp_path, **change)
+
+
+def test_labels_are_taken_off_and_checked_against_the_place(tmp_path: Path):
+    sample = read_json(tmp_path, options=["A. CT", "B. MRI", "C. X-ray"], answer="C")
+    assert (sample.options, sample.gold) == (("CT", "MRI", "X-ray"), "C")
+    assert read_json(tmp_path, options=["A. CT", "B. MRI", "C. X-ray"], answer="C. X-ray").gold == "C"
+    with pytest.raises(DataError, match="option A has the label of another"):
+        read_json(tmp_path, options=["B. CT", "A. MRI"], answer="CT")
+
+
+def test_options_and_places_of_pictures_in_the_question(tmp_path: Path):
+    sample = read_json(tmp_path, question="<image>\nWhich?\nA. CT\nB. MRI", options=None)
+    assert (sample.question, sample.options, sample.gold) == ("Which?", ("CT", "MRI"), "B")
+    sample = read_json(tmp_path, image=["a.png", "b.png"], question="Is <image> older than <image>?")
+    assert sample.question == "Is image 1 older than image 2?"
+    with pytest.raises(DataError, match="places for more pictures"):
+        read_json(tmp_path, question="Is <image> older than <image>?")
+
+
+def test_columns_that_happen_to_have_one_letter_are_no_options(tmp_path: Path):
+    assert read_json(tmp_path, x="3", y="4", options=None, answer="a mass").extra == {"x": "3", "y": "4"}
 
 
 def test_lists_in_cells(tmp_path: Path):

@@ -1,4 +1,6 @@
+import base64
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -6,7 +8,7 @@ import pytest
 
 from medr1.data import SOURCES, read_source
 from medr1.data.source import Choice
-from medr1.data.typed import image_refs, kind_of_answer, lettered_options, other_fields, typed_sample
+from medr1.data.typed import image_refs, kind_of_answer, listed_options, other_fields, typed_sample
 from medr1.errors import ConfigError, DataError
 from medr1.types import ImageRef, Sample
 
@@ -58,7 +60,8 @@ def test_open_answers_are_kept_apart_from_options():
         ({"answer_type": "number"}, "not a number"),
         ({"question": " "}, "empty"),
         ({"answers": [" "], "answer_type": "text"}, "empty"),
-        ({"options": ["a", "b"]}, "not among the options"),
+        ({"options": ["a", "b"]}, "outside the options A B"),
+        ({"options": ["a", "b"], "answers": ["x y"]}, "not among the options"),
     ],
 )
 def test_answers_that_do_not_fit_are_refused(change: dict[str, Any], message: str):
@@ -84,7 +87,7 @@ def test_folders_of_names_are_kept_beside_the_sample():
 
 
 @pytest.mark.parametrize(
-    "value", [None, "", [], 3, [None], {"bytes": None, "path": None}, {"bytes": b""}, ["a.png", 3]]
+    "value", [3, [None], {"bytes": b""}, ["a.png", 3], "https://x.org/a.png", "data:image/png,%89PNG", "x" * 1025]
 )
 def test_what_is_no_image_is_refused(value: Any):
     with pytest.raises(DataError, match="image"):
@@ -92,18 +95,46 @@ def test_what_is_no_image_is_refused(value: Any):
 
 
 @pytest.mark.parametrize(
-    "value", [{"B": "y", "A": "x"}, '{"A": "x", "B": "y"}', "A. x\nB) y", {"A": "x", "B": "y", "C": None}]
+    "value",
+    [{"B": "y", "A": "x"}, '{"A": "x", "B": "y"}', "A. x\nB) y", {"A": "x", "B": "y", "C": None}, ["x", "y", None]],
 )
-def test_options_by_letter(value: Any):
-    assert lettered_options({"o": value}, "o") == ("x", "y")
+def test_options_by_letter_or_as_a_list(value: Any):
+    assert listed_options({"o": value}, "o") == ("x", "y")
 
 
 @pytest.mark.parametrize(
-    "value", [{"A": "x", "C": "y"}, {}, "x or y", "A. x\ny", None, ["x"], {"A": 1}, "[" * 10_000, {"K": "x"}]
+    "value", [{}, "x or y", "A. x\ny", None, [1, "x"], {"A": 1}, "[" * 10_000, {"AA": "x"}, {"A": "x", "a": "y"}]
 )
 def test_options_without_letters_are_refused(value: Any):
     with pytest.raises(DataError, match="o "):
-        lettered_options({"o": value}, "o")
+        listed_options({"o": value}, "o")
+
+
+@pytest.mark.parametrize("value", [None, "", " ", "nan", [], {"bytes": None, "path": None}])
+def test_no_image_is_none(value: Any):
+    assert image_refs({"image": value}, "image") == ()
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(120))
+ENCODED = base64.b64encode(PNG).decode()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(ENCODED, f"data:image/png;base64,{ENCODED}", "\n".join(textwrap.wrap(ENCODED, 76)), [ENCODED]),
+        *({"bytes": ENCODED, "path": None}, f"DATA:image/png;base64,{ENCODED}", {"bytes": PNG}),
+    ],
+)
+def test_pictures_as_text_are_decoded(value: Any):
+    assert [ref.data for ref in image_refs({"image": value}, "image")] == [PNG]
+
+
+def test_a_broken_picture_as_text_is_not_shown():
+    for value in (ENCODED[:-1] + "%" * 30, "iVBORw0KGgo" + "#" * 5000, f"data:image/png;base64,{'#' * 5000}"):
+        with pytest.raises(DataError, match="no base64") as caught:
+            image_refs({"image": value}, "image")
+        assert len(str(caught.value)) < 200
 
 
 def test_other_fields_are_texts():

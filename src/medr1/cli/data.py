@@ -15,6 +15,13 @@ from medr1.cli.data_phantom import phantom
 from medr1.cli.data_sources import choice_of, download, resize
 from medr1.cli.data_split import harden, split
 
+NOTICED = (
+    ("burned_in_text", "text burned in", "look for names before you share it"),
+    ("text_only", "no picture", "asked as text alone"),
+    ("options_that_refer", "options speak of others", "their order is kept everywhere"),
+)
+"""What `convert` tells of a summary where there is any."""
+
 app = typer.Typer(help="Convert and describe data sets.", no_args_is_help=True)
 app.command()(phantom)
 app.command()(download)
@@ -58,6 +65,9 @@ def convert(
     allow_missing_images: Annotated[
         bool, typer.Option("--allow-missing-images", help="Keep only the name of an image that is not there.")
     ] = False,
+    allow_text_only: Annotated[
+        bool, typer.Option("--allow-text-only", help="Keep questions without a picture, which are refused otherwise.")
+    ] = False,
     skip_bad: Annotated[
         bool,
         typer.Option("--skip-bad", help="Leave out records or images that cannot be used, count and name them."),
@@ -81,6 +91,7 @@ def convert(
         limit=limit,
         seed=seed,
         allow_missing_images=allow_missing_images,
+        allow_text_only=allow_text_only,
         skip_bad=skip_bad,
         overwrite=overwrite,
     )
@@ -88,6 +99,10 @@ def convert(
         task = bar.add_task("Converting", total=None)
         summary = run(job, lambda done, total: bar.update(task, completed=done, total=total))
     _print_summary(summary, title=out.name, as_json=as_json)
+    if not as_json:
+        typer.echo(
+            f"Wrote {out}. Next: medr1 data stats {out} --out DIR, or medr1 eval CHECKPOINT --data {out} --out DIR"
+        )
 
 
 def _print_summary(summary: dict[str, Any], *, title: str, as_json: bool) -> None:
@@ -104,8 +119,9 @@ def _print_summary(summary: dict[str, Any], *, title: str, as_json: bool) -> Non
         table.add_section()
     if summary.get("missing_images"):
         table.add_row("images missing", "", str(summary["missing_images"]))
-    if summary.get("burned_in_text"):
-        table.add_row("text burned in", "look for names before you share it", str(summary["burned_in_text"]))
+    for name, label, hint in NOTICED:
+        if summary.get(name):
+            table.add_row(label, hint, str(summary[name]))
     left_out = summary["left_out"]
     for name, label in (("withheld", "answer withheld"), ("bad", "cannot be used")):
         if left_out[name]:

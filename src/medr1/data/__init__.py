@@ -3,41 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from medr1.data import (
-    chest_xray14,
-    class_folders,
-    huatuo,
-    med_r1,
-    medvlm_r1,
-    medvlthinker,
-    medxpertqa,
-    mm_iq,
-    omnimedvqa,
-    path_vqa,
-    pmc_vqa,
-    pubmedvision,
-    slake,
-    table,
-    trl,
-    vlmevalkit,
-    vqa_rad,
-)
+from medr1.data.formats import SOURCES
 from medr1.data.record_files import data_files, is_data
 from medr1.data.source import EVERYTHING, Choice, Source, located
 from medr1.errors import ConfigError, DataError
 from medr1.records import check_finished
 from medr1.types import Sample
-
-SOURCES: dict[str, Source] = {
-    source.name: source
-    for source in (
-        *(omnimedvqa.SOURCE, med_r1.SOURCE, medvlm_r1.SOURCE, huatuo.SOURCE, pubmedvision.SOURCE),
-        *(vqa_rad.SOURCE, slake.SOURCE, path_vqa.SOURCE, pmc_vqa.SOURCE, medxpertqa.SOURCE, medvlthinker.SOURCE),
-        *(chest_xray14.SOURCE, mm_iq.SOURCE),
-        *(trl.SOURCE, vlmevalkit.SOURCE, table.JSONL, table.CSV, table.ROWS, class_folders.SOURCE),
-    )
-}
-"""Source formats by name, the most particular first: detection takes the first that fits."""
 
 
 def find_source(path: Path, name: str | None = None, choice: Choice = EVERYTHING) -> Source:

@@ -10,6 +10,7 @@ from typing import Any
 
 from medr1.data import find_source
 from medr1.data.images import BURNED_IN, embed_images
+from medr1.data.options import options_refer
 from medr1.data.source import EVERYTHING, Choice, LeftOut, Source
 from medr1.errors import ConfigError, DataError
 from medr1.records import DataHash, sample_hash, short_hash, write_shards
@@ -20,6 +21,9 @@ SHARDS = ("data-*.parquet",)
 """What is written beside the manifest."""
 FACTS = {"source", "n", "num_groups", "by_modality", "by_task", "by_num_options", "missing_images", "left_out"}
 """What the manifest says of any conversion."""
+
+NOTICED = ("burned_in_text", "text_only", "options_that_refer")
+"""What it says besides, where there is any: names in the pixels, no picture, options that speak of other options."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of samples done and of all samples."""
@@ -44,6 +48,8 @@ class Conversion:
     seed: int = 0
     allow_missing_images: bool = False
     """Keep the reference of an image that is not there (enough for audits of the text)."""
+    allow_text_only: bool = False
+    """Keep questions without a picture, which are an error otherwise."""
     skip_bad: bool = False
     """Leave out and count records that cannot be used, or whose image cannot, instead of stopping at the first."""
     overwrite: bool = False
@@ -64,6 +70,7 @@ def convert(job: Conversion, progress: Progress = lambda done, total: None) -> d
     survey = _Survey.of(source, job)
     asked = {"where": {name: sorted(v) for name, v in job.choice.where.items()}, "columns": job.choice.columns}
     settings = {name: getattr(job, name) for name in ("limit", "allow_missing_images", "skip_bad")}
+    settings |= {"allow_text_only": True} if job.allow_text_only else {}  # older folders do not name it
     with Run(
         job.out,
         command="data convert",
@@ -98,7 +105,7 @@ class _Survey:
     @classmethod
     def of(cls, source: Source, job: Conversion) -> "_Survey":
         """Read all records. Raises `DataError` for the first that cannot be used, where such are not to be skipped."""
-        left_out = LeftOut(skip_bad=job.skip_bad)
+        left_out = LeftOut(skip_bad=job.skip_bad, text_only=job.allow_text_only)
         content = DataHash()
         total, shown = 0, []
         for sample in content.watch(source.read(job.path, choice=job.choice, left_out=left_out)):
@@ -120,7 +127,9 @@ def _is_inside(name: str) -> bool:
 
 def _write(folder: Path, source: Source, job: Conversion, survey: _Survey, progress: Progress) -> dict[str, Any]:
     """Write the shards, and return what the summary says of them."""
-    again = source.read(job.path, choice=job.choice, left_out=LeftOut(skip_bad=job.skip_bad))
+    again = source.read(
+        job.path, choice=job.choice, left_out=LeftOut(skip_bad=job.skip_bad, text_only=job.allow_text_only)
+    )
     samples = (s for n, s in enumerate(again) if survey.chosen is None or n in survey.chosen)
     written = _Embedding(
         root=survey.root,
@@ -136,7 +145,7 @@ def _write(folder: Path, source: Source, job: Conversion, survey: _Survey, progr
         **counts.summary(),
         "missing_images": written.missing,
         "left_out": _summary_of(survey.left_out, job.path, written.root),
-        **({"burned_in_text": written.burned_in} if written.burned_in else {}),
+        **{name: count for name, count in written.noticed.items() if count},
     }
 
 
@@ -181,7 +190,13 @@ class _Counts:
     def watch(self, samples: Iterable[Sample]) -> Iterator[Sample]:
         """The samples, counted as they pass."""
         for sample in samples:
-            values = (sample.modality, sample.task, str(len(sample.options)), sample.source, sample.answer_type)
+            values = (
+                sample.modality,
+                sample.task,
+                str(sum(map(bool, sample.options))),
+                sample.source,
+                sample.answer_type,
+            )
             for column, value in zip(self.columns.values(), values, strict=True):
                 column[value] += 1
             self.groups.add(sample.group)
@@ -206,7 +221,7 @@ class _Embedding:
     progress: Progress
     owners: dict[bytes, str] = field(default_factory=dict)
     missing: int = 0
-    burned_in: int = 0
+    noticed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NOTICED, 0))
 
     def embedded(self, samples: Iterable[Sample]) -> Iterator[Sample]:
         """The samples with their images inside."""
@@ -220,6 +235,8 @@ class _Embedding:
                 self.left_out.add_bad(DataError(f"{place}{error}"))
                 continue
             self.missing += sum(ref.data is None for ref in embedded.images)
-            self.burned_in += BURNED_IN in embedded.extra
+            found = (BURNED_IN in embedded.extra, not embedded.images, options_refer(embedded))
+            for name, is_so in zip(NOTICED, found, strict=True):
+                self.noticed[name] += is_so
             yield embedded
             self.progress(done, self.total)

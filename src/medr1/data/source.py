@@ -1,7 +1,6 @@
 """What the readers of all source formats share: reading a source, naming the record in an error, building a sample."""
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medr1.data.images import resolve_inside
+from medr1.data.options import absent, given_options, without_places
 from medr1.data.record_files import Record, data_files, read_records
 from medr1.errors import ConfigError, DataError
 from medr1.records import sample_id, short_hash
@@ -71,6 +71,11 @@ class LeftOut:
 
     skip_bad: bool = False
     """Go on after a record that cannot be used, where reading stops there otherwise."""
+    text_only: bool = False
+    """Keep questions without a picture, which are left out otherwise, and an error unless bad records are skipped."""
+    without_picture: int = 0
+    """Records left out for that."""
+    first_without_picture: str = ""
     withheld: int = 0
     """Records whose answer the publisher keeps."""
     bad: int = 0
@@ -84,6 +89,25 @@ class LeftOut:
         self.bad += 1
         if self.bad <= NAMED:
             self.first_bad.append(str(error))
+
+    def lacks_picture(self, sample: Sample, file: Path, number: int) -> bool:
+        """Whether a sample is left out because it shows nothing; counted here, and an error at the end of reading."""
+        if sample.images or self.text_only:
+            return False
+        if self.skip_bad:
+            self.add_bad(DataError(f"{file} record {number}: has no picture"))
+        else:
+            self.without_picture += 1
+            self.first_without_picture = self.first_without_picture or f"{file} record {number}: has no picture"
+        return True
+
+    def check_pictures(self) -> None:
+        """Raise a `DataError` with the number of records that have no picture."""
+        if self.without_picture:
+            others = f", nor have {self.without_picture - 1} others" if self.without_picture > 1 else ""
+            raise DataError(
+                f"{self.first_without_picture}{others}; name one, or pass --allow-text-only to ask them without"
+            )
 
     def no_sample(self, path: Path, choice: Choice) -> DataError:
         """Why reading `path` gave nothing at all."""
@@ -108,7 +132,7 @@ class Source:
     sniff: Callable[[Record], bool]
     """Whether a record has this format's fields."""
     parse: Parse
-    """One record, and the file it is from, to a sample whose images are the names that the record gives."""
+    """One record, and the file it is from, to a sample whose images are the names that the record gives, or none."""
     write_back: Callable[[Sample], dict[str, Any]] | None = None
     """The source's own record of a sample that `read` returned, equal as a JSON value."""
     records: Callable[[Path], Iterator[Record]] = read_records
@@ -155,6 +179,7 @@ class Source:
         for sample in samples:
             empty = False
             yield sample if image_root is None else _with_paths(sample, image_root)
+        left_out.check_pictures()
         if empty:
             raise left_out.no_sample(path, choice)
 
@@ -181,7 +206,8 @@ class Source:
             except DataError as error:
                 left_out.add_bad(error)
             else:
-                yield file, number, sample
+                if not left_out.lacks_picture(sample, file, number):
+                    yield file, number, sample
 
 
 def _without_repeats(parsed: Iterable[tuple[Path, int, Sample]], left_out: LeftOut) -> Iterator[Sample]:
@@ -236,7 +262,7 @@ def _with_path(ref: ImageRef, root: Path) -> ImageRef:
 def text(record: Record, name: str) -> str:
     """The text in a field of a record; `DataError` when it is missing, empty or something else."""
     value = record.get(name)
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or absent(value):
         raise DataError(f"{name} is missing, empty or not a text; fill it in or remove the record")
     return storable(value, name)
 
@@ -244,7 +270,7 @@ def text(record: Record, name: str) -> str:
 def texts(record: Record, name: str) -> tuple[str, ...]:
     """The non-empty list of texts in a field of a record; `DataError` when it is missing or something else."""
     value = record.get(name)
-    if not isinstance(value, list) or not value or not all(isinstance(item, str) and item.strip() for item in value):
+    if not isinstance(value, list) or not value or any(not isinstance(item, str) or absent(item) for item in value):
         raise DataError(f"{name} is missing, empty or not a list of texts; fill it in or remove the record")
     return tuple(storable(item, name) for item in value)
 
@@ -256,29 +282,6 @@ def storable(value: str, name: str) -> str:
     except UnicodeEncodeError as error:
         raise DataError(f"{name} has half of a surrogate pair, which is no character; mend the text") from error
     return value
-
-
-def gold_index(solution: str, num_options: int) -> int:
-    """Position of the letter in `B` or `<answer> B </answer>`; `DataError` when it is not a letter of an option.
-
-    >>> gold_index("<answer> C </answer>", num_options=4)
-    2
-    """
-    found = re.fullmatch(r"\s*(?:<answer>)?\s*([A-Za-z])\s*(?:</answer>)?\s*", solution, re.IGNORECASE)
-    if found is None:
-        raise DataError(f"the solution {solution[:80]!r} is not a letter; write it as 'B' or '<answer> B </answer>'")
-    index = ord(found[1].upper()) - ord("A")
-    if index >= num_options:
-        last = LETTERS[num_options - 1]
-        raise DataError(f"the gold letter {found[1]} is outside the options A to {last}; correct the letter")
-    return index
-
-
-def option_index(answer: str, options: Sequence[str]) -> int:
-    """Position of an option given by its exact text (the first of equal ones); `DataError` when there is none."""
-    if answer not in options:
-        raise DataError(f"the answer {answer[:80]!r} is not among the options; write it exactly as its option")
-    return list(options).index(answer)
 
 
 def choice_sample(
@@ -297,13 +300,14 @@ def choice_sample(
 
     `group` defaults to a hash of the image names: the names themselves contain the diagnosis.
     """
-    question, options = question.strip(), tuple(option.strip() for option in options)
+    question = without_places(question, len(image_names))
+    options = tuple(without_places(option, len(image_names)) for option in given_options(options))
     if not question:
         raise DataError("the question is empty; fill it in or remove the record")
-    if not 2 <= len(options) <= len(LETTERS):
-        raise DataError(f"the question has {len(options)} options; give it 2 to {len(LETTERS)}")
-    if not all(options):
-        raise DataError(f"option {LETTERS[options.index('')]} is empty; fill it in or remove the record")
+    if sum(map(bool, options)) < 2 or len(options) > len(LETTERS):
+        raise DataError(f"the question has {sum(map(bool, options))} options; give it 2 to {len(LETTERS)}")
+    if not options[answer_index]:
+        raise DataError(f"option {LETTERS[answer_index]}, the right one, is empty; fill it in or remove the record")
     return Sample(
         id=sample_id(source, image_names, question, options),
         images=tuple(ImageRef(path=name) for name in image_names),
@@ -313,7 +317,7 @@ def choice_sample(
         modality=modality,
         task=task,
         source=source,
-        group=short_hash(group if group is not None else list(image_names)),
+        group=short_hash(group if group is not None else list(image_names) or [question]),
         rationale=rationale,
     )
 

@@ -4,6 +4,8 @@ A question with options is a choice. One without is `yes_no` when its answer is 
 options), `number` when the answer is one, and `text` otherwise. It never becomes a choice with made-up options.
 """
 
+import base64
+import binascii
 import hashlib
 import json
 import re
@@ -12,8 +14,9 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from medr1.data.options import absent, given_options, gold_index, without_places
 from medr1.data.record_files import SAVED_STATE, Record
-from medr1.data.source import SPLITS, choice_sample, option_index, storable, texts
+from medr1.data.source import SPLITS, choice_sample, storable
 from medr1.errors import DataError
 from medr1.records import sample_id, short_hash
 from medr1.types import ANSWER_TYPES, LETTERS, RECORD_FIELDS, AnswerType, ImageRef, Modality, Sample, Task
@@ -26,23 +29,64 @@ SPLIT_NAMES = {"train": "train", "valid": "validation", "validate": "validation"
 SPLIT_NAMES |= {"val": "validation", "dev": "dev", "test": "test"}
 
 
+_ENCODED_MAGIC = ("iVBORw0KGgo", "/9j/", "Qk", "SUkq", "TU0AK", "R0lGOD", "UklGR", "A" * 40)
+"""How base64 of PNG, JPEG, BMP, TIFF, GIF, WebP and DICOM begins."""
+_SHORTEST_ENCODED, _LONGEST_NAME = 64, 1024
+_WEB_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+
 def image_refs(record: Record, name: str) -> tuple[ImageRef, ...]:
-    """The images in a field: a name, bytes, a `{"bytes", "path"}` of a Hugging Face image, or a list of these."""
+    """The images in a field; none where it is empty.
+
+    An image is a file's name, bytes, base64, a `data:` address, or the `{"bytes", "path"}` of a Hugging Face image.
+    `DataError` for anything else.
+    """
     value = record.get(name)
-    values = value if isinstance(value, list) else [value]
-    if not values or value is None:
-        raise DataError(f"{name} is missing or empty; name an image or remove the record")
-    return tuple(_image_ref(item, name) for item in values)
+    if _is_no_picture(value):
+        return ()
+    return tuple(_image_ref(item, name) for item in (value if isinstance(value, list) else [value]))
+
+
+def _is_no_picture(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(absent(value.get(part)) for part in ("bytes", "path"))
+    return absent(value) or value == []
 
 
 def _image_ref(value: Any, name: str) -> ImageRef:
     path = value.get("path") if isinstance(value, dict) else value
     data = value.get("bytes") if isinstance(value, dict) else value
+    if isinstance(data, str):
+        data = base64_bytes(data, name) if isinstance(value, dict) else _inline_bytes(data, name)
     if isinstance(data, bytes) and data:
-        return embedded_image(data, path if isinstance(path, str) else "")
-    if isinstance(path, str) and path.strip():
+        return embedded_image(data, path if isinstance(path, str) and path is not value else "")
+    if isinstance(path, str) and not absent(path):
+        if _WEB_ADDRESS.match(path):
+            raise DataError(f"{name} is the web address {path[:80]!r}; fetch the picture and give its file")
         return ImageRef(path=storable(path, name))
     raise DataError(f"{name} is neither the name of an image nor an embedded one; fill it in or remove the record")
+
+
+def _inline_bytes(value: str, name: str) -> bytes | None:
+    """The picture that a text is; None where it is a name."""
+    if value[:5].lower() == "data:":
+        head, _, body = value.partition(",")
+        if not head.lower().endswith(";base64"):
+            raise DataError(f"{name} is a data: address without base64; write the picture as base64")
+        return base64_bytes(body, name)
+    if len(value) > _LONGEST_NAME or (len(value) >= _SHORTEST_ENCODED and value.lstrip().startswith(_ENCODED_MAGIC)):
+        return base64_bytes(value, name)
+    return None
+
+
+def base64_bytes(value: str, name: str) -> bytes:
+    """What base64 stands for, line breaks allowed; the `DataError` does not show the text, which is long."""
+    try:
+        return base64.b64decode("".join(value.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise DataError(
+            f"{name} has {len(value)} characters and is no base64; give the name of a file, or base64"
+        ) from error
 
 
 def embedded_image(data: bytes, path: str = "") -> ImageRef:
@@ -54,7 +98,7 @@ def _content_hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
 
-def _identity(ref: ImageRef) -> str:
+def identity_of(ref: ImageRef) -> str:
     """What names an image in ids and groups: base names repeat, the content of an embedded image does not."""
     return ref.path or "" if ref.data is None else _content_hash(ref.data)
 
@@ -96,7 +140,7 @@ def typed_sample(
     With options the gold is `answer_index`, or the option that equals the only answer. Without, the type follows from
     the only answer unless `answer_type` says it; several answers need it.
     """
-    names = [_identity(ref) for ref in images]
+    names = [identity_of(ref) for ref in images]
     has_folders = any(ref.data is None and "/" in (ref.path or "") for ref in images)
     named = {NAMES: json.dumps([ref.path for ref in images])} if has_folders else {}
     facts: dict[str, Any] = {"modality": modality, "task": task, "rationale": rationale, "group": group}
@@ -111,7 +155,7 @@ def typed_sample(
         if len(answers) != 1 or answer_index is None:
             raise DataError(f"the answer {answers[0][:80]!r} is not yes or no; correct it or its answer_type")
     if answer_index is None:
-        answer_index = option_index(answers[0].strip(), [option.strip() for option in options])
+        answer_index = gold_index(answers[0], [without_places(option, len(images)) for option in options])
     sample = choice_sample(
         source=source, image_names=names, question=question, options=options, answer_index=answer_index, **facts
     )
@@ -125,16 +169,18 @@ def _kind(answers: Sequence[str]) -> AnswerType:
             f"the question has {len(answers)} answers and no options; say in answer_type whether each is right (text) "
             "or all together (multi)"
         )
-    if answers[0].strip() in LETTERS and answers[0].strip():
-        raise DataError(f"the answer {answers[0]!r} is a letter, but there are no options; add the options")
+    if re.fullmatch(r"[A-Za-j]", answers[0].strip()):
+        raise DataError(
+            f"the answer {answers[0]!r} is a letter, but there are no options; add them, or say answer_type text"
+        )
     return kind_of_answer(answers[0])
 
 
 def _open_sample(
     source: str, names: Sequence[str], question: str, answers: Sequence[str], kind: AnswerType, facts: dict[str, Any]
 ) -> Sample:
-    question, answers = question.strip(), tuple(answer.strip() for answer in answers)
-    if not question or not answers or not all(answers):
+    question, answers = without_places(question, len(names)), tuple(answer.strip() for answer in answers)
+    if not question or not answers or any(map(absent, answers)):
         raise DataError("the question or an answer is empty; fill it in or remove the record")
     if kind == "number" and any(kind_of_answer(answer) != "number" for answer in answers):
         raise DataError(f"the answer {answers[0][:80]!r} is not a number; correct it or its answer_type")
@@ -146,33 +192,38 @@ def _open_sample(
         answer_type=kind,
         answers=answers,
         source=source,
-        group=short_hash(group if group is not None else list(names)),
+        group=short_hash(group if group is not None else list(names) or [question]),
         **facts,
     )
 
 
-def lettered_options(record: Record, name: str) -> tuple[str, ...]:
-    r"""Options that are an object from letters to texts, that object as JSON text, or lines of `A. text`.
+def listed_options(record: Record, name: str) -> tuple[str, ...]:
+    r"""Options of a field: a list, an object from letters to texts, either as JSON text, or lines of `A. text`.
 
-    `DataError` unless the letters are A, B, … without a gap.
+    Letters keep their places where one is missing or empty. `DataError` for anything else.
     """
-    value = record.get(name)
+    value = json_cell(record.get(name))
     if isinstance(value, str):
-        value = _lettered(value)
+        lines = [re.fullmatch(r"\s*([A-Z])\s*[.:)]\s*(.+)", line) for line in value.strip().splitlines()]
+        value = {found[1]: found[2] for found in lines if found} if all(lines) else value
     if isinstance(value, dict):
-        # Arrow gives every row the letters of all rows; those that this one lacks are empty.
-        filled = {letter: option for letter, option in value.items() if option is not None}
-        if filled and sorted(filled) == list(LETTERS[: len(filled)]):
-            return texts({name: [filled[letter] for letter in sorted(filled)]}, name)
-    raise DataError(f"{name} are not texts under the letters A, B, …; write them as an object without a gap")
+        by_letter = {str(letter).strip().upper(): option for letter, option in value.items()}
+        if len(by_letter) < len(value) or not by_letter or by_letter.keys() - set(LETTERS):
+            raise DataError(f"{name} are not texts under the letters A, B, …; write them under one letter each")
+        value = [by_letter.get(letter) for letter in LETTERS]
+    if not isinstance(value, list) or any(not isinstance(item, str) and not absent(item) for item in value):
+        raise DataError(f'{name} is neither a list of texts nor texts under letters; write it as ["x", "y"]')
+    return tuple(storable(option, name) for option in given_options(value))
 
 
-def _lettered(value: str) -> Any:
+def json_cell(value: Any) -> Any:
+    """A JSON list or object in one cell of a table, or the value itself."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
     try:
         return json.loads(value)
     except (ValueError, RecursionError):
-        lines = [re.fullmatch(r"\s*([A-J])\s*[.:)]\s*(.+)", line) for line in value.strip().splitlines()]
-        return {found[1]: found[2] for found in lines if found} if all(lines) else None
+        return value
 
 
 def answer_type_of(value: str | None) -> AnswerType | None:
@@ -186,7 +237,7 @@ def other_fields(record: Record, used: Collection[str]) -> dict[str, str]:
     """The fields that a sample has no place for, as texts; bytes and empty ones are left out."""
     kept: dict[str, str] = {}
     for name, value in record.items():
-        if name in used or value in (None, "") or isinstance(value, bytes):
+        if name in used or value in (None, "") or value != value or isinstance(value, bytes):
             continue
         if name in (RECORD_FIELDS, SPLITS):
             raise DataError(f"the field name {name} is reserved; rename the field")

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from medr1.answers import parse_answer
-from medr1.answers.default import read_answer
 from medr1.data.names import modality_of, task_of
+from medr1.data.options import absent, given_options, gold_index
 from medr1.data.typed import YES_NO, kind_of_answer
 from medr1.errors import DataError
 from medr1.records import short_hash
@@ -23,8 +23,7 @@ SOURCE_FIELDS = ("dataset", "source")
 IMAGE_FIELDS = ("image_path", "image_name", "img_name", "image")
 """Fields in which the kits keep these facts; the first that is there counts."""
 
-_LABELLED = re.compile(r"\s*\(?([A-J])\s?[).:]\s*(.*)", re.DOTALL)
-_LABELLED_LINE = re.compile(r"^\s*\(?([A-J])[).:]\s*(\S.*?)\s*$", re.MULTILINE)
+_LABELLED_LINE = re.compile(r"^\s*\(?([A-Z])[).:]\s*(\S.*?)\s*$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,43 +115,36 @@ def sample_of(
     }
     text = "" if gold is None else str(gold).strip()
     if options:
-        position = gold if isinstance(gold, int) else _position(text, options)
-        if position is None or not 0 <= position < min(len(options), len(LETTERS)):
+        position = gold if isinstance(gold, int) else gold_index(text, options)
+        if not 0 <= position < min(len(options), len(LETTERS)) or not options[position]:
             raise DataError(f"the gold answer {text[:80]!r} is none of the options; correct it or remove the record")
         return Sample(**known, options=tuple(options), answer_index=position)
-    if not text:
+    if absent(text):
         raise DataError("has no gold answer; add it or remove the record")
-    if text in LETTERS:
+    if re.fullmatch(r"[A-Za-z]", text):
         raise DataError(
             f"has the letter {text} as gold answer but no options; evaluate again with options in the output"
         )
     if kind_of_answer(text) == "yes_no":
-        return Sample(**known, options=YES_NO, answer_index=_position(text, YES_NO), answer_type="yes_no")
+        return Sample(**known, options=YES_NO, answer_index=gold_index(text, YES_NO), answer_type="yes_no")
     return Sample(**known, answers=(text,), answer_type=kind_of_answer(text))
 
 
-def options_of(record: Mapping[str, Any]) -> list[str]:
-    """Option texts without their labels: of a list or object (or its text), or of the fields A, B, … or option_A, …"""
+def options_of(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Option texts without their labels: of a list or object (or its text), or of the fields A, B, … or option_A, …
+
+    Letters keep their places where one is empty: the completions speak of them.
+    """
     value: Any = next((record[name] for name in OPTION_FIELDS if record.get(name)), None)
     if isinstance(value, str):
         value = _literal(value)
     if value is None:
-        lettered = [record.get(letter, record.get(f"option_{letter}")) for letter in LETTERS]
-        value = [option for option in lettered if option not in (None, "", "nan")]
+        value = [record.get(letter, record.get(f"option_{letter}")) for letter in LETTERS]
     if isinstance(value, Mapping):
-        value = [value[letter] for letter in LETTERS if value.get(letter) is not None]
+        value = [value.get(letter) for letter in LETTERS]
     if not isinstance(value, list):
         raise DataError("its options are neither a list nor an object of letters; write them as one of these")
-    return unlabelled([str(option) for option in value])
-
-
-def unlabelled(options: Sequence[str]) -> list[str]:
-    """The texts of options that may be written "A. text"; left alone unless all of them are, in order."""
-    found = [_LABELLED.fullmatch(option) for option in options]
-    labels = [match[1] for match in found if match]
-    if labels == list(LETTERS[: len(options)]):
-        return [match[2].strip() for match in found if match]
-    return [option.strip() for option in options]
+    return given_options([option if absent(option) else str(option) for option in value])
 
 
 def options_in_prompt(prompt: str) -> list[str]:
@@ -161,14 +153,9 @@ def options_in_prompt(prompt: str) -> list[str]:
     for letter, text in _LABELLED_LINE.findall(prompt):
         if letter == "A":
             options = []
-        if letter == LETTERS[len(options)]:
+        if len(options) < len(LETTERS) and letter == LETTERS[len(options)]:
             options.append(text)
     return options
-
-
-def _position(gold: str, options: Sequence[str]) -> int | None:
-    letter = read_answer(gold, options).letter
-    return None if letter is None else LETTERS.index(letter)
 
 
 def _first(record: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -176,7 +163,12 @@ def _first(record: Mapping[str, Any], names: Sequence[str]) -> str:
 
 
 def _literal(text: str) -> Any:
-    """The value that JSON or Python notation stands for; the text itself where it is neither."""
+    """The value that JSON or Python notation stands for; the text itself where it is neither.
+
+    Two texts side by side are how NumPy writes an array; Python would make one text of them.
+    """
+    if re.search(r"""['"]\s+['"]""", text):
+        raise DataError(f"its options {text[:80]!r} have no commas between them; write them as a JSON list")
     for parse in (json.loads, ast.literal_eval):
         try:
             return parse(text)

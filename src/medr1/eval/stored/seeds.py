@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from medr1.answers import PROTOCOLS
-from medr1.data import SOURCES, med_r1, medvlm_r1
-from medr1.data.source import gold_index, located
+from medr1.data import SOURCES
+from medr1.data.options import gold_index
+from medr1.data.source import located
 from medr1.errors import DataError
 from medr1.eval.stored.run import StoredAnswer, StoredRun, stored_run
 from medr1.prompts import written_style
@@ -54,7 +55,7 @@ def _answer(entry: Mapping[str, Any], number: int, file: Path, data: Sequence[Sa
         sample = SOURCES[_seed_of(entry)].parse(entry["question"], file)
     else:
         raise DataError("has no question; name the test file of these results with --data")
-    gold = LETTERS[gold_index(str(entry["ground_truth"]), len(sample.options) or len(LETTERS))]
+    gold = LETTERS[gold_index(str(entry["ground_truth"]), sample.options or LETTERS, "letter")]
     if sample.gold != gold:
         raise DataError(f"its gold answer is {gold} and that of the question {sample.gold}; give its own test file")
     output = entry["model_output"]
@@ -138,11 +139,11 @@ def _tagged(sample: Sample) -> str:
 
 def _record(sample: Sample) -> dict[str, Any]:
     """The record that the sample was read from, or one of MedVLM-R1's form."""
-    match written_style(sample):
-        case "lines":
-            return medvlm_r1.write_back(sample)
-        case "inline":
-            return med_r1.write_back(sample)
+    style = written_style(sample)
+    if style is not None:
+        write_back = SOURCES["medvlm-r1" if style == "lines" else "med-r1"].write_back
+        assert write_back is not None, "both write their records"
+        return write_back(sample)
     return {
         "image": [ref.path for ref in sample.images],
         "problem": sample.question

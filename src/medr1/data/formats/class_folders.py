@@ -19,7 +19,7 @@ ISIC_2017 = ("melanoma", "nevus", "seborrheic keratosis")
 
 
 def class_folders(path: Path) -> Iterator[Record]:
-    """One record an image under the class folders of `path`; `DataError` unless there are two to ten classes."""
+    """One record an image under the class folders of `path`; `DataError` unless there are two to 26 classes."""
     if not path.is_dir():
         raise DataError(f"{path} is not a folder; name the folder that holds one folder for each class")
     names = sorted(str(file.relative_to(path).as_posix()) for file in path.rglob("*") if _is_image(file, path))
