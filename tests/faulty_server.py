@@ -11,6 +11,23 @@ from typing import Any, Self
 HANG, DROP, CUT, HTML, NO_CHOICES, BROKEN_JSON, NO_TEXT = "hang", "drop", "cut", "html", "choices", "json", "no text"
 
 
+MODELS_OF_OPENAI = frozenset({"model", "messages", "n", "max_completion_tokens", "seed", "reasoning_effort", "user"})
+"""All that a reasoning model of OpenAI takes, as far as medr1 may send it."""
+
+
+def refuse_as_openai(body: dict[str, Any]) -> str | None:
+    """What a strict server says of the first field that its reasoning model does not take; None where it takes all."""
+    for name, value in body.items():
+        if name in ("temperature", "top_p"):
+            if value != 1:
+                return f"Unsupported value: '{name}' does not support {value} with this model."
+        elif name in ("presence_penalty", "frequency_penalty", "max_tokens"):
+            return f"Unsupported parameter: '{name}' is not supported with this model."
+        elif name not in MODELS_OF_OPENAI:
+            return f"Unrecognized request argument supplied: {name}"
+    return None
+
+
 def chat_reply(text: str | None, finish_reason: str | None = "stop", num_tokens: int = 3) -> dict[str, Any]:
     """What a server answers."""
     return {
@@ -24,15 +41,18 @@ def chat_reply(text: str | None, finish_reason: str | None = "stop", num_tokens:
 class FaultyServer:
     """Answers every prompt with `answer(body)`, unless `fault(prompt, attempt)` names a fault or an HTTP status.
 
-    `attempt` counts the requests with the same text from 0. A status may have headers: `(429, {"Retry-After": "1"})`.
+    `attempt` counts the requests with the same text from 0. A status may have headers: `(429, {"Retry-After": "1"})`. A
+    fault that is a dictionary is sent as the reply. An answer may be a whole reply, too. `refuse(body)` says why a body
+    gets HTTP 400.
     """
 
     def __init__(
         self,
         fault: Callable[[str, int], Any] = lambda prompt, attempt: None,
-        answer: Callable[[dict[str, Any]], str] = lambda body: f"re: {prompt_of(body)}",
+        answer: Callable[[dict[str, Any]], str | dict[str, Any]] = lambda body: f"re: {prompt_of(body)}",
+        refuse: Callable[[dict[str, Any]], str | None] = lambda body: None,
     ) -> None:
-        self.fault, self.answer = fault, answer
+        self.fault, self.answer, self.refuse = fault, answer, refuse
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.attempts: dict[str, int] = defaultdict(int)
@@ -81,7 +101,12 @@ class _Handler(BaseHTTPRequestHandler):
             faulty.attempts[prompt] += 1
             faulty.bodies.append(body)
             faulty.headers.append({name.lower(): value for name, value in self.headers.items()})
-        self.obey(faulty.fault(prompt, attempt), chat_reply(faulty.answer(body)))
+        refusal = faulty.refuse(body)
+        if refusal is not None:
+            self.send(400, json.dumps({"error": {"message": refusal, "type": "invalid_request_error"}}).encode())
+            return
+        answer = faulty.answer(body)
+        self.obey(faulty.fault(prompt, attempt), answer if isinstance(answer, dict) else chat_reply(answer))
 
     def obey(self, fault: Any, good: dict[str, Any]) -> None:
         """Send the reply, or what the fault makes of it."""
@@ -101,9 +126,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.send(200, json.dumps(good | {"choices": []}).encode())
         elif fault == NO_TEXT:
             self.send(200, json.dumps(chat_reply(None, "content_filter")).encode())
+        elif isinstance(fault, dict):
+            self.send(200, json.dumps(fault).encode())
         elif fault is not None:
             status, headers = fault if isinstance(fault, tuple) else (fault, {})
-            self.send(status, json.dumps({"error": {"message": f"fault {status}"}}).encode(), headers=headers)
+            said = headers.get("X-Said", f"fault {status}")
+            self.send(status, json.dumps({"error": {"message": said}}).encode(), headers=headers)
         else:
             self.send(200, json.dumps(good).encode())
 

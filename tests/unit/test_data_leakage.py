@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medr1.data.leakage import Pictures, leakage, same_sample, shared_images, slice_neighbours, slice_position
+from medr1.data.leakage import (
+    Pictures,
+    leakage,
+    same_sample,
+    sample_overlap,
+    shared_images,
+    slice_neighbours,
+    slice_position,
+)
 from medr1.data.near_duplicates import near_duplicates
 from medr1.data.questions import Fingerprint, QuestionSet, fingerprint, question_set, read_questions
 from medr1.errors import DataError
@@ -252,6 +260,32 @@ def test_the_summary_says_what_the_comparison_rests_on() -> None:
     free = Sample(id="free", images=(), question="?", options=("a", "b"))
     assert summary(question_set("free", [free]), shown(two))["basis"] is None
     assert [summary(shown(one), shown(image))["other_pixels"] for image in (one, two, renamed, gone)] == [0, 0, 1, 0]
+
+
+def test_overlap_of_samples_is_told_by_the_content_of_their_files(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("copy", 0), ("b", 1)):
+        (tmp_path / f"{name}.png").write_bytes(encoded(picture(seed)))
+    train = [ask(str(tmp_path / "a.png"), "Which?")]
+
+    def overlap(*test: Sample) -> tuple[int, int]:
+        found = sample_overlap(train, test)
+        return found["questions"], found["pictures"]
+
+    embedded = Sample(
+        id="e",
+        images=(ImageRef(data=encoded(picture(0))),),
+        question="Which?",
+        options=train[0].options,
+        answer_index=0,
+    )
+    assert overlap(*train) == (1, 1)
+    assert overlap(ask(str(tmp_path / "copy.png"), "Which?"), embedded) == (2, 2)
+    assert overlap(ask(str(tmp_path / "copy.png"), "What?")) == (0, 1)
+    assert overlap(ask(str(tmp_path / "b.png"), "Which?")) == (0, 0)
+    # A file that is not there is like no other, not like every other that is not there.
+    train.append(ask(str(tmp_path / "gone.png"), "Why?"))
+    assert overlap(ask(str(tmp_path / "lost.png"), "Why?")) == (0, 0)
+    assert overlap(train[1]) == (1, 1)
 
 
 # --- Near-duplicates ----------------------------------------------------------------------------------------------

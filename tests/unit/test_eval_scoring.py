@@ -8,7 +8,7 @@ from statsmodels.stats.proportion import proportion_confint
 from medr1.answers import PROTOCOLS, YES_NO_ONLY
 from medr1.eval.measures import is_right
 from medr1.eval.scoring import ControlRun, protocol_for, score_predictions
-from medr1.types import ParseStatus, Prediction, Sample
+from medr1.types import ImageRef, ParseStatus, Prediction, Receipt, Sample
 from medr1.variants.controls import SHOWN_ANSWER
 
 OPTIONS = ("Liver", "Spleen", "Kidney", "Heart")
@@ -166,3 +166,110 @@ def test_a_control_without_any_variant_says_so() -> None:
 
 def test_an_unreadable_answer_without_gold_is_not_right() -> None:
     assert not is_right(prediction(sample(0), None, gold=None))
+
+
+# --- Without looking ----------------------------------------------------------------------------------------------
+
+
+def blank_run(samples: list[Sample], letters: str) -> ControlRun:
+    shown = [replace(s, variant="blank") for s in samples]
+    answered = [prediction(s, a if a != "-" else None) for s, a in zip(shown, letters, strict=False) if a != " "]
+    return ControlRun(samples=shown, predictions=answered)
+
+
+def test_questions_are_split_by_what_a_blank_image_answers() -> None:
+    samples = [sample(i, n_options=4 if i < 4 else 2) for i in range(6)]
+    originals = [prediction(s, a) for s, a in zip(samples, "AABBAB", strict=True)]
+    results = score_predictions(originals, samples, controls={"blank": blank_run(samples, "ABA- A")})
+    found = results["by_blind"]
+    assert (found["by"], found["reason"]) == (["blank_image"], None)
+    # The blank image is answered rightly in questions 0, 2 and 5, not in 1 and 3, and not at all in 4.
+    assert (found["answerable"]["n"], found["answerable"]["accuracy"]) == (3, pytest.approx(1 / 3))
+    assert found["answerable"]["ci95"] == pytest.approx(proportion_confint(1, 3, method="wilson"))
+    assert found["answerable"]["chance"] == pytest.approx((1 / 4 + 1 / 4 + 1 / 2) / 3)
+    assert (found["not_answerable"]["n"], found["not_answerable"]["accuracy"]) == (2, 0.5)
+    assert found["not_checked"] == 1
+
+
+def test_questions_are_split_by_what_the_text_prior_answers() -> None:
+    train = [sample(10 + i, gold=2) for i in range(3)]
+    samples = [sample(0, gold=2), sample(1, gold=0), sample(2, gold=2)]
+    originals = [prediction(s, a) for s, a in zip(samples, "CAA", strict=True)]
+    found = score_predictions(originals, samples, train_samples=train)["by_blind"]
+    assert found["by"] == ["text_prior"]
+    assert (found["answerable"]["n"], found["answerable"]["accuracy"]) == (2, 0.5)
+    assert (found["not_answerable"]["n"], found["not_answerable"]["accuracy"]) == (1, 1.0)
+    # Either of the two is enough.
+    blank = {"blank": blank_run(samples, "BAB")}
+    both = score_predictions(originals, samples, train_samples=train, controls=blank)["by_blind"]
+    assert both["by"] == ["blank_image", "text_prior"]
+    assert (both["answerable"]["n"], both["not_answerable"]) == (3, None)
+
+
+def test_a_tie_of_the_text_prior_is_no_answer() -> None:
+    samples = [sample(0, gold=1)]
+    unseen = [sample(10, gold=2)]
+    other = [replace(s, options=("a", "b", "c", "d")) for s in unseen]
+    found = score_predictions([prediction(samples[0], "B")], samples, train_samples=other)["by_blind"]
+    assert (found["answerable"], found["not_answerable"]["n"]) == (None, 1)
+
+
+def test_most_draws_on_a_blank_image_decide() -> None:
+    samples = [sample(0), sample(1)]
+    originals = [prediction(s, "A", draw=draw) for s in samples for draw in range(2)]
+    shown = [replace(s, variant="blank") for s in samples]
+    answered = [
+        prediction(s, a, draw=draw) for s, pair in zip(shown, ("AA", "AB"), strict=True) for draw, a in enumerate(pair)
+    ]
+    control = {"blank": ControlRun(samples=shown, predictions=answered)}
+    found = score_predictions(originals, samples, controls=control, num_draws=2)["by_blind"]
+    assert (found["answerable"]["n"], found["answerable"]["n_groups"]) == (2, 1)
+    assert found["not_answerable"]["n"] == 2
+
+
+def test_without_either_the_split_is_not_there_and_says_why() -> None:
+    found = score_predictions([prediction(sample(0), "A")], [sample(0)])["by_blind"]
+    assert (found["answerable"], found["not_answerable"], found["by"], found["not_checked"]) == (None, None, [], 1)
+    assert "--controls blank" in found["reason"]
+
+
+# --- Void ---------------------------------------------------------------------------------------------------------
+
+
+def test_results_say_what_cannot_mean_anything() -> None:
+    samples = [sample(i, gold=i % 4) for i in range(12)]
+    results = score_predictions([prediction(s, "ABCD"[(i // 4) % 4]) for i, s in enumerate(samples)], samples)
+    assert (results["void"], results["train_overlap"]) == ([], None)
+
+    silent = [prediction(s, None) for s in samples]
+    results = score_predictions(silent, samples, controls={"blank": blank_run(samples, 12 * "-")})
+    assert [item["what"] for item in results["void"]] == ["accuracy", "controls.blank"]
+    assert "12 of 12 answers could not be read (missing tag 12)" in results["void"][0]["why"]
+
+    same = score_predictions([prediction(s, "D") for s in samples], samples)["void"]
+    assert same == [{"what": "accuracy", "why": "all 12 readable answers are D, whatever was asked"}]
+
+    # A blind model may well say one letter to every blank image.
+    alike = score_predictions(
+        [prediction(s, s.gold) for s in samples], samples, controls={"blank": blank_run(samples, 12 * "A")}
+    )
+    assert alike["void"] == []
+
+
+def test_training_data_that_are_the_test_data_void_the_accuracy_and_the_text_prior() -> None:
+    samples = [sample(i, gold=i % 4) for i in range(12)]
+    results = score_predictions([prediction(s, s.gold) for s in samples], samples, train_samples=samples)
+    assert results["train_overlap"] == {"questions": 12, "pictures": 12}
+    assert [item["what"] for item in results["void"]] == ["accuracy", "blind.text_prior"]
+
+
+def test_pictures_that_nobody_saw_void_the_accuracy() -> None:
+    pictures = [replace(sample(i, gold=i % 4), images=(ImageRef(data=bytes([i])),)) for i in range(12)]
+    one = (Receipt(sha256="0" * 64, width=2, height=2, tokens=1),)
+    blind = [prediction(s, s.gold, images=()) for s in pictures]
+    alike = [prediction(s, s.gold, images=one) for s in pictures]
+    untold = [prediction(s, s.gold, images=None) for s in pictures]
+    for answered, why in ((blind, "without one"), (alike, "one and the same picture"), (untold, "no receipt")):
+        found = score_predictions(answered, pictures)["void"]
+        assert [item["what"] for item in found] == ["accuracy"]
+        assert why in found[0]["why"]

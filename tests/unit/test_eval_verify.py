@@ -9,7 +9,7 @@ import pytest
 
 from medr1.data.convert import choose
 from medr1.errors import DataError
-from medr1.eval.verify import verify
+from medr1.eval.verify import FITTED, verify
 from medr1.records import read_json, read_samples, write_json, write_samples
 from medr1.types import ImageRef, Sample
 from stored_runs import questions, store
@@ -66,12 +66,21 @@ def test_everything_follows_from_predictions_and_data(run: Path, data: Path) -> 
 
 def test_without_the_data_the_rest_is_checked_and_said(run: Path, data: Path) -> None:
     for given, unchecked in (
-        ({}, ["blind.text_prior", "controls.swapped.follows"]),
-        ({"train_data": data / "train"}, ["blind.text_prior", "controls.swapped.follows"]),
-        ({"data": data / "test"}, ["blind.text_prior"]),
+        ({}, sorted([*FITTED, "controls.swapped.follows"])),
+        ({"train_data": data / "train"}, sorted([*FITTED, "controls.swapped.follows"])),
+        ({"data": data / "test"}, list(FITTED)),
     ):
         found = verify(run, **given)
         assert (found.differing, found.unchecked) == ([], unchecked)
+
+
+def test_results_of_versions_without_a_split_by_blindness_are_not_called_wrong(run: Path, data: Path) -> None:
+    results = read_json(run / "results.json")
+    for name in ("void", "train_overlap", "by_blind"):
+        del results[name]
+    write_json(run / "results.json", results)
+    found = verify(run, data / "test", data / "train")
+    assert (found.differing, found.unchecked) == ([], ["by_blind", "train_overlap", "void"])
 
 
 def test_every_number_is_watched(run: Path, data: Path) -> None:
@@ -170,10 +179,12 @@ def test_the_data_are_looked_for_where_the_manifest_says(
     found = verify(run)
     assert (found.differing, found.unchecked) == ([], []), "which image was swapped in is in the data only"
     shutil.rmtree(tmp_path / "test")
-    assert verify(run).unchecked == ["controls.swapped.follows"]
+    assert verify(run).unchecked == ["controls.swapped.follows", "void"]
     shutil.copytree(data / "train", tmp_path / "test")
     found = verify(run)
-    assert (found.differing, found.unchecked) == ([], ["controls.swapped.follows"]), "other data stand there now"
+    assert (found.differing, found.unchecked) == ([], ["controls.swapped.follows", "void"]), (
+        "other data stand there now"
+    )
 
 
 def test_questions_without_an_answer_are_counted_and_in_older_runs_need_the_data(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from faulty_server import FaultyServer
 from medr1.cli import app
 from medr1.errors import ConfigError, DataError
+from medr1.eval.verify import FITTED
 from medr1.eval.verify_rescored import verify_rescored
 from medr1.records import read_json, read_samples, write_json, write_samples
 from stored_runs import questions, store
@@ -147,13 +148,13 @@ def test_data_and_training_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     both = json.loads(call("verify", "run", "--json").stdout)
     assert both["checked"] > found.checked, "both files were checked"
     (tmp_path / "train").rename(tmp_path / "moved")
-    assert verify_rescored(tmp_path / "run").unchecked == ["blind.text_prior"]
+    assert verify_rescored(tmp_path / "run").unchecked == list(FITTED)
     assert verify_rescored(tmp_path / "run", train_data=tmp_path / "moved").unchecked == []
     with pytest.raises(DataError, match="is not what the text prior was fitted on"):
         verify_rescored(tmp_path / "run", train_data=tmp_path / "test")
     write_samples(tmp_path / "train", questions(7))
     found = verify_rescored(tmp_path / "run")
-    assert (found.differing, found.unchecked) == ([], ["blind.text_prior"]), "other data stand there now"
+    assert (found.differing, found.unchecked) == ([], list(FITTED)), "other data stand there now"
     (tmp_path / "test").rename(tmp_path / "gone")
     with pytest.raises(DataError, match="the data of this rescoring are not at test; say with --data"):
         verify_rescored(tmp_path / "run")

@@ -171,3 +171,9 @@ def test_data_uris_hold_the_image() -> None:
 def test_the_file_is_utf8(tmp_path: Path) -> None:
     write_report(tmp_path / "new" / "report.html", Report(title="Größe – ≥ 3", intro=""))
     assert "Größe – ≥ 3" in (tmp_path / "new" / "report.html").read_text(encoding="utf-8")
+
+
+def test_warnings_of_a_table_stand_above_it() -> None:
+    table = Table(title="t", columns=("",), rows=[("cell",)], warnings=("void: <accuracy>.",))
+    page = render_report(Report(title="x", intro="y", tables=[table]))
+    assert page.index("void: &lt;accuracy&gt;.") < page.index("<caption>t</caption>")

@@ -164,3 +164,29 @@ def test_brackets_are_text_not_markup() -> None:
     )
     for part in ("[red]t", "[b]c", "[link=x]name[/link]", "[0.1, 0.2]", "[i]"):
         assert part in text
+
+
+def test_what_is_void_stands_above_the_table() -> None:
+    void = [{"what": "accuracy", "why": "all 12 readable answers are D, whatever was asked"}]
+    text = printed(overview({**RESULTS, "void": void}))
+    line = "void: accuracy: all 12 readable answers are D, whatever was asked."
+    assert text.index(line) < text.index("accuracy [95 % interval]")
+    assert "void" not in printed(overview(RESULTS))
+    assert "void" not in printed(overview({**RESULTS, "void": []}))
+
+
+def test_the_split_by_what_is_answered_without_looking() -> None:
+    found = {
+        "answerable": {**PART, "n": 4},
+        "not_answerable": None,
+        "by": ["blank_image", "text_prior"],
+        "not_checked": 2,
+    }
+    text = printed(overview({**RESULTS, "by_blind": found}))
+    assert "on 4 answered without looking" in text
+    assert "others" not in text
+    (table,) = [t for t in all_tables({**RESULTS, "by_blind": found}) if t.title.startswith("By what is answered")]
+    assert table.rows == [("answered without looking", "4", "50.0 [25.0, 75.0]", "25.0")]
+    assert "the model on a blank image or the text prior is right" in table.note
+    assert "2 answers" in table.note
+    assert not [t for t in all_tables(RESULTS) if t.title.startswith("By what is answered")]

@@ -15,14 +15,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from faulty_server import BROKEN_JSON, CUT, DROP, HANG, HTML, NO_CHOICES, NO_TEXT, FaultyServer, chat_reply, prompt_of
+from faulty_server import (
+    BROKEN_JSON,
+    CUT,
+    DROP,
+    HANG,
+    HTML,
+    NO_CHOICES,
+    NO_TEXT,
+    FaultyServer,
+    chat_reply,
+    prompt_of,
+    refuse_as_openai,
+)
+from medr1.answers import PROTOCOLS
 from medr1.data.images import png_bytes
-from medr1.errors import ConfigError, EngineError
+from medr1.errors import ConfigError, DataError, EngineError
 from medr1.eval.files import read_failures
 from medr1.eval.runner import evaluate
 from medr1.rollout import endpoint
 from medr1.rollout.cache import ResponseCache
-from medr1.rollout.endpoint import API_KEY_VARIABLE, LOST_AFTER, EndpointEngine, chat_body, completion_from
+from medr1.rollout.endpoint import API_KEY_VARIABLE, LOST_AFTER, EndpointEngine, chat_body
 from medr1.rollout.engine import Request, SamplingParams
 from medr1.types import Completion, ImageRef, Sample
 
@@ -298,27 +311,6 @@ def test_works_inside_a_running_event_loop() -> None:
         assert texts(asyncio.run(notebook())) == [["re: t0"], ["re: t1"]]
 
 
-@pytest.mark.parametrize(
-    ("text", "finish_reason", "expected"),
-    [
-        ("B", "stop", Completion(text="B", num_tokens=3, finish_reason="stop")),
-        ("", "stop", Completion(text="", num_tokens=3, finish_reason="stop")),
-        ("B bec", "length", Completion(text="B bec", num_tokens=3, finish_reason="length")),
-        (None, "length", Completion(text="", num_tokens=3, finish_reason="length")),
-    ],
-)
-def test_replies_are_read(text: str | None, finish_reason: str, expected: Completion) -> None:
-    assert completion_from(json.dumps(chat_reply(text, finish_reason)).encode()) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "finish_reason"), [(None, "stop"), ("B", "content_filter"), ("B", None), ("B", "abort")]
-)
-def test_replies_that_are_no_answers(text: str | None, finish_reason: str | None) -> None:
-    with pytest.raises(EngineError, match="finish reason"):
-        completion_from(json.dumps(chat_reply(text, finish_reason)).encode())
-
-
 def test_a_request_is_not_paid_twice(tmp_path: Path) -> None:
     params = SamplingParams(num_draws=2, temperature=1.0)
     fault = lambda prompt, attempt: 400 if prompt == "t1" else None  # noqa: E731
@@ -383,3 +375,169 @@ def test_an_evaluation_counts_failures_and_mends_them_when_called_again(tmp_path
         assert run(server, "faulty") == whole
     lines = [json.loads(line) for line in (tmp_path / "faulty" / "predictions.jsonl").read_text().splitlines()]
     assert sorted(line["id"] for line in lines) == sorted(sample.id for sample in questions(20))
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+def test_a_picture_is_never_posted_to_another_host(status: int) -> None:
+    request = Request(key="q:", text="t0", images=(NOISE,))
+    with FaultyServer() as other:
+        away = (status, {"Location": f"{other.url}/chat/completions"})
+        with FaultyServer(lambda prompt, attempt: away) as server:
+            engine = engine_for(server, max_retries=2)
+            (completion,) = engine.generate([request], GREEDY)[0]
+            with pytest.raises(EngineError, match=f"sends requests on to {other.url.removesuffix('/v1')}"):
+                engine.check()
+        assert other.bodies == []
+        assert server.attempts == {"t0": 1}
+    assert completion.finish_reason == "error"
+    assert "nothing was sent there" in completion.text
+
+
+def test_a_redirect_on_the_same_host_is_followed() -> None:
+    with FaultyServer() as server:
+        there = (307, {"Location": f"{server.url}/other/chat/completions"})
+        server.fault = lambda prompt, attempt: there if attempt == 0 else None
+        assert texts(engine_for(server).generate(requests_for(1), GREEDY)) == [["re: t0"]]
+
+
+KEY = "sk-proj-Ab3dEf6hIj9kLm2nOp5q"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        f"Incorrect API key provided: {KEY}.",
+        "Incorrect API key provided: sk-proj-****************Op5q.",
+        "key 'sk-proj-Ab3dEf' is unknown",
+        "no such token (* nOp5q)",
+        f"{'x' * 290}{KEY}",
+    ],
+)
+def test_no_part_of_a_key_is_kept_wherever_a_server_says_it(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setenv(API_KEY_VARIABLE, KEY)
+    faults = {
+        "t0": (401, {"X-Said": said}),
+        "t1": {"error": {"message": said, "code": 401}},
+        "t2": chat_reply(f"You sent {KEY}."),
+        "t3": chat_reply("B", f"stop {said}"),
+    }
+    with FaultyServer(lambda prompt, attempt: faults[prompt]) as server:
+        replies = texts(engine_for(server, max_retries=0).generate(requests_for(4), GREEDY))
+    for (text,) in replies:
+        assert not any(KEY[start : start + 4] in text for start in range(len(KEY) - 3)), text
+    assert replies[2] == ["You sent …."]
+    assert "HTTP 401" in replies[0][0]
+
+
+@pytest.mark.parametrize(
+    ("headers", "said"),
+    [
+        ({"Retry-After": "7200"}, "asks to wait 2 h .Retry-After., and a request waits at most 10 min in all"),
+        ({"Retry-After": "198300"}, "asks to wait 2 days 7 h"),
+        ({"retry-after-ms": "7200000"}, "asks to wait 2 h"),
+        ({"Retry-After": "inf"}, "asks to wait for ever"),
+    ],
+)
+def test_hours_of_patience_are_refused_in_a_sentence(headers: dict[str, str], said: str, waits: list[float]) -> None:
+    with FaultyServer(lambda prompt, attempt: (429, headers)) as server:
+        (completion,) = engine_for(server).generate(requests_for(1), GREEDY)[0]
+    assert completion.finish_reason == "error"
+    assert re.search(rf"HTTP 429: fault 429; the server {said}", completion.text), completion.text
+    assert server.attempts == {"t0": 1}
+    assert sum(waits) == 0
+
+
+def test_waits_add_up_to_the_patience_and_no_further(waits: list[float]) -> None:
+    with FaultyServer(lambda prompt, attempt: (503, {"Retry-After": "25"})) as server:
+        (completion,) = engine_for(server, patience=60.0, max_retries=9).generate(requests_for(1), GREEDY)[0]
+    assert server.attempts == {"t0": 3}, "25 + 25 seconds, and a third wait would pass the minute"
+    assert "a request waits at most 1 min in all: call again later" in completion.text
+    with FaultyServer(lambda prompt, attempt: 500) as server:
+        engine_for(server, patience=60.0, first_delay=30.0, max_retries=9).generate(requests_for(1), GREEDY)
+    assert server.attempts["t0"] in (2, 3)
+
+
+def test_a_server_from_which_only_failures_come_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FaultyServer(lambda prompt, attempt: 500 if prompt == "t0" else None) as server:
+        engine = engine_for(server, max_retries=0)
+        engine.generate(requests_for(1), GREEDY)
+        later = endpoint.time.monotonic() + endpoint.SILENCE + 1
+        monkeypatch.setattr(endpoint.time, "monotonic", lambda: later)
+        (late,) = engine.generate(requests_for(2)[1:], GREEDY)[0]
+        assert (late.finish_reason, server.attempts["t1"]) == ("error", 0)
+        assert late.text == "not asked: nothing but failures had come from the server for 30 min"
+        assert engine_for(server).generate(requests_for(2)[1:], GREEDY)[0][0].text == "re: t1"
+
+
+def test_the_patience_of_a_run_is_told() -> None:
+    told = EndpointEngine(base_url="http://127.0.0.1:9/v1", model="m", max_retries=2, timeout=90).told_patience()
+    assert "tried up to 3 times, 1 min each" in told or "tried up to 3 times, 2 min each" in told
+    assert "at most 10 min between them" in told
+    assert "after 50 failures in a row, or 30 min of failures only" in told
+
+
+def test_fields_that_a_model_refuses_are_left_out() -> None:
+    omit = ("temperature", "presence_penalty", "top_k", "seed")
+    body = chat_body(requests_for(1)[0], GREEDY, 0, "m", "vllm", omit)
+    assert not {"temperature", "presence_penalty", "seed"} & body.keys()
+    assert body["extra_body"] == {"min_p": 0.0, "repetition_penalty": 1.0}
+    assert {"top_p", "frequency_penalty", "max_tokens", "n", "messages"} <= body.keys()
+    assert "temperature" not in chat_body(requests_for(1)[0], GREEDY, 0, "m", "openai", ("temperature",))
+    engine = EndpointEngine(base_url="http://127.0.0.1:9/v1", model="m", omit=("top_p", "temperature"))
+    assert engine.describe()["omit"] == "temperature,top_p"
+    assert "omit" not in replace(engine, omit=()).describe()
+
+
+def test_what_is_left_out_must_be_a_field_and_not_asked_for() -> None:
+    with pytest.raises(ConfigError, match=r"no field 'messages' to omit; choose of n, seed, temperature"):
+        EndpointEngine(base_url="http://127.0.0.1:9/v1", model="m", omit=("messages",))
+    with pytest.raises(ConfigError, match="dialect openai sends no field 'top_k'"):
+        EndpointEngine(base_url="http://127.0.0.1:9/v1", model="m", omit=("top_k",), dialect="openai")
+    engine = EndpointEngine(base_url="http://127.0.0.1:9/v1", model="m", omit=("temperature", "top_k"))
+    with pytest.raises(ConfigError, match=r"--temperature 0.7 is not sent, since --omit names temperature"):
+        engine.generate(requests_for(1), SamplingParams(temperature=0.7))
+    with pytest.raises(ConfigError, match=r"--top-k 5 is not sent"):
+        engine.generate(requests_for(1), SamplingParams(top_k=5))
+
+
+def test_draws_of_a_model_without_temperature_are_kept_apart(tmp_path: Path) -> None:
+    params = SamplingParams(num_draws=2)
+    with FaultyServer(answer=lambda body: str(body["seed"])) as server:
+        cache = ResponseCache(tmp_path)
+        drawn = engine_for(server, cache=cache, omit=("temperature",)).generate(requests_for(1), params)[0]
+        assert drawn[0].text != drawn[1].text, "the server samples: one draw is not the other"
+        assert server.attempts == {"t0": 2}
+        greedy = engine_for(server, cache=cache, concurrency=1).generate(requests_for(1), params)[0]
+        assert greedy[0] == greedy[1]
+        assert server.attempts == {"t0": 3}
+
+
+def thinking_reply(body: dict[str, Any]) -> dict[str, Any]:
+    """What vLLM with a reasoning parser answers."""
+    letter = "AB"[number_of(prompt_of(body)) % 2]
+    reply = chat_reply(f"<answer>{letter}</answer>")
+    reply["choices"][0]["message"] |= {
+        "reasoning": f"I see {'x' if letter == 'A' else 'y'}.",
+        "reasoning_content": None,
+    }
+    reply["usage"] = {"prompt_tokens": 5, "completion_tokens": None}
+    return reply
+
+
+def test_a_reasoning_model_behind_a_strict_server_is_evaluated(tmp_path: Path) -> None:
+    omit = ("temperature", "presence_penalty", "frequency_penalty")
+    with FaultyServer(answer=thinking_reply, refuse=refuse_as_openai) as server:
+        settings: dict[str, Any] = {"prompt": "think", "params": GREEDY, "batch_size": 6, "seed": 0}
+        with pytest.raises(DataError, match=r"'frequency_penalty' is not supported.*with --omit frequency_penalty"):
+            evaluate(questions(6), engine_for(server, dialect="openai"), out=tmp_path / "refused", **settings)
+        asked = engine_for(server, dialect="openai", omit=omit)
+        results = evaluate(questions(6), asked, out=tmp_path / "run", **settings)
+    assert (results["n"], results["accuracy"], results["failed"]) == (6, 1.0, 0)
+    assert results["parse"] == {"ok": 6}
+    (line, *_) = [json.loads(line) for line in (tmp_path / "run" / "predictions.jsonl").read_text().splitlines()]
+    assert line["completion"] == "<think>I see x.</think>\n<answer>A</answer>"
+    assert PROTOCOLS["med-r1/think"](line["completion"], questions(1)[0]).letter == "A"
+    assert json.loads((tmp_path / "run" / "manifest.json").read_text())["arguments"]["engine"]["omit"] == (
+        "frequency_penalty,presence_penalty,temperature"
+    )
+    assert all(refuse_as_openai(body) is None for body in server.bodies[-6:])

@@ -186,8 +186,10 @@ def _print(results: dict[str, Any], title: str) -> None:
     from medr1.report import judge
     from medr1.report.tables import overview, protocols, rich_table
 
+    above = {item["why"] for item in results.get("void", ())}  # these stand above the table
     for line in results.get("receipts", ()):
-        typer.echo(line)
+        if line not in above:
+            typer.echo(line)
     if "n" in results:
         Console().print(rich_table(overview(results, title=title)))
         Console().print(rich_table(protocols(results)))

@@ -43,7 +43,7 @@ def verify_command(
         if len(found.differing) > SHOWN:
             console.print(f"and {len(found.differing) - SHOWN:,} more; --json lists them")
         for path in found.unchecked:
-            option = "--train-data (and --data)" if path == "blind.text_prior" else "--data"
+            option = "--data and, where a text prior was fitted, --train-data"
             console.print(f"not checked: {path} (needs {option})", style="yellow")
         verdict = f"{len(found.differing):,} differ" if found.differing else "all as stored"
         console.print(f"{run}: {found.checked:,} values computed again, {verdict}")

@@ -4,13 +4,16 @@ Text is compared exactly, as it is written: a copy is a copy of every character.
 both are there, else by name, else by base name; what was found how is said.
 """
 
+import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
 from medr1.data.questions import Fingerprint, QuestionSet
+from medr1.diagnosis import Overlap
+from medr1.records.hashes import MISSING, file_hashes
 from medr1.types import Sample
 
 Keys = Sequence[Iterable[Hashable]]
@@ -166,6 +169,36 @@ def shared_images(train: QuestionSet, test: QuestionSet, pictures: Pictures | No
     """Number of distinct test images that are in the training set."""
     found = pictures or Pictures(train, test)
     return len({image.identity for image in test.fingerprints() if found.basis(image) is not None})
+
+
+def sample_overlap(train: Sequence[Sample], test: Sequence[Sample]) -> Overlap:
+    """Test samples that train has, with their pictures compared by the content of their files.
+
+    `questions`: by id, or the same pictures, question and options; `pictures`: with a picture of train, those included.
+    """
+    files = {ref.path for sample in (*train, *test) for ref in sample.images if ref.data is None and ref.path}
+    hashes: dict[str | None, str] = dict(zip(files, file_hashes(files), strict=True))
+    shown = [[_content(sample, hashes) for sample in samples] for samples in (train, test)]
+    whole = [
+        {(*found, sample.question, *sample.options) for sample, found in zip(train, shown[0], strict=True)},
+        {sample.id for sample in train},
+    ]
+    known = {picture for found in shown[0] for picture in found} - {MISSING}
+    counts = Overlap(questions=0, pictures=0)
+    for sample, found in zip(test, shown[1], strict=True):
+        text = (*found, sample.question, *sample.options)
+        same = sample.id in whole[1] or (MISSING not in found and text in whole[0])
+        counts["questions"] += same
+        counts["pictures"] += same or not known.isdisjoint(found)
+    return counts
+
+
+def _content(sample: Sample, files: Mapping[str | None, str]) -> tuple[str, ...]:
+    """Hashes of the files of its pictures."""
+    return tuple(
+        files.get(ref.path, MISSING) if ref.data is None else hashlib.sha256(ref.data).hexdigest()
+        for ref in sample.images
+    )
 
 
 def slice_position(image: Fingerprint, source: str) -> tuple[str, int] | None:

@@ -4,14 +4,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from medr1.diagnosis import FAIL, LEVELS, NOT_CHECKED, PASS, WARN
+from medr1.diagnosis import FAIL, LEAK_FAIL, LEVELS, NOT_CHECKED, PASS, WARN
 
 Audit = Mapping[str, Any]
 
 BLIND_MARGIN = 0.03
 """A rule that beats chance by more than this has found something that is not in the image."""
 BLIND_FAIL = 0.15
-LEAK_FAIL = 0.01
 NEAR_MARGIN = 0.02
 """Points by which near-duplicates may exceed the rate of unrelated images."""
 SLICE_WARN = 0.01

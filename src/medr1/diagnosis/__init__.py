@@ -3,11 +3,29 @@
 A rule looks at numbers alone and has three outcomes: nothing is wrong, something is, or it could not be judged.
 """
 
+from medr1.diagnosis.answers import LEAK_FAIL, Answers, Overlap, Void, unreadable, void
 from medr1.diagnosis.history import Finding
 from medr1.diagnosis.training import RULES
 from medr1.diagnosis.watch import Watch, diagnose, watched
 
-__all__ = ["FAIL", "LEVELS", "NOT_CHECKED", "PASS", "RULES", "WARN", "Finding", "Watch", "diagnose", "watched"]
+__all__ = [
+    "FAIL",
+    "LEAK_FAIL",
+    "LEVELS",
+    "NOT_CHECKED",
+    "PASS",
+    "RULES",
+    "WARN",
+    "Answers",
+    "Finding",
+    "Overlap",
+    "Void",
+    "Watch",
+    "diagnose",
+    "unreadable",
+    "void",
+    "watched",
+]
 
 FAIL, WARN, NOT_CHECKED, PASS = "fail", "warn", "not checked", "pass"
 LEVELS = (FAIL, WARN, NOT_CHECKED, PASS)

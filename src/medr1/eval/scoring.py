@@ -4,19 +4,22 @@ Unreadable is not wrong: accuracy counts what is readable and right over everyth
 of how the answers could be read stand beside it. Failed generations are no predictions; they are counted apart.
 """
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from medr1.answers.wording import plain_words
-from medr1.data.shortcuts import MajorityLetter, TextPrior, format_rule, longest_option, rule_accuracy
+from medr1.data.leakage import sample_overlap
+from medr1.data.shortcuts import MajorityLetter, TextPrior, format_rule, hits, longest_option, rule_accuracy
+from medr1.diagnosis import Answers, Void, unreadable, void
 from medr1.eval.confidence import score_confidence
 from medr1.eval.measures import (
     Key,
     accuracy,
     difference,
+    draws_of,
     group_of,
     is_right,
     key_of,
@@ -28,6 +31,7 @@ from medr1.eval.measures import (
 from medr1.eval.permutation import question_of, score_option_order
 from medr1.eval.protocols import protocol_for as protocol_for
 from medr1.eval.protocols import score_protocols
+from medr1.eval.receipts import receipt_verdicts
 from medr1.eval.reliance import reliance_rows, score_reliance
 from medr1.eval.sampling import score_draws
 from medr1.stats import bootstrap_mean, chance, option_logits, option_probabilities
@@ -64,34 +68,43 @@ def score_predictions(
     """
     assert predictions, "nothing to score"
     by_key = {key_of(sample): sample for sample in samples}
-    varied = {name: run.predictions for name, run in (controls or {}).items()}
+    controls = controls or {}
+    varied = {name: run.predictions for name, run in controls.items()}
     scored_controls = {
         name: score_control(run, predictions, n_asked=len(samples), num_draws=num_draws)
         | score_probe(name, run, predictions)
-        for name, run in (controls or {}).items()
+        for name, run in controls.items()
     }
+    failed = len(samples) * num_draws - len(predictions)
+    prior = list(map(TextPrior(train_samples), samples)) if train_samples else None
+    overlap = sample_overlap(train_samples, samples) if train_samples else None
     return {
+        "void": [
+            *void(answers_of(predictions, failed), overlap, receipt_verdicts(predictions, samples)),
+            *_void_controls(controls, num_draws),
+        ],
         **accuracy(predictions),
-        "failed": len(samples) * num_draws - len(predictions),
+        "failed": failed,
         "chance": chance(samples),
         "majority_letter": rule_accuracy(MajorityLetter(samples), samples),
         "blind": {
-            "text_prior": rule_accuracy(TextPrior(train_samples), samples) if train_samples else None,
+            "text_prior": None if prior is None else sum(hits(prior, samples)) / len(samples),
             "format_rule": rule_accuracy(format_rule, samples),
             "longest_option": rule_accuracy(longest_option, samples),
             "blank_image": scored_controls.get("blank", {}).get("accuracy"),
             "swapped_image": scored_controls.get("swapped", {}).get("accuracy"),
         },
+        "train_overlap": overlap,
         "parse": parse_counts(predictions),
         "mean_tokens": sum(p.num_tokens for p in predictions) / len(predictions),
         "protocols": score_protocols(predictions, by_key),
         "by_modality": score_by(predictions, by_key, lambda p: p.modality),
         "by_task": score_by(predictions, by_key, lambda p: p.task),
         "by_source": score_by(predictions, by_key, lambda p: p.source),
-        "by_modality_and_task": [
-            {"modality": modality, "task": task, **scores}
-            for (modality, task), scores in score_by(predictions, by_key, lambda p: (p.modality, p.task)).items()
-        ],
+        "by_modality_and_task": _named_parts(
+            score_by(predictions, by_key, lambda p: (p.modality, p.task)), ("modality", "task")
+        ),
+        "by_blind": score_by_blind(predictions, samples, blank=varied.get("blank"), prior=prior),
         "by_num_options": score_by(predictions, by_key, lambda p: str(len(p.options))),
         "subgroups": subgroups(predictions, by_key),
         "sampling": score_draws(predictions, num_draws) if num_draws > 1 else None,
@@ -100,6 +113,63 @@ def score_predictions(
         "image_reliance": score_reliance(reliance_rows(predictions, varied)),
         "option_order": score_option_order(predictions, varied),
     }
+
+
+def answers_of(predictions: Sequence[Prediction], failed: int = 0) -> Answers:
+    """What the rules about void numbers look at."""
+    return Answers(
+        given=Counter(p.answer for p in predictions),
+        statuses=parse_counts(predictions),
+        gold=Counter(p.gold for p in predictions),
+        questions=len({key_of(p) for p in predictions}),
+        failed=failed,
+    )
+
+
+def _void_controls(controls: Mapping[str, ControlRun], num_draws: int) -> Iterator[Void]:
+    """Controls of which next to nothing could be read or asked: what is not answered is no blind twin."""
+    for name, run in controls.items():
+        failed = len(run.samples) * num_draws - len(run.predictions)
+        for why in unreadable(answers_of(run.predictions, failed)):
+            yield Void(what=f"controls.{name}", why=why)
+
+
+def score_by_blind(
+    predictions: Sequence[Prediction],
+    samples: Sequence[Sample],
+    *,
+    blank: Sequence[Prediction] | None,
+    prior: Sequence[tuple[int, ...]] | None,
+) -> dict[str, Any]:
+    """Accuracy on what can be answered without looking, and on the rest.
+
+    A question is answerable where most draws on its blank picture are right, or where the text prior chooses the right
+    option alone; `by` says which of the two was asked. Both are right by luck now and then (at 1 / K), so `answerable`
+    holds some questions that need the picture. `not_checked` counts answers to questions of which neither told;
+    `reason` says why there is no split.
+
+    Args:
+        blank: answers to the blank pictures, where they were asked for.
+        prior: what the text prior would choose for each of `samples`, where it was fitted.
+    """
+    told: dict[str, list[bool]] = defaultdict(list)
+    for draws in draws_of(blank or ()):
+        told[draws[0].id].append(sum(map(is_right, draws)) > len(draws) / 2)
+    for sample, picked in zip(samples, prior or (), strict=False):
+        told[sample.id].append(picked == (sample.answer_index,))
+    parts: dict[str, list[Prediction]] = {"answerable": [], "not_answerable": []}
+    for p in predictions:
+        if p.id in told:
+            parts["answerable" if any(told[p.id]) else "not_answerable"].append(p)
+    asked = {"blank_image": blank, "text_prior": prior}
+    by = [name for name, found in asked.items() if found is not None]
+    by_key = {key_of(sample): sample for sample in samples}
+    scored = {
+        name: {**accuracy(part), "chance": chance(by_key[key_of(p)] for p in part)} if part else None
+        for name, part in parts.items()
+    }
+    reason = None if by else "neither blank images nor a text prior were asked for: --controls blank, --train-data"
+    return {**scored, "by": by, "not_checked": len(predictions) - sum(map(len, parts.values())), "reason": reason}
 
 
 def answers_to(
@@ -127,15 +197,17 @@ def score_by(
     }
 
 
+def _named_parts(parts: Mapping[Any, dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
+    """Scores of parts that several fields name, a row each."""
+    return [dict(zip(names, name, strict=True)) | scores for name, scores in parts.items()]
+
+
 def subgroups(predictions: Iterable[Prediction], by_key: Mapping[Key, Sample]) -> list[dict[str, Any]]:
     """Accuracy by modality x task x source x number of options; None where a part has fewer than `MIN_GROUPS`."""
     names = ("modality", "task", "source", "num_options")
     parts = score_by(predictions, by_key, lambda p: (p.modality, p.task, p.source, len(p.options)))
     few = {"accuracy": None, "ci95": None}
-    return [
-        dict(zip(names, name, strict=True)) | scores | (few if scores["n_groups"] < MIN_GROUPS else {})
-        for name, scores in parts.items()
-    ]
+    return [row | (few if row["n_groups"] < MIN_GROUPS else {}) for row in _named_parts(parts, names)]
 
 
 def score_control(

@@ -10,12 +10,14 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from medr1.diagnosis import void
 from medr1.errors import ConfigError, DataError
 from medr1.eval.compare import compare, decompose, originals
 from medr1.eval.gain import split_gain
 from medr1.eval.measures import accuracy, group_of, is_right
+from medr1.eval.receipts import receipt_verdicts
 from medr1.eval.runner import line_of, read_predictions
-from medr1.eval.scoring import MIN_GROUPS
+from medr1.eval.scoring import MIN_GROUPS, answers_of
 from medr1.records import check_finished, read_json, short_hash
 from medr1.runs import Run
 from medr1.stats import chance, holm, rank_ranges
@@ -206,6 +208,7 @@ def _summary(predictions: Sequence[Prediction]) -> dict[str, Any]:
     variants = sorted({p.variant for p in predictions} - {""})
     return {
         **accuracy(asked),
+        "void": void(answers_of(asked), receipts=receipt_verdicts(asked)),
         "unreadable": sum(p.answer is None for p in asked) / len(asked),
         "prompt": ", ".join(sorted({p.prompt_style for p in asked})),
         "chance": chance(asked),

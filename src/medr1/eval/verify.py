@@ -26,6 +26,8 @@ from medr1.variants import prepare_all
 TOLERANCE = 1e-9
 """Relative; sums may be added in another order by other versions of numpy."""
 ABSENT = "nothing"
+FITTED = ("blind.text_prior", "by_blind", "train_overlap", "void")
+"""Values that need the training samples, where a text prior was fitted on some."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +56,10 @@ def verify(run: Path, data: Path | None = None, train_data: Path | None = None) 
         prepared = {"": found, **prepare_all(record.get("controls", ()), found, record["seed"], predictions)}
     train = _training_samples(record, train_data)
     again = _results(run, record, prepared, predictions, train)
-    unchecked = set(_unchecked(record, stored, with_data=found is not None, with_train=train is not None))
+    unchecked = {
+        *absent(stored, again),
+        *_unchecked(record, stored, with_data=found is not None, with_train=train is not None),
+    }
     compared = compare("results.json", stored, again, unchecked)
     wrong = _wrong_predictions(prepared, predictions, record["arguments"])
     return replace(compared, differing=[*wrong, *compared.differing])
@@ -135,11 +140,23 @@ def _unchecked(
     record: Mapping[str, Any], stored: Mapping[str, Any], *, with_data: bool, with_train: bool
 ) -> Iterator[str]:
     """Paths of the stored values that cannot be computed from what is there."""
-    if (stored.get("blind") or {}).get("text_prior") is not None and not (with_data and with_train):
-        yield "blind.text_prior"
+    if is_fitted(stored) and not (with_data and with_train):
+        yield from FITTED
+    if not with_data:
+        yield "void"
     for name, scores in (stored.get("controls") or {}).items():
         if "follows" in scores and not with_data:
             yield f"controls.{name}.follows"
+
+
+def is_fitted(stored: Mapping[str, Any]) -> bool:
+    """Whether the stored results rest on a text prior."""
+    return (stored.get("blind") or {}).get("text_prior") is not None
+
+
+def absent(stored: Mapping[str, Any], again: Mapping[str, Any]) -> Set[str]:
+    """What results of earlier versions do not have."""
+    return {"void", "train_overlap", "by_blind"} & again.keys() - stored.keys()
 
 
 def _wrong_predictions(

@@ -15,12 +15,11 @@ from medr1.errors import DataError
 from medr1.eval.judge import Judgement, read_judgements, read_verdict, score_judgements
 from medr1.eval.rescore import drawn_questions, rescore, scored_hash
 from medr1.eval.stored import StoredRun, asked_questions, read_stored
-from medr1.eval.verify import Verification, compare
+from medr1.eval.verify import FITTED, Verification, absent, compare, is_fitted
 from medr1.records import data_hash, read_json
 from medr1.types import Sample
 
 FILE = "rescore.json"
-TEXT_PRIOR = "blind.text_prior"
 
 
 class _Arguments(BaseModel):
@@ -70,8 +69,8 @@ def verify_rescored(
         judgements = read_judgements(folder)
         again["judge"] = score_judgements(run, known.judge.engine, judgements)
         differing += _wrong_verdicts(judgements)
-    unchecked = {TEXT_PRIOR} if train is None and known.blind.get("text_prior") is not None else set()
     scores = {name: value for name, value in stored.items() if name != "manifest"}
+    unchecked = {*absent(scores, again), *(FITTED if train is None and is_fitted(scores) else ())}
     compared = compare(FILE, scores, again, unchecked)
     return replace(compared, differing=[*differing, *compared.differing])
 

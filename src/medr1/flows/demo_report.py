@@ -9,8 +9,8 @@ from medr1.eval.compare import compare, thinking_of
 from medr1.eval.measures import is_right
 from medr1.records import read_json, read_jsonl
 from medr1.report import plots
-from medr1.report.html import Fact, FigureItem, GalleryItem, Report, write_report
-from medr1.report.tables import Table, all_tables, comparison, percent, with_interval
+from medr1.report.html import Fact, FigureItem, Finding, GalleryItem, Report, write_report
+from medr1.report.tables import Table, all_tables, comparison, percent, warnings, with_interval
 from medr1.types import Prediction, Sample
 
 GALLERY_RIGHT, GALLERY_WRONG = 10, 6
@@ -85,6 +85,7 @@ def write_demo_report(
         Report(
             title="medr1 demo: a tiny model learns to look",
             intro=INTRO,
+            findings=[Finding(level="fail", text=line) for line in warnings(results["grpo"])],
             headline=_headline(summary),
             figures=_figures(summary, results, read_jsonl(log)),
             tables=tables,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from medr1.report.tables import NONE, Table, percent, with_interval
+from medr1.report.tables import NONE, Table, percent, warnings, with_interval
 
 Compared = Mapping[str, Any]
 """What `compare.json` holds."""
@@ -32,7 +32,10 @@ def runs(compared: Compared) -> Table:
         for name, scores in compared["runs"].items()
     ]
     columns = ("", "accuracy [95 %]", "rank", f"over {first}, points [95 %]", *AGAINST)
-    return Table(title="Runs side by side", columns=columns, rows=rows, note=_note(compared))
+    warned = [f"{name}: {line}" for name, scores in compared["runs"].items() for line in warnings(scores)]
+    if twin := compared["blind_twin"]:
+        warned += [f"{twin['name']}: {line}" for line in warnings(twin)]
+    return Table(title="Runs side by side", columns=columns, rows=rows, note=_note(compared), warnings=warned)
 
 
 def beside(compared: Compared) -> Table:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.table import Table as RichTable
+    from rich.console import RenderableType
 
 Results = Mapping[str, Any]
 """What `results.json` holds."""
@@ -32,6 +32,8 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     note: str = ""
+    warnings: Sequence[str] = ()
+    """What stands above it: figures of it that cannot mean anything."""
 
 
 def percent(value: float | None) -> str:
@@ -73,6 +75,7 @@ def overview(results: Results, title: str = "Results") -> Table:
             for name, label in FURTHER_CONTROLS.items()
             if name in results["controls"]
         ),
+        *_blind_rows(results),
         *_reliance_rows(results),
         ("unreadable answers", percent(unreadable)),
     ]
@@ -80,7 +83,39 @@ def overview(results: Results, title: str = "Results") -> Table:
         f"{results['n']:,} answers, {results['failed']:,} failed generations; "
         f"interval: {results['ci_method']}, {results['n_groups']:,} groups."
     )
-    return Table(title=title, columns=("", "%"), rows=rows, note=note)
+    return Table(title=title, columns=("", "%"), rows=rows, note=note, warnings=warnings(results))
+
+
+def warnings(results: Results) -> list[str]:
+    """Figures of the results that cannot mean anything, a line each."""
+    return [f"void: {item['what']}: {item['why']}." for item in results.get("void", ())]
+
+
+def by_blind(results: Results, title: str = "By what is answered without looking") -> Table:
+    """Accuracy on the questions that a blank image or the text counter answers, and on the others, in percent."""
+    found = results.get("by_blind") or {}
+    names = {"answerable": "answered without looking", "not_answerable": "needs the picture, as far as these tell"}
+    rows = [
+        (label, f"{scores['n']:,}", with_interval(scores), percent(scores["chance"]))
+        for name, label in names.items()
+        if (scores := found.get(name))
+    ]
+    asked = {"blank_image": "the model on a blank image", "text_prior": "the text prior"}
+    note = f"Without looking: {' or '.join(asked[name] for name in found.get('by', ()))} is right."
+    if found.get("not_checked"):
+        note += f" Not checked: {found['not_checked']:,} answers."
+    return Table(title=title, columns=("", "n", "accuracy [95 % interval]", "chance"), rows=rows, note=note)
+
+
+def _blind_rows(results: Results) -> list[tuple[str, str]]:
+    """Accuracy on the questions that can be answered without looking, and on the others."""
+    found = results.get("by_blind") or {}
+    labels = {"answerable": "on {n:,} answered without looking", "not_answerable": "on the {n:,} others"}
+    return [
+        (label.format(n=scores["n"]), with_interval(scores))
+        for name, label in labels.items()
+        if (scores := found.get(name))
+    ]
 
 
 def _reliance_rows(results: Results) -> list[tuple[str, str]]:
@@ -212,6 +247,7 @@ def all_tables(results: Results) -> list[Table]:
         parts(results, "by_task", "By task"),
         parts(results, "by_source", "By source"),
         *([parts(results, "by_num_options", "By number of options")] if results.get("by_num_options") else []),
+        by_blind(results),
         subgroups(results),
         *([sampling(results["sampling"])] if results.get("sampling") else []),
         *(confidence(found, kind) for kind, found in (results.get("confidence") or {}).items() if found),
@@ -222,8 +258,9 @@ def all_tables(results: Results) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
-def rich_table(table: Table) -> "RichTable":
-    """The table for the terminal; brackets in names are text, not markup."""
+def rich_table(table: Table) -> "RenderableType":
+    """The table for the terminal, its warnings above it; brackets in names are text, not markup."""
+    from rich.console import Group
     from rich.table import Table as RichTable
     from rich.text import Text
 
@@ -237,4 +274,4 @@ def rich_table(table: Table) -> "RichTable":
         rich.add_column(Text(column), justify="right" if position else "left", overflow="fold")
     for row in table.rows:
         rich.add_row(*map(Text, row))
-    return rich
+    return Group(*(Text(line, style="bold red") for line in table.warnings), rich)

@@ -6,7 +6,7 @@ may share a folder.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -25,15 +25,18 @@ def image_hash(image: Image.Image) -> str:
     return hashlib.sha256(f"{image.mode} {image.size}".encode() + image.tobytes()).hexdigest()
 
 
-def request_hash(identity: Mapping[str, str], request: Request, params: SamplingParams, draw: int) -> str:
+def request_hash(
+    identity: Mapping[str, str], request: Request, params: SamplingParams, draw: int, omitted: Collection[str] = ()
+) -> str:
     """Identity of one completion: engine, text, pixels, sampling and draw.
 
     Greedy decoding knows no random numbers: neither the request's name nor the seed nor the draw changes its result.
+    Where the temperature is among the fields that are `omitted`, the server may sample at its own.
     """
     asked = {field.name: getattr(request, field.name) for field in fields(Request)}
     asked["images"] = [image_hash(image) for image in request.images]
     sampling = asdict(params) | {"num_draws": 1, "draw": draw}
-    if params.temperature == 0:
+    if params.temperature == 0 and "temperature" not in omitted:
         del asked["key"], sampling["seed"], sampling["draw"]
     facts = {"engine": dict(identity), "request": asked, "sampling": sampling}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -9,23 +9,24 @@ import base64
 import hashlib
 import io
 import os
+import re
 import time
 from asyncio import sleep
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
-from openai import APIConnectionError, APIStatusError, AsyncOpenAI
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient
 from PIL import Image
-from pydantic import BaseModel, Field, ValidationError
 
 from medr1.errors import ConfigError, EngineError
 from medr1.prompts import chat
 from medr1.rollout.cache import ResponseCache, request_hash
 from medr1.rollout.engine import Request, SamplingParams
-from medr1.rollout.pace import Pace, asked_delay, retry_delay
+from medr1.rollout.pace import PATIENCE, SILENCE, Pace, retry_delay, spoken, wished_delay
+from medr1.rollout.replies import RETRIED_STATUSES, SHORTEST_PART_OF_ANSWER, ReplyError, completion_from, masked
 from medr1.types import Completion
 
 T = TypeVar("T")
@@ -33,9 +34,8 @@ T = TypeVar("T")
 API_KEY_VARIABLE = "MEDR1_API_KEY"
 """The only place a key is read from. Its name is our own, so that no key goes to a server that it was not meant for."""
 
-RETRIED_STATUSES = frozenset({408, 409, 425, 429, *range(500, 600)})
-LONGEST_WAIT = 300.0
-"""Seconds; where a server asks for more patience, its request has failed for this run."""
+MOST_WORDS = 300
+"""Characters of what a server says that are kept."""
 LOST_AFTER = 50
 """Requests in a row that the server itself failed: then the others are not tried, they would wait hours for nothing."""
 
@@ -57,8 +57,25 @@ def request_seed(seed: int, key: str, draw: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{key}/{draw}".encode()).digest()[:4]) >> 1
 
 
-def chat_body(request: Request, params: SamplingParams, draw: int, model: str, dialect: Dialect) -> dict[str, Any]:
-    """Arguments of `chat.completions.create`, every sampling field among them.
+SAMPLED_BY = {
+    "vllm": (
+        *("n", "seed", "temperature", "top_p", "presence_penalty", "frequency_penalty", "max_tokens"),
+        *("top_k", "min_p", "repetition_penalty"),
+    ),
+    "openai": ("n", "seed", "temperature", "top_p", "presence_penalty", "frequency_penalty", "max_completion_tokens"),
+}
+"""Fields of each dialect that may be left out."""
+
+
+def chat_body(
+    request: Request,
+    params: SamplingParams,
+    draw: int,
+    model: str,
+    dialect: Dialect,
+    omit: Collection[str] = (),
+) -> dict[str, Any]:
+    """Arguments of `chat.completions.create`, every sampling field among them but those to `omit`.
 
     Servers fill what is missing from the checkpoint's `generation_config.json` (top_k 1, repetition_penalty 1.05).
     """
@@ -77,63 +94,19 @@ def chat_body(request: Request, params: SamplingParams, draw: int, model: str, d
         "frequency_penalty": 0.0,
     }
     if dialect == "openai":
-        return body | {"max_completion_tokens": params.max_new_tokens}
-    further = {
+        return _without(body | {"max_completion_tokens": params.max_new_tokens}, omit)
+    further: dict[str, Any] = {
         "top_k": params.top_k or -1,  # off: -1 is understood by all of these servers, 0 is not
         "min_p": params.min_p,
         "repetition_penalty": params.repetition_penalty,
     }
     if request.completion_prefix:
         further |= {"continue_final_message": True, "add_generation_prompt": False}
-    return body | {"max_tokens": params.max_new_tokens, "extra_body": further}
+    return _without(body | {"max_tokens": params.max_new_tokens}, omit) | {"extra_body": _without(further, omit)}
 
 
-class _Message(BaseModel):
-    content: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Usage(BaseModel):
-    completion_tokens: int = Field(default=0, ge=0)
-
-
-class _Reply(BaseModel):
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage | None = None
-
-
-class _TryError(EngineError):
-    """A try that brought no answer; `delay` is the server's wish for the next one."""
-
-    def __init__(self, reason: str, *, retry: bool = True, delay: float | None = None) -> None:
-        super().__init__(reason)
-        self.retry, self.delay = retry, delay
-
-
-def completion_from(body: bytes) -> Completion:
-    """The completion in the body of a reply. Raises `EngineError` for what is none."""
-    try:
-        reply = _Reply.model_validate_json(body)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "body"
-        raise _TryError(f"the reply is no chat completion ({where}: {first['msg']})") from None
-    choice = reply.choices[0]
-    text = choice.message.content
-    match choice.finish_reason:
-        case "stop" if text is not None:
-            reason = "stop"
-        case "length":  # without text where the server keeps the thinking apart and it did not end
-            reason = "length"
-        case other:
-            what = "no text" if text is None else "an unfinished text"
-            raise _TryError(f"the reply has {what} (finish reason {other!r})", retry=False)
-    num_tokens = reply.usage.completion_tokens if reply.usage else 0
-    return Completion(text=text or "", num_tokens=num_tokens, finish_reason=reason)
+def _without(body: Mapping[str, Any], omit: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name not in omit}
 
 
 @dataclass(kw_only=True)
@@ -158,10 +131,16 @@ class EndpointEngine:
     """Further tries after time-outs, lost connections, unusable replies and the statuses 408, 409, 425, 429, 5xx."""
     first_delay: float = 1.0
     """Seconds before the first of them; it doubles with each."""
+    patience: float = PATIENCE
+    """Seconds that one request waits in all between its tries; a server that asks for more is told no."""
+    omit: tuple[str, ...] = ()
+    """Sampling fields that are not sent, for models that refuse them: reasoning models take no temperature."""
     cache: ResponseCache | None = None
     _pace: Pace = field(init=False, repr=False)
     _lost: int = field(init=False, repr=False, default=0)
     """Requests that the server failed since the last answer."""
+    _silent_since: float | None = field(init=False, repr=False, default=None)
+    """Clock time of the first failure since the last answer."""
 
     def __post_init__(self) -> None:
         self._pace = Pace(self.requests_per_minute)
@@ -170,10 +149,24 @@ class EndpointEngine:
             raise ConfigError(f"{self.base_url!r} is no address of an endpoint; write it like http://127.0.0.1:8000/v1")
         if parts.username or parts.password:
             raise ConfigError(f"the endpoint's address holds a user or password; put the key into {API_KEY_VARIABLE}")
+        unknown = [name for name in self.omit if name not in SAMPLED_BY[self.dialect]]
+        if unknown:
+            known = ", ".join(SAMPLED_BY[self.dialect])
+            raise ConfigError(f"the dialect {self.dialect} sends no field {unknown[0]!r} to omit; choose of {known}")
 
     def describe(self) -> Mapping[str, str]:
         """Facts for the run manifest, without the address: it may name a machine, and its port may change."""
-        return {"engine": "endpoint", "model": self.model, "dialect": self.dialect}
+        omitted = {"omit": ",".join(sorted(self.omit))} if self.omit else {}
+        return {"engine": "endpoint", "model": self.model, "dialect": self.dialect, **omitted}
+
+    def told_patience(self) -> str:
+        """How long a run may wait for the server, in one sentence."""
+        longest = (self.max_retries + 1) * self.timeout + self.patience
+        return (
+            f"a request is tried up to {self.max_retries + 1} times, {spoken(self.timeout)} each, and waits at most "
+            f"{spoken(self.patience)} between them ({spoken(longest)} in all); after {LOST_AFTER} failures in a row, "
+            f"or {spoken(SILENCE)} of failures only, the others are not tried"
+        )
 
     def check(self) -> None:
         """Ask for the list of models once. Raises `EngineError` where nobody answers or the key is refused."""
@@ -190,18 +183,37 @@ class EndpointEngine:
                 "the dialect openai has no top_k, min_p, repetition_penalty and no completion that is begun already; "
                 "leave them out or choose --dialect vllm"
             )
+        unset = SamplingParams()
+        for name in ("temperature", "top_p", "top_k", "min_p", "repetition_penalty"):
+            if name in self.omit and getattr(params, name) != getattr(unset, name):
+                flag = f"--{name.replace('_', '-')} {getattr(params, name)}"
+                raise ConfigError(f"{flag} is not sent, since --omit names {name}; leave one of them out")
         return _run(self._generate(requests, params))
 
     def _client(self) -> AsyncOpenAI:
         # Time-outs and retries are ours: they must pass the pace and include replies that are no completions.
         key = os.environ.get(API_KEY_VARIABLE) or "none"
-        return AsyncOpenAI(base_url=self.base_url, api_key=key, timeout=None, max_retries=0)
+        stay = DefaultAsyncHttpxClient(event_hooks={"request": [self._refuse_other_hosts]}, timeout=None)
+        return AsyncOpenAI(base_url=self.base_url, api_key=key, timeout=None, max_retries=0, http_client=stay)
+
+    async def _refuse_other_hosts(self, request: Any) -> None:
+        """Raise `ReplyError` where a redirect leads away: the pictures were meant for one server."""
+        ours, asked = urlsplit(self.base_url), urlsplit(str(request.url))
+        becomes_safe = (ours.scheme, ours.port, asked.scheme, asked.port) == ("http", None, "https", None)
+        if ours.hostname != asked.hostname or not (_door(ours) == _door(asked) or becomes_safe):
+            raise ReplyError(
+                f"{self.base_url} sends requests on to {asked.scheme}://{asked.netloc}, which was not asked for: "
+                "nothing was sent there; give that address as --base-url if it is the right one",
+                retry=False,
+            )
 
     async def _check(self) -> None:
         try:
             async with self._client() as client, asyncio.timeout(self.timeout):
                 await client.models.with_raw_response.list()
-        except (APIConnectionError, TimeoutError):
+        except (APIConnectionError, TimeoutError) as error:
+            if isinstance(error.__cause__, ReplyError):
+                raise error.__cause__ from None
             raise EngineError(f"nobody answers at {self.base_url}; start the server or check the address") from None
         except APIStatusError as error:
             if error.status_code in (401, 403):
@@ -225,7 +237,7 @@ class EndpointEngine:
         async with slots:
             if self.cache is None:
                 return await self._ask(client, request, params, draw)
-            key = request_hash({**self.describe(), "base_url": self.base_url}, request, params, draw)
+            key = request_hash({**self.describe(), "base_url": self.base_url}, request, params, draw, self.omit)
             completion = self.cache.get(key)
             if completion is None:
                 completion = await self._ask(client, request, params, draw)
@@ -234,51 +246,83 @@ class EndpointEngine:
             return completion
 
     async def _ask(self, client: AsyncOpenAI, request: Request, params: SamplingParams, draw: int) -> Completion:
-        """Try until there is an answer, a final refusal, or no try left."""
-        if self._lost >= LOST_AFTER:
-            reason = f"not asked: the server had failed {LOST_AFTER} requests in a row"
-            return Completion(text=reason, finish_reason="error")
-        body = await asyncio.to_thread(chat_body, request, params, draw, self.model, self.dialect)
-        failure = None
+        """Try until there is an answer, a final refusal, no try or no patience left."""
+        body = await asyncio.to_thread(chat_body, request, params, draw, self.model, self.dialect, self.omit)
+        failure, waited = None, 0.0
         for attempt in range(self.max_retries + 1):
             if failure is not None:
-                await sleep(retry_delay(attempt, self.first_delay, failure.delay))
+                delay = retry_delay(attempt, self.first_delay, failure.delay)
+                if waited + delay > self.patience:
+                    failure = self._impatient(failure, delay)
+                    break
+                waited += delay
+                await sleep(delay)
             await sleep(self._pace.reserve(time.monotonic()))
+            if lost := self._why_lost():
+                return Completion(text=f"not asked: {lost}", finish_reason="error")
             try:
-                completion = await self._try(client, body)
-            except _TryError as error:
+                completion = await self._try(client, body, request.completion_prefix)
+            except ReplyError as error:
                 failure = error
                 if not failure.retry:
                     break
-                if failure.delay is not None:  # the server speaks to all of us
+                self._silent_since = self._silent_since or time.monotonic()
+                if failure.delay is not None and failure.delay <= self.patience:  # the server speaks to all of us
                     self._pace.hold(time.monotonic() + failure.delay)
             else:
-                self._lost = 0
-                return replace(completion, text=request.completion_prefix + completion.text)
+                self._lost, self._silent_since = 0, None
+                return completion
         assert failure is not None, "there is at least one try"
         self._lost += failure.retry
         return Completion(text=str(failure), finish_reason="error")
 
-    async def _try(self, client: AsyncOpenAI, body: Mapping[str, Any]) -> Completion:
-        """One request. Raises `_TryError` for whatever brings no completion."""
+    def _why_lost(self) -> str | None:
+        """Why the server is given up; None where it is not."""
+        if self._lost >= LOST_AFTER:
+            return f"the server had failed {LOST_AFTER} requests in a row"
+        if self._silent_since is not None and time.monotonic() - self._silent_since > SILENCE:
+            return f"nothing but failures had come from the server for {spoken(SILENCE)}"
+        return None
+
+    def _impatient(self, failure: ReplyError, delay: float) -> ReplyError:
+        wish = f"the server asks to wait {spoken(delay)} (Retry-After)" if failure.delay else f"{spoken(delay)} to wait"
+        return ReplyError(
+            f"{failure}; {wish}, and a request waits at most {spoken(self.patience)} in all: call again later"
+        )
+
+    async def _try(self, client: AsyncOpenAI, body: Mapping[str, Any], prefix: str) -> Completion:
+        """One request. Raises `ReplyError` for whatever brings no completion."""
+        key = os.environ.get(API_KEY_VARIABLE)
         try:
             async with asyncio.timeout(self.timeout):
                 reply = await client.chat.completions.with_raw_response.create(**body)
+            completion = completion_from(reply.content, prefix)
         except TimeoutError:
-            raise _TryError(f"no reply within {self.timeout:g} s") from None
+            raise ReplyError(f"no reply within {self.timeout:g} s") from None
         except APIStatusError as error:
-            key = os.environ.get(API_KEY_VARIABLE)
-            said = error.message.replace(key, "…") if key else error.message
-            delay = asked_delay(error.response.headers.get("retry-after"))
-            raise _TryError(
-                f"HTTP {error.status_code}: {' '.join(said.split())[:300]}",
-                retry=error.status_code in RETRIED_STATUSES and (delay or 0.0) <= LONGEST_WAIT,
-                delay=delay,
+            said = " ".join(error.message.split()).removeprefix(f"Error code: {error.status_code} - ")
+            said = masked(said[:MOST_WORDS], key)
+            refused = [name for name in SAMPLED_BY[self.dialect] if re.search(rf"\b{name}\b", said)]
+            hint = f"; leave out what the model refuses with --omit {','.join(refused)}" if refused else ""
+            raise ReplyError(
+                f"HTTP {error.status_code}: {said}{hint if error.status_code in (400, 422) else ''}",
+                retry=error.status_code in RETRIED_STATUSES,
+                delay=wished_delay(error.response.headers),
             ) from None
         except APIConnectionError as error:
             cause = error.__cause__ or error
-            raise _TryError(f"the connection failed or broke ({type(cause).__name__}: {cause})") from None
-        return completion_from(reply.content)
+            if isinstance(cause, ReplyError):
+                raise cause from None
+            said = masked(f"{type(cause).__name__}: {cause}", key)
+            raise ReplyError(f"the connection failed or broke ({said})") from None
+        except ReplyError as error:
+            raise ReplyError(masked(str(error)[:MOST_WORDS], key), retry=error.retry, delay=error.delay) from None
+        shortest = min(len(key or ""), SHORTEST_PART_OF_ANSWER)
+        return replace(completion, text=masked(completion.text, key, shortest) if shortest >= 8 else completion.text)
+
+
+def _door(address: SplitResult) -> tuple[str, int | None]:
+    return address.scheme, address.port or {"http": 80, "https": 443}.get(address.scheme)
 
 
 def _run(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -1,11 +1,17 @@
 """When to send the next request to a server: rate limits, and waiting after a failure. No clock of its own."""
 
+import math
 import random
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 LONGEST_BACK_OFF = 60.0
 """Seconds between two tries where the server names no time."""
+PATIENCE = 600.0
+"""Seconds that one request waits in all between its tries, whatever the server asks for."""
+SILENCE = 1800.0
+"""Seconds for which nothing but failures may come from a server; then the others are not tried."""
 
 
 class Pace:
@@ -39,6 +45,28 @@ def retry_delay(attempt: int, first: float, asked: float | None) -> float:
     if asked is not None:
         return asked
     return min(LONGEST_BACK_OFF, first * 2 ** (attempt - 1)) * (1 - 0.25 * random.random())
+
+
+def wished_delay(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the headers of a reply ask for: `Retry-After`, or `retry-after-ms` as OpenAI and Azure send it."""
+    milliseconds = asked_delay(headers.get("retry-after-ms"))
+    return asked_delay(headers.get("retry-after")) if milliseconds is None else milliseconds / 1000
+
+
+def spoken(seconds: float) -> str:
+    """A time as people say it.
+
+    >>> spoken(2.5), spoken(600), spoken(3900), spoken(198_300)
+    ('2.5 s', '10 min', '1 h 5 min', '2 days 7 h')
+    """
+    if seconds < 60:
+        return f"{seconds:g} s"
+    if math.isinf(seconds):
+        return "for ever"
+    minutes = round(seconds / 60)
+    units = (("days", minutes // 1440), ("h", minutes // 60 % 24), ("min", minutes % 60))
+    said = [f"{count} {'day' if (unit, count) == ('days', 1) else unit}" for unit, count in units if count]
+    return " ".join(said[:2])
 
 
 def asked_delay(header: str | None, now: datetime | None = None) -> float | None:
