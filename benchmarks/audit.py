@@ -22,7 +22,8 @@ import numpy as np
 from PIL import Image
 
 from medr1.data.questions import read_questions
-from medr1.flows.audit import AuditJob, run_audit
+from medr1.data.settings import AuditSettings
+from medr1.flows.audit import run_audit
 
 LIMITS = {"seconds": 20.0, "peak_gib": 2.0, "images_per_second": 200.0}
 
@@ -90,7 +91,7 @@ def _timed(work: Callable[..., Any], arguments: tuple[Any, ...]) -> dict[str, fl
 
 
 def audit_files(train: Path, test: Path, out: Path) -> None:
-    run_audit(AuditJob(train=train, test=test, out=out))
+    run_audit(AuditSettings(train=train, test=test, out=out))
 
 
 def hash_images(path: Path) -> None:

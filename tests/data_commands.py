@@ -13,8 +13,9 @@ from medr1.data.convert import Conversion, convert
 from medr1.data.harden import Hardening, harden
 from medr1.data.phantom import write_phantoms
 from medr1.data.resize import Resizing, resize
+from medr1.data.settings import AuditSettings, StatsSettings
 from medr1.data.splits import Split, split
-from medr1.flows.audit import AuditJob, StatsJob, run_audit, run_stats
+from medr1.flows.audit import run_audit, run_stats
 from medr1.records import samples as storage
 from medr1.records import write_samples
 from medr1.types import ImageRef, Sample
@@ -78,11 +79,11 @@ def make_phantom(sources: Path, out: Path) -> object:
 
 
 def make_stats(sources: Path, out: Path) -> object:
-    return run_stats(StatsJob(path=sources / "text", out=out))
+    return run_stats(StatsSettings(path=sources / "text", out=out))
 
 
 def make_audit(sources: Path, out: Path) -> object:
-    return run_audit(AuditJob(train=sources / "train", test=sources / "text", out=out))
+    return run_audit(AuditSettings(train=sources / "train", test=sources / "text", out=out))
 
 
 COMMANDS: dict[str, Callable[[Path, Path], object]] = {

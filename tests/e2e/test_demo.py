@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from medr1.flows.demo import DemoSettings, run_demo
+from medr1.flows.demo import run_demo
+from medr1.flows.settings import DemoSettings
 
 SMALL = ("--max_steps", "2", "--per_device_train_batch_size", "16", "--save_steps", "2", "--use_cpu", "true")
 
@@ -15,7 +16,7 @@ SMALL = ("--max_steps", "2", "--per_device_train_batch_size", "16", "--save_step
 @pytest.mark.slow
 def test_demo_keeps_its_contracts_and_resumes(tmp_path: Path) -> None:
     settings = DemoSettings(
-        out=tmp_path, num_seeds=2, shuffled=True, num_train=40, num_test=48, num_colour=40, train_arguments=SMALL
+        out=tmp_path, seeds=2, shuffled=True, num_train=40, num_test=48, num_colour=40, train_arguments=SMALL
     )
     summary, table = run_demo(settings, Console(quiet=True))
     assert json.loads((tmp_path / "summary.json").read_text()) == summary

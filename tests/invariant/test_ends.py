@@ -236,7 +236,8 @@ from rich.console import Console
 from medr1.cli.failures import run_command
 
 def demo():
-    from medr1.flows.demo import DemoSettings, run_demo
+    from medr1.flows.demo import run_demo
+    from medr1.flows.settings import DemoSettings
 
     run_demo(DemoSettings(out=Path(sys.argv[1]), num_train=48, num_test=16, num_colour=16), Console(quiet=True))
 

@@ -11,7 +11,8 @@ from rich.console import Console
 
 from medr1.errors import ConfigError
 from medr1.flows import demo
-from medr1.flows.demo import DemoSettings, run_demo
+from medr1.flows.demo import run_demo
+from medr1.flows.settings import DemoSettings
 from medr1.flows.trainings import Training
 from medr1.rollout.engine import Request
 from medr1.rollout.scripted import ScriptedEngine
@@ -117,7 +118,7 @@ def test_a_second_demo_in_the_folder_is_refused(tmp_path: Path, monkeypatch: pyt
 def test_further_seeds_are_further_work(tmp_path: Path) -> None:
     run(tmp_path / "out")
     trained.clear()
-    summary = run(tmp_path / "out", num_seeds=2, shuffled=True)
+    summary = run(tmp_path / "out", seeds=2, shuffled=True)
     assert trained == ["grpo_seed1", "shuffled_images"]
     assert summary["seeds"].keys() == {"grpo", "grpo_seed1"}
 

@@ -11,10 +11,11 @@ from typer.testing import CliRunner
 
 import medr1.cli
 from medr1.cli import evaluate
-from medr1.cli.engines import Device, Dtype, EndpointOptions, EngineName, EngineOptions, batch_size_of
 from medr1.data.images import png_bytes
 from medr1.data.phantom import write_phantoms
 from medr1.errors import ConfigError
+from medr1.eval.settings import EvalSettings
+from medr1.flows import evaluation
 from medr1.models.tiny import WARM_START
 from medr1.records import write_samples
 from medr1.rollout.scripted import ScriptedEngine
@@ -24,7 +25,7 @@ from medr1.types import LETTERS, ImageRef, Sample
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     engine = ScriptedEngine(lambda request, draw: "<think>x</think><answer>A</answer>")
-    monkeypatch.setattr(evaluate, "start_engine", lambda options, context: engine)
+    monkeypatch.setattr(evaluation, "start_engine", lambda settings, model: engine)
     app = typer.Typer()
     app.command()(evaluate.evaluate_command)
     return app
@@ -75,29 +76,22 @@ def test_json_and_a_limit_that_draws_from_all_samples(app: typer.Typer, data: Pa
 def test_the_engine_gets_what_the_command_line_says_in_its_types(
     app: typer.Typer, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    started: list[EngineOptions] = []
-    monkeypatch.setattr(evaluate, "start_engine", lambda options, context: started.append(options) or 1 / 0)
+    started: list[EvalSettings] = []
+    monkeypatch.setattr(evaluation, "start_engine", lambda settings, model: started.append(settings) or 1 / 0)
     flags = {
-        "engine": "endpoint", "batch-size": "6", "device": "cpu", "dtype": "bfloat16", "base-url": "http://a/v1",
+        "engine": "endpoint", "batch-size": "6", "base-url": "http://a/v1",
         "dialect": "openai", "concurrency": "3", "requests-per-minute": "2", "timeout": "7", "max-retries": "4",
         "cache": "kept",
     }  # fmt: skip
     call(app, data, tmp_path / "run", *(part for name, value in flags.items() for part in (f"--{name}", value)))
-    call(app, data, tmp_path / "run", "--engine", "endpoint", "--concurrency", "3")
-    assert started[0] == EngineOptions(
-        model="tiny",
-        engine=EngineName.ENDPOINT,
-        batch_size=6,
-        device=Device.CPU,
-        dtype=Dtype.BFLOAT16,
-        base_url="http://a/v1",
-        endpoint=EndpointOptions(
-            dialect="openai", concurrency=3, requests_per_minute=2.0, timeout=7.0, max_retries=4, cache=Path("kept")
-        ),
-    )
-    assert type(started[0].device) is Device, "an enum of text equals its text"
-    assert (started[0].device.chosen, started[1].device.chosen) == ("cpu", None)
-    assert [batch_size_of(options) for options in started] == [6, 24]
+    call(app, data, tmp_path / "run", "--engine", "endpoint", "--concurrency", "3", "--base-url", "http://a/v1")
+    asked = EvalSettings(
+        model="tiny", data=data, out=tmp_path / "run", engine="endpoint", batch_size=6, base_url="http://a/v1",
+        dialect="openai", concurrency=3, requests_per_minute=2.0, timeout=7.0, max_retries=4, cache=Path("kept"),
+    )  # fmt: skip
+    assert started[0] == asked
+    assert started[0].dump() == asked.dump(), "texts of the command line have become numbers and paths"
+    assert [settings.prompts_together for settings in started] == [6, 24]
 
 
 def test_names_are_checked(app: typer.Typer, data: Path, tmp_path: Path) -> None:

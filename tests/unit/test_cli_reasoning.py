@@ -8,9 +8,10 @@ import typer
 from typer.testing import CliRunner
 
 from medr1.cli import reasoning
-from medr1.cli.engines import EngineOptions
 from medr1.errors import ConfigError
 from medr1.eval.runner import evaluate
+from medr1.eval.settings import ReasoningSettings
+from medr1.flows import evaluation
 from medr1.records import write_samples
 from medr1.rollout.engine import Request, SamplingParams
 from medr1.rollout.scripted import ScriptedEngine
@@ -57,11 +58,11 @@ def run(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch):
-    def start(options: EngineOptions, context: typer.Context) -> ScriptedEngine:
-        assert options.model == "tiny"
+    def start(settings: ReasoningSettings, model: str) -> ScriptedEngine:
+        assert model == "tiny"
         return ENGINE
 
-    monkeypatch.setattr(reasoning, "start_engine", start)
+    monkeypatch.setattr(evaluation, "start_engine", start)
     app = typer.Typer()
     app.command()(reasoning.reasoning_command)
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])

@@ -16,8 +16,9 @@ from medr1.data import resize as resizing
 from medr1.data.harden import Hardening, harden
 from medr1.data.phantom import write_phantoms
 from medr1.data.resize import Resizing, resize
+from medr1.data.settings import AuditSettings, StatsSettings
 from medr1.data.splits import Split, split
-from medr1.flows.audit import AuditJob, StatsJob, run_audit, run_stats
+from medr1.flows.audit import run_audit, run_stats
 from medr1.records import read_samples, write_samples
 from run_faults import assert_same, files, moments, refusal, stamps, stopped
 
@@ -64,9 +65,9 @@ def made(folder: Path, name: str, **settings: Any) -> object:
         case "resize":
             return resize(replace(Resizing(path=folder / "data", out=folder / "out", size=6), **settings))
         case "audit":
-            return run_audit(replace(AuditJob(train=train, test=text, out=folder / "out"), **settings))
+            return run_audit(AuditSettings(train=train, test=text, out=folder / "out", **settings))
         case "stats":
-            return run_stats(replace(StatsJob(path=text, out=folder / "out"), **settings))
+            return run_stats(StatsSettings(path=text, out=folder / "out", **settings))
     return phantoms(folder=folder / "out", **settings)
 
 

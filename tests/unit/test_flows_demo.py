@@ -18,7 +18,8 @@ from medr1.data.images import open_image, png_bytes
 from medr1.data.phantom import phantom
 from medr1.eval.compare import compare
 from medr1.flows import demo, demo_report
-from medr1.flows.demo import DemoRun, DemoSettings, plan, run_demo
+from medr1.flows.demo import DemoRun, plan, run_demo
+from medr1.flows.settings import DemoSettings
 from medr1.models.tiny import WARM_START
 from medr1.records import read_samples, write_json
 from medr1.report.tables import Table, all_tables, comparison
@@ -89,15 +90,13 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Demo:
         patch.setattr(demo, "run_trainings", run_trainings)
         patch.setattr(demo, "TransformersEngine", engine)
         patch.setattr(demo, "colour_baseline", colour_baseline)
-        settings = DemoSettings(
-            out=out, num_seeds=2, shuffled=True, workers=3, num_train=40, num_test=TEST, num_colour=30
-        )
+        settings = DemoSettings(out=out, seeds=2, shuffled=True, workers=3, num_train=40, num_test=TEST, num_colour=30)
         summary, table = run_demo(settings, Console(quiet=True))
     return replace(ran, summary=summary, table=table)
 
 
 def test_the_twins_differ_in_seed_and_images_alone(tmp_path: Path) -> None:
-    trainings = plan(DemoSettings(out=tmp_path, num_seeds=3, shuffled=True, train_arguments=("--max_steps", "7")))
+    trainings = plan(DemoSettings(out=tmp_path, seeds=3, shuffled=True, train_arguments=("--max_steps", "7")))
     wanted = {
         "grpo": ("real", "0"),
         "blind_twin": ("blank", "0"),

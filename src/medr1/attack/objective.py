@@ -16,17 +16,10 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from medr1.answers import AnswerFormat
 from medr1.answers.tags import answer_start
+from medr1.attack.settings import Mode
 from medr1.types import LETTERS
 
 Loss = Literal["margin", "ce", "targeted"]
-Mode = Literal["direct", "rationale", "joint", "stop"]
-"""What is forced before the letter.
-
-`direct`: the answer tag alone. `rationale`: the model's own thinking, renewed as the image changes. `joint`: the same,
-and the thinking itself is made unlikely (rationale attack). `stop`: an empty thinking, which is made likely
-(stop-reasoning attack, arXiv 2402.14899).
-"""
-
 ANSWER_TAG = "<answer>"
 EMPTY_THINKING = "<think></think><answer>"
 

@@ -8,16 +8,12 @@ Axes: N images, H height, W width, C channels of a perturbation (1 in grey mode,
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-Region = Literal["all", "inside", "outside"]
-Space = Literal["grid", "native"]
-
-LEVELS = 255
+from medr1.attack.settings import LEVELS, Region, Space
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,19 +1,18 @@
 """`medr1 data`: read the published formats and bring them into one."""
 
-import json
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
 from medr1.cli.data_audit import audit, check_table, stats
 from medr1.cli.data_phantom import phantom
-from medr1.cli.data_sources import choice_of, download, resize
+from medr1.cli.data_sources import download, resize
 from medr1.cli.data_split import harden, split
+from medr1.cli.options import print_json, progress, takes
+from medr1.data.settings import ConvertSettings
 
 NOTICED = (
     ("burned_in_text", "text burned in", "look for names before you share it"),
@@ -47,59 +46,38 @@ def sources() -> None:
 
 
 @app.command()
-def convert(
-    path: Annotated[Path, typer.Argument(help="File or folder in one of the formats of `medr1 data sources`.")],
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
-    source: Annotated[str | None, typer.Option(help="Format; detected from the first record by default.")] = None,
-    where: Annotated[
-        list[str] | None, typer.Option(help="FIELD=VALUE: only records with it; again for more values or fields.")
-    ] = None,
-    column: Annotated[
-        list[str] | None, typer.Option(help="OURS=THEIRS: what the data call a field of the format, e.g. answer=label.")
-    ] = None,
-    image_root: Annotated[
-        Path | None, typer.Option(help="Folder that image paths are relative to; the data's own by default.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Take this many questions, drawn at random under the seed.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
-    allow_missing_images: Annotated[
-        bool, typer.Option("--allow-missing-images", help="Keep only the name of an image that is not there.")
-    ] = False,
-    allow_text_only: Annotated[
-        bool, typer.Option("--allow-text-only", help="Keep questions without a picture, which are refused otherwise.")
-    ] = False,
-    skip_bad: Annotated[
-        bool,
-        typer.Option("--skip-bad", help="Leave out records or images that cannot be used, count and name them."),
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds a run.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")] = False,
-) -> None:
+@takes(ConvertSettings, prints="the counts")
+def convert(settings: ConvertSettings, as_json: bool) -> None:
     """Convert a data set to a parquet folder with its images inside; every image is checked by decoding it.
 
     It stops at the first record that cannot be used, and then writes nothing, unless --skip-bad is given.
+
+    \b
+    medr1 data convert downloads/slake --source slake --where q_lang=en --out data/slake
+    medr1 data convert questions.csv --column answer=label --image-root pictures --out data/mine
     """
     from medr1.data.convert import Conversion
     from medr1.data.convert import convert as run
+    from medr1.data.source import Choice
 
     job = Conversion(
-        path=path,
-        out=out,
-        source=source,
-        choice=choice_of(where or (), column or ()),
-        image_root=image_root,
-        limit=limit,
-        seed=seed,
-        allow_missing_images=allow_missing_images,
-        allow_text_only=allow_text_only,
-        skip_bad=skip_bad,
-        overwrite=overwrite,
+        path=settings.path,
+        out=settings.out,
+        source=settings.source,
+        choice=Choice(where=settings.wanted, columns=settings.columns),
+        image_root=settings.image_root,
+        limit=settings.limit,
+        seed=settings.seed,
+        allow_missing_images=settings.allow_missing_images,
+        allow_text_only=settings.allow_text_only,
+        skip_bad=settings.skip_bad,
+        overwrite=settings.overwrite,
     )
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Converting", total=None)
-        summary = run(job, lambda done, total: bar.update(task, completed=done, total=total))
-    _print_summary(summary, title=out.name, as_json=as_json)
+    with progress("Converting") as show:
+        summary = run(job, show)
+    _print_summary(summary, title=settings.out.name, as_json=as_json)
     if not as_json:
+        out = settings.out
         typer.echo(
             f"Wrote {out}. Next: medr1 data stats {out} --out DIR, or medr1 eval CHECKPOINT --data {out} --out DIR"
         )
@@ -107,7 +85,7 @@ def convert(
 
 def _print_summary(summary: dict[str, Any], *, title: str, as_json: bool) -> None:
     if as_json:
-        typer.echo(json.dumps(summary, indent=2))
+        print_json(summary)
         return
     table = Table(
         "", "value", "questions", title=f"{escape(title)}: {summary['n']} questions, {summary['num_groups']} groups"

@@ -1,113 +1,73 @@
 """`medr1 data audit`, `stats` and `check-table`: what a split, a data set or a published table is worth."""
 
-import json
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
-from rich.progress import Progress
 from rich.text import Text
 
+from medr1.cli.options import print_json, progress, takes
+from medr1.data.settings import AuditSettings, CheckTableSettings, StatsSettings
 from medr1.diagnosis import FAIL, NOT_CHECKED, PASS, WARN
 
 if TYPE_CHECKING:
     from medr1.report.tables import Table
 
-Source = Annotated[str | None, typer.Option(help="Format of the data; detected by default.")]
-ImageRoot = Annotated[
-    Path | None, typer.Option(help="Folder that image paths are relative to; the data's own by default.")
-]
-TextOnly = Annotated[bool, typer.Option("--text-only", help="Leave the image files alone.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds a run.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")]
 COLOURS = {FAIL: "bold red", WARN: "yellow", NOT_CHECKED: "yellow", PASS: "green"}
 
 
-def audit(
-    train: Annotated[Path, typer.Argument(help="Training questions: converted folder, or any source file or folder.")],
-    test: Annotated[Path, typer.Argument(help="Test questions, in the same ways.")],
-    out: Annotated[Path, typer.Option(help="Folder for audit.json and audit.html.")],
-    source: Source = None,
-    image_root: ImageRoot = None,
-    text_only: TextOnly = False,
-    seed: Annotated[int, typer.Option(help="Seed of the learning curve and of the linear text model.")] = 0,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-) -> None:
-    """Say what a split leaks from train to test, and how far one gets on it without looking at an image."""
-    from medr1.flows.audit import AuditJob, run_audit
+@takes(AuditSettings, prints="audit.json")
+def audit(settings: AuditSettings, as_json: bool) -> None:
+    """Say what a split leaks from train to test, and how far one gets on it without looking at an image.
+
+    \b
+    medr1 data audit data/train data/test --out runs/audit
+    medr1 data audit train.jsonl test.jsonl --source med-r1 --text-only --out runs/audit
+    """
+    from medr1.flows.audit import run_audit
     from medr1.report.audit import overview
 
-    job = AuditJob(
-        train=train,
-        test=test,
-        out=out,
-        source=source,
-        image_root=image_root,
-        with_images=not text_only,
-        seed=seed,
-        overwrite=overwrite,
-    )
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Reading", total=None)
-        result = run_audit(job, lambda what, done: bar.update(task, description=f"{what} ({done:,})"))
+    with progress("Reading") as show:
+        result = run_audit(settings, lambda what, done: show(done, what=what))
     if as_json:
-        typer.echo(json.dumps(result, indent=2))
+        print_json(result)
         return
     _print_table(overview(result))
     _print_verdicts(result["verdicts"])
 
 
-def stats(
-    path: Annotated[Path, typer.Argument(help="Converted folder, or any source file or folder.")],
-    out: Annotated[Path | None, typer.Option(help="Folder for stats.json and pictures.png, a wall of images.")] = None,
-    source: Source = None,
-    image_root: ImageRoot = None,
-    text_only: TextOnly = False,
-    seed: Annotated[int, typer.Option(help="Seed of the pictures on the wall.")] = 0,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-) -> None:
-    """Describe a data set: counts, image sizes, text lengths, options, and a wall of its pictures."""
-    from medr1.flows.audit import StatsJob, run_stats
+@takes(StatsSettings, prints="stats.json")
+def stats(settings: StatsSettings, as_json: bool) -> None:
+    """Describe a data set: counts, image sizes, text lengths, options, and a wall of its pictures.
 
-    job = StatsJob(
-        path=path,
-        out=out,
-        source=source,
-        image_root=image_root,
-        with_images=not text_only,
-        seed=seed,
-        overwrite=overwrite,
-    )
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Reading", total=None)
-        result = run_stats(job, lambda what, done: bar.update(task, description=f"{what} ({done:,})"))
+    \b
+    medr1 data stats data/train
+    medr1 data stats data/train --out runs/stats
+    """
+    from medr1.flows.audit import run_stats
+
+    with progress("Reading") as show:
+        result = run_stats(settings, lambda what, done: show(done, what=what))
     if as_json:
-        typer.echo(json.dumps(result, indent=2))
+        print_json(result)
     else:
-        _print_table(_stats_table(result, str(path)))
+        _print_table(_stats_table(result, str(settings.path)))
 
 
-def check_table(
-    path: Annotated[
-        Path,
-        typer.Argument(
-            help="CSV or JSON: columns model, test, accuracy, n; or one row a model, one column a test, and a row n."
-        ),
-    ],
-    n: Annotated[int | None, typer.Option(min=1, help="Questions behind each figure where the table has no n.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Check the accuracies of a published table: is each some k / n, do the averages follow, what can n show?"""
+@takes(CheckTableSettings, prints="JSON")
+def check_table(settings: CheckTableSettings, as_json: bool) -> None:
+    """Check the accuracies of a published table: is each some k / n, do the averages follow, what can n show?
+
+    \b
+    medr1 data check-table table.csv
+    medr1 data check-table table.csv --n 900 --json
+    """
     from medr1.data.check_table import check_table as check
 
-    result = check(path, n)
+    result = check(settings.path, settings.n)
     if as_json:
-        typer.echo(json.dumps(result, indent=2))
+        print_json(result)
         return
-    _print_table(_figures_table(result, path.name))
+    _print_table(_figures_table(result, settings.path.name))
     _print_verdicts(result["verdicts"])
 
 

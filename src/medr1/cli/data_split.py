@@ -1,65 +1,41 @@
 """`medr1 data split` and `medr1 data harden`: splits that do not leak, questions that cannot be answered blind."""
 
-import json
-from enum import StrEnum
-from pathlib import Path
-from typing import Annotated
-
-import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 
-
-class Axis(StrEnum):
-    """How the two halves of a split are cut into folders."""
-
-    MODALITY = "modality"
-    TASK = "task"
-    SOURCE = "source"
-    NONE = "none"
+from medr1.cli.options import print_json, progress, takes
+from medr1.data.settings import HardenSettings, SplitSettings
 
 
-Data = Annotated[Path, typer.Argument(help="Folder that `convert` wrote, or any other parquet folder of samples.")]
-Out = Annotated[Path, typer.Option(help="Folder to write.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds a run.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")]
+@takes(SplitSettings, prints="the summary")
+def split(settings: SplitSettings, as_json: bool) -> None:
+    """Split by whole groups (image, series, patient), the same way on every axis, so that nothing leaks into test.
 
-
-def split(
-    data: Data,
-    out: Out,
-    by: Annotated[Axis, typer.Option(help="Cut train and test into one folder for each of these.")] = Axis.NONE,
-    test_share: Annotated[float, typer.Option(help="Share of the questions that go to test.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="Seed of the order in which groups are assigned.")] = 0,
-    series_gap: Annotated[int, typer.Option(help="Largest step between the numbers of slices of one series.")] = 10,
-    series_max: Annotated[int, typer.Option(help="Most images of one series.")] = 50,
-    published: Annotated[bool, typer.Option("--published", help="Write the published split as it is.")] = False,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-) -> None:
-    """Split by whole groups (image, series, patient), the same way on every axis, so that nothing leaks into test."""
+    \b
+    medr1 data split data/all --out data/split
+    medr1 data split data/all --by modality --test-share 0.1 --out data/by_modality
+    """
     from medr1.data.splits import Split
     from medr1.data.splits import split as run
 
     job = Split(
-        data=data,
-        out=out,
-        by=by.value,
-        test_share=test_share,
-        seed=seed,
-        gap=series_gap,
-        largest=series_max,
-        published=published,
-        overwrite=overwrite,
+        data=settings.data,
+        out=settings.out,
+        by=settings.by,
+        test_share=settings.test_share,
+        seed=settings.seed,
+        gap=settings.series_gap,
+        largest=settings.series_max,
+        published=settings.published,
+        overwrite=settings.overwrite,
     )
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Splitting", total=None)
-        summary = run(job, lambda step, done: bar.update(task, description=step, completed=done))
+    with progress("Splitting") as show:
+        summary = run(job, lambda step, done: show(done, what=step))
     if as_json:
-        typer.echo(json.dumps(summary, indent=2))
+        print_json(summary)
         return
+    out = settings.out
     table = Table("part", "questions", title=f"{escape(out.name)}: {summary['n']} questions")
     for name, count in summary["parts"].items():
         table.add_row(escape(name), str(count))
@@ -72,28 +48,31 @@ def split(
     Console().print(table)
 
 
-def harden(
-    data: Data,
-    out: Out,
-    train: Annotated[
-        Path | None, typer.Option(help="Training set to fit blind rules on: adds their scores and `controlled`.")
-    ] = None,
-    options: Annotated[int, typer.Option(help="Most options of a question.")] = 4,
-    seed: Annotated[int, typer.Option(help="Seed of the blocks and of the order of their options.")] = 0,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
-) -> None:
-    """Rebuild questions so that no rule over their text beats chance; the original stays beside each."""
+@takes(HardenSettings, prints="the summary")
+def harden(settings: HardenSettings, as_json: bool) -> None:
+    """Rebuild questions so that no rule over their text beats chance; the original stays beside each.
+
+    \b
+    medr1 data harden data/test --out data/hardened
+    medr1 data harden data/test --train data/train --out data/hardened
+    """
     from medr1.data.harden import Hardening
     from medr1.data.harden import harden as run
 
-    job = Hardening(data=data, out=out, train=train, size=options, seed=seed, overwrite=overwrite)
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("Hardening", total=None)
-        summary = run(job, lambda step, done: bar.update(task, description=step, completed=done))
+    job = Hardening(
+        data=settings.data,
+        out=settings.out,
+        train=settings.train,
+        size=settings.options,
+        seed=settings.seed,
+        overwrite=settings.overwrite,
+    )
+    with progress("Hardening") as show:
+        summary = run(job, lambda step, done: show(done, what=step))
     if as_json:
-        typer.echo(json.dumps(summary, indent=2))
+        print_json(summary)
         return
+    out = settings.out
     kept = f"{summary['kept']} of {summary['n']} questions kept ({summary['kept_share']:.1%})"
     table = Table("", "questions", title=f"{escape(out.name)}: {kept}")
     for reason, count in summary["left_out"].items():

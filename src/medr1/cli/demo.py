@@ -1,36 +1,26 @@
 """`medr1 demo`: the whole pipeline on a laptop."""
 
-import json
-from pathlib import Path
-from typing import Annotated
-
 import typer
 from rich.console import Console
 
+from medr1.cli.options import print_json, takes
+from medr1.flows.settings import DemoSettings
 
-def demo_command(
-    out: Annotated[Path, typer.Option(help="Folder of the demo; called again, it goes on where it stopped.")] = Path(
-        "runs/demo"
-    ),
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of the reinforcement learning, all reported.")] = 1,
-    shuffled: Annotated[
-        bool, typer.Option("--shuffled", help="Train a further control on images shuffled between questions.")
-    ] = False,
-    workers: Annotated[
-        int | None, typer.Option(min=1, help="Trainings that run at once; default: one per two cores' worth.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds a demo.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print summary.json instead of the table.")] = False,
-) -> None:
-    """Draw phantoms, train a tiny Qwen2.5-VL to look at them, test it against its blind twin, write a report."""
-    from medr1.flows.demo import DemoSettings, run_demo
+
+@takes(DemoSettings, prints="summary.json")
+def demo_command(settings: DemoSettings, as_json: bool) -> None:
+    """Draw phantoms, train a tiny Qwen2.5-VL to look at them, test it against its blind twin, write a report.
+
+    \b
+    medr1 demo
+    medr1 demo --num-seeds 3 --shuffled --out runs/demo3
+    """
+    from medr1.flows.demo import run_demo
     from medr1.report.tables import rich_table
 
-    console = Console(stderr=True)
-    settings = DemoSettings(out=out, num_seeds=seeds, shuffled=shuffled, workers=workers, overwrite=overwrite)
-    summary, table = run_demo(settings, console)
+    summary, table = run_demo(settings, Console(stderr=True))
     if as_json:
-        typer.echo(json.dumps(summary, indent=2))
+        print_json(summary)
     else:
         Console().print(rich_table(table))
-        typer.echo(f"Report: {out / 'report.html'}")
+        typer.echo(f"Report: {settings.out / 'report.html'}")

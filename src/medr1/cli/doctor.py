@@ -20,7 +20,12 @@ def doctor_command(
     run: Annotated[Path | None, typer.Argument(help="Output folder of a training run; none: this machine.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
 ) -> None:
-    """Say what a training run suffers from; without RUN, what this machine has."""
+    """Say what a training run suffers from; without RUN, what this machine has.
+
+    \b
+    medr1 doctor
+    medr1 doctor runs/grpo
+    """
     if run is None:
         report = environment()
         if as_json:

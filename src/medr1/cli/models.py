@@ -2,15 +2,15 @@
 
 import shutil
 from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-SHIPPED = "qwen2_5_vl"
-"""Family of the warm start."""
+from medr1.cli.options import takes
+from medr1.models.settings import SHIPPED, TinySettings
+
 CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt")
 
 app = typer.Typer(help="List known checkpoints; copy or train the tiny model.", no_args_is_help=True)
@@ -28,49 +28,46 @@ def list_models() -> None:
 
 
 @app.command()
-def tiny(
-    out: Annotated[Path, typer.Option(help="Folder to write the checkpoint to.")],
-    train: Annotated[bool, typer.Option("--train", help="Train the warm start anew (about ten minutes).")] = False,
-    random: Annotated[bool, typer.Option("--random", help="Starting weights only, untrained.")] = False,
-    family: Annotated[
-        str, typer.Option(help="qwen2_5_vl, qwen2_vl or qwen3_vl; the shipped one is qwen2_5_vl.")
-    ] = SHIPPED,
-    seed: Annotated[int, typer.Option(help="Seed of the weights and the training.")] = 0,
-    processes: Annotated[int, typer.Option(min=1, help="Processes that draw phantoms.")] = 2,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds a run.")] = False,
-) -> None:
-    """Write the tiny Qwen-VL: the shipped warm start, one trained anew, or random weights."""
+@takes(TinySettings)
+def tiny(settings: TinySettings) -> None:
+    """Write the tiny Qwen-VL: the shipped warm start, one trained anew, or random weights.
+
+    \b
+    medr1 models tiny --out models/tiny
+    medr1 models tiny --family qwen2_vl --random --out models/random
+    """
     from medr1.errors import ConfigError
     from medr1.models.tiny import WARM_START
     from medr1.models.tiny.build import FAMILIES, TinyShape, save_random
     from medr1.runs import Run
 
+    family, seed = settings.family, settings.seed
     if family not in FAMILIES:
         raise ConfigError(f"there is no tiny model of the family {family!r}; choose one of {', '.join(FAMILIES)}")
-    if train and not FAMILIES[family].circuits:
+    if settings.train and not FAMILIES[family].circuits:
         trainable = " or ".join(name for name, made_of in FAMILIES.items() if made_of.circuits)
         raise ConfigError(f"the tiny {family} does not learn from its random weights; train {trainable}")
     shape = TinyShape(family=family)
-    made = "trained" if train else "random" if random or family != SHIPPED else "shipped"
+    made = "trained" if settings.train else "random" if settings.random or family != SHIPPED else "shipped"
     with Run(
-        out,
+        settings.out,
         command="models tiny",
         arguments={"made": made, "family": family},
         identity={"made": made, "family": family},
         seed=seed,
         owns=CHECKPOINT_FILES,
-        overwrite=overwrite,
+        overwrite=settings.overwrite,
     ) as run:
         if not (run.done and run.has("config.json", "model.safetensors")):
             with run.everything() as folder:
                 if made == "trained":
-                    _train(shape, folder, seed, processes)
+                    _train(shape, folder, seed, settings.processes)
                 elif made == "random":
                     save_random(shape, folder, seed=seed)
                 else:
                     shutil.copytree(WARM_START, folder, dirs_exist_ok=True)
             run.reach("done")
-    typer.echo(f"Written: {out}")
+    typer.echo(f"Written: {settings.out}")
 
 
 def _train(shape: object, out: Path, seed: int, processes: int) -> None:

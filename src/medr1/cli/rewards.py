@@ -1,14 +1,16 @@
 """`medr1 rewards`: the rewards that there are, and what they can be cheated with."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
+
+from medr1.cli.options import print_json, takes
+from medr1.rewards.settings import FuzzSettings
 
 app = typer.Typer(help="List rewards, and try to cheat them.", no_args_is_help=True)
 
@@ -28,39 +30,28 @@ def list_rewards() -> None:
 
 
 @app.command()
-def fuzz(
-    rewards: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[REWARD]...",
-            help="Rewards by name, or file.py:function in the signature of TRL or ours. The file is run, with all that "
-            "it does: name only files that you trust. Without any: every reward of medr1.",
-        ),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for fuzz.json, with whole example texts.")] = None,
-    with_time: Annotated[
-        bool, typer.Option("--time/--no-time", help="Look for completions that take a reward too long as well.")
-    ] = True,
-    strict: Annotated[bool, typer.Option("--strict", help="End with exit code 1 where anything is found.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start anew where the folder holds a run.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print fuzz.json instead of the table.")] = False,
-) -> None:
+@takes(FuzzSettings, prints="fuzz.json")
+def fuzz(settings: FuzzSettings, as_json: bool) -> None:
     """Try to earn a reward without giving one right answer, and see what takes a reward too long.
 
     Tag spam, several answers, answers inside the thinking, echoes of the prompt, lists of options, denials, look-alike
     and invisible characters, very long texts, … in every answer type. A reward function of TRL is given the columns
     prompts, completions, id, question, options, answer_index, answer_type, answers, problem, solution, answer,
     ground_truth, label, completion_ids and trainer_state.
+
+    \b
+    medr1 rewards fuzz accuracy format
+    medr1 rewards fuzz mine.py:reward --strict --out runs/fuzz
     """
     from medr1.rewards import REWARDS
 
-    names = rewards or list(REWARDS)
-    reports = _tried(names, with_time) if out is None else _written(names, with_time, out, overwrite=overwrite)
+    names = list(settings.rewards or REWARDS)
+    reports = _tried(names, settings.time) if settings.out is None else _written(names, settings, settings.out)
     if as_json:
-        typer.echo(json.dumps({"rewards": reports}, indent=2))
+        print_json({"rewards": reports})
     else:
         _show(reports)
-    if strict and any(report["findings"] or report["slow"] for report in reports):
+    if settings.strict and any(report["findings"] or report["slow"] for report in reports):
         raise typer.Exit(1)
 
 
@@ -71,14 +62,14 @@ def _tried(names: list[str], with_time: bool) -> list[dict[str, Any]]:
     return [try_reward(name, with_time=with_time) for name in track(names, "Trying", console=console, transient=True)]
 
 
-def _written(names: list[str], with_time: bool, out: Path, *, overwrite: bool) -> list[dict[str, Any]]:
+def _written(names: list[str], settings: FuzzSettings, out: Path) -> list[dict[str, Any]]:
     """The reports, which are written to fuzz.json where they are not there."""
     from medr1.records import file_hashes, read_json, short_hash
     from medr1.rewards import REWARDS
     from medr1.runs import Run
 
     own = [Path(name.rpartition(":")[0]) for name in names if name not in REWARDS]
-    asked = {"rewards": [name if name in REWARDS else Path(name).name for name in names], "with_time": with_time}
+    asked = {"rewards": [name if name in REWARDS else Path(name).name for name in names], "with_time": settings.time}
     with Run(
         out,
         command="rewards fuzz",
@@ -86,10 +77,10 @@ def _written(names: list[str], with_time: bool, out: Path, *, overwrite: bool) -
         identity={**asked, "reward_files": short_hash(list(file_hashes(own)))},
         seed=None,
         owns=(FILE,),
-        overwrite=overwrite,
+        overwrite=settings.overwrite,
     ) as run:
         if not (run.done and run.has(FILE)):
-            reports = _tried(names, with_time)
+            reports = _tried(names, settings.time)
             run.start()
             run.write_json(FILE, {"rewards": reports})
             run.reach("done")

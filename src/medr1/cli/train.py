@@ -1,6 +1,9 @@
 """`medr1 train`: reinforcement learning and supervised fine-tuning, with TRL's own flags and recipes."""
 
 import sys
+import textwrap
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING
 
 import typer
@@ -12,8 +15,18 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Train a checkpoint: GRPO or SFT, on TRL.", no_args_is_help=True)
 
-# TRL's parser owns the flags, --help included.
+# TRL's parser owns the flags.
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+HELP_COLUMN = 24
+GRPO_ONLY = ("num_generations", "max_completion_length", "beta")
+
+
+USUAL = (
+    *("model_name_or_path", "output_dir", "num_generations", "per_device_train_batch_size"),
+    *("gradient_accumulation_steps", "max_completion_length", "learning_rate", "beta", "num_train_epochs", "max_steps"),
+    *("bf16", "use_peft", "seed", "save_steps"),
+)
+"""Flags of TRL that most trainings set: named in `--help`, all of them told by `--help-all`."""
 
 
 @app.command(context_settings=PASS_ON)
@@ -25,8 +38,8 @@ def grpo(context: typer.Context) -> None:
     from medr1.train.parser import parse
     from medr1.train.run import train_grpo
 
-    sys.argv[0] = "medr1 train grpo"
-    script, config, model = parse("grpo", (GRPOArguments, GRPOConfig, ModelArguments), context.args)
+    words = _told_all("grpo", GRPOArguments, context.args)
+    script, config, model = parse("grpo", (GRPOArguments, GRPOConfig, ModelArguments), words)
     if script.plan:
         from medr1.train.plan import plan_grpo
 
@@ -46,9 +59,38 @@ def sft(context: typer.Context) -> None:
     from medr1.train.parser import parse
     from medr1.train.run import train_sft
 
-    sys.argv[0] = "medr1 train sft"
-    script, config, model = parse("sft", (DataArguments, SFTConfig, ModelArguments), context.args)
+    words = _told_all("sft", DataArguments, context.args)
+    script, config, model = parse("sft", (DataArguments, SFTConfig, ModelArguments), words)
     typer.echo(f"Finished: {train_sft(script, config, model)}")
+
+
+def _told_all(kind: str, script: type, words: Sequence[str]) -> list[str]:
+    """The words for TRL's parser, which tells all its flags at `--help-all`. Ends with the short help at `--help`."""
+    sys.argv[0] = f"medr1 train {kind}"
+    if "--help" in words or "-h" in words:
+        typer.echo(short_help(kind, script))
+        raise typer.Exit
+    return ["--help" if word == "--help-all" else word for word in words]
+
+
+def short_help(kind: str, script: type) -> str:
+    """Examples, medr1's own flags with their defaults, and names of those of TRL that most trainings set."""
+    lines = [
+        f"Usage: medr1 train {kind} [--config RECIPE] [OPTIONS]",
+        "",
+        f"  medr1 train {kind} --config demo --train_data data/train --output_dir runs/{kind}",
+        f"  medr1 train {kind} --model_name_or_path qwen2-vl-2b --train_data data/train --bf16",
+        "",
+        f"medr1's own options; --help-all tells all {'GRPOConfig' if kind == 'grpo' else 'SFTConfig'} has, with types:",
+    ]
+    for one in fields(script):
+        default = "" if one.default in (None, MISSING, False) else f" [{one.default}]"
+        text = textwrap.wrap(f"{one.metadata['help']}{default}", 76 - HELP_COLUMN)
+        flag = f"  --{one.name}".ljust(HELP_COLUMN)
+        lines += [flag + text[0]] if len(flag) <= HELP_COLUMN else [flag, " " * HELP_COLUMN + text[0]]
+        lines += [" " * HELP_COLUMN + line for line in text[1:]]
+    named = ", ".join(f"--{name}" for name in USUAL if kind == "grpo" or name not in GRPO_ONLY)
+    return "\n".join([*lines, "", *textwrap.wrap(f"Of TRL, among many: {named}.", 78)])
 
 
 def show(plan: "Plan") -> None:

@@ -277,7 +277,7 @@ def _flipped(answers: Mapping[str, Sequence[Prediction]]) -> list[dict[str, Any]
 
 
 def _differing(runs: Sequence[StoredEvaluation]) -> dict[str, dict[str, Any]]:
-    """Arguments of the manifests in which the runs are not all alike."""
-    names = dict.fromkeys(name for run in runs for name in run.arguments)
+    """Arguments of the manifests in which the runs are not all alike; how fast they ran makes no difference."""
+    names = dict.fromkeys(name for run in runs for name in run.arguments if name != "settings")
     found = {name: {run.name: run.arguments.get(name) for run in runs} for name in names}
     return {name: values for name, values in found.items() if len({repr(v) for v in values.values()}) > 1}

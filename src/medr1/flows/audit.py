@@ -1,13 +1,12 @@
 """From data sets to files about them: the audit of a split, and the description of a set."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from medr1.data.audit import audit
 from medr1.data.describe import describe, picture_wall
 from medr1.data.questions import content_of, open_samples, read_questions
+from medr1.data.settings import AuditSettings, StatsSettings
 from medr1.records import read_json, write_json
 from medr1.report.audit import audit_report
 from medr1.report.html import write_report
@@ -19,52 +18,33 @@ AUDIT, AUDIT_PAGE = "audit.json", "audit.html"
 STATS, WALL = "stats.json", "pictures.png"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditJob:
-    """What to compare, and where to write."""
-
-    train: Path
-    """Folder that `medr1 data` wrote, or a file or folder in any source format."""
-    test: Path
-    out: Path
-    """Folder for `audit.json`, `audit.html` and `manifest.json`."""
-    source: str | None = None
-    """Format of both; None detects each."""
-    image_root: Path | None = None
-    """Folder that the image names of source files are relative to; None is the folder of the data."""
-    with_images: bool = True
-    """Hash the images that are there."""
-    seed: int = 0
-    overwrite: bool = False
-
-
-def run_audit(job: AuditJob, progress: Progress = lambda what, done: None) -> dict[str, Any]:
+def run_audit(settings: AuditSettings, progress: Progress = lambda what, done: None) -> dict[str, Any]:
     """Read both sets, compare them, write the files, and return what `audit.json` holds.
 
-    Called again, it changes nothing; other data are refused unless `job.overwrite`.
+    Called again, it changes nothing; other data are refused unless `settings.overwrite`.
     """
-    given = {"source": job.source, "image_root": job.image_root, "with_images": job.with_images}
-    sets = {"train": job.train, "test": job.test}
+    given = {"source": settings.source, "image_root": settings.image_root, "with_images": not settings.text_only}
+    sets = {"train": settings.train, "test": settings.test}
     content = {
         f"{part}_{name}": value for part, path in sets.items() for name, value in content_of(path, **given).items()
     }
     with Run(
-        job.out,
+        settings.out,
         command="data audit",
-        arguments={name: getattr(job, name) for name in job.__slots__ if name != "overwrite"},
-        identity={"with_images": job.with_images, **content},
-        seed=job.seed,
+        arguments=settings.dump(),
+        identity={"with_images": not settings.text_only, **content},
+        seed=settings.seed,
         owns=(AUDIT, AUDIT_PAGE),
-        overwrite=job.overwrite,
+        overwrite=settings.overwrite,
     ) as run:
         if run.done and run.has(AUDIT, AUDIT_PAGE):
-            return read_json(job.out / AUDIT)
+            return read_json(settings.out / AUDIT)
         train, test = (
             read_questions(path, **given, progress=lambda done, part=part: progress(f"reading {part}", done))
             for part, path in sets.items()
         )
         progress("comparing", len(test.samples))
-        result = audit(train, test, seed=job.seed)
+        result = audit(train, test, seed=settings.seed)
         with run.everything() as staged:
             write_json(staged / AUDIT, result)
             write_report(staged / AUDIT_PAGE, audit_report(result, run.made_by))
@@ -72,47 +52,31 @@ def run_audit(job: AuditJob, progress: Progress = lambda what, done: None) -> di
     return result
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatsJob:
-    """What to describe, and where to write."""
-
-    path: Path
-    """Folder that `medr1 data` wrote, or a file or folder in any source format."""
-    out: Path | None = None
-    """Folder for `stats.json` and `pictures.png`; None writes nothing."""
-    source: str | None = None
-    image_root: Path | None = None
-    with_images: bool = True
-    seed: int = 0
-    """Of the pictures on the wall."""
-    overwrite: bool = False
-
-
-def run_stats(job: StatsJob, progress: Progress = lambda what, done: None) -> dict[str, Any]:
+def run_stats(settings: StatsSettings, progress: Progress = lambda what, done: None) -> dict[str, Any]:
     """Describe a set, write the files, and return what `stats.json` holds; called again, it changes nothing."""
-    given = {"source": job.source, "image_root": job.image_root, "with_images": job.with_images}
+    given = {"source": settings.source, "image_root": settings.image_root, "with_images": not settings.text_only}
 
     def described() -> dict[str, Any]:
-        return describe(read_questions(job.path, **given, progress=lambda done: progress("reading", done)))
+        return describe(read_questions(settings.path, **given, progress=lambda done: progress("reading", done)))
 
-    if job.out is None:
+    if settings.out is None:
         return described()
     with Run(
-        job.out,
+        settings.out,
         command="data stats",
-        arguments={name: getattr(job, name) for name in job.__slots__ if name != "overwrite"},
-        identity={"with_images": job.with_images, **content_of(job.path, **given)},
-        seed=job.seed,
+        arguments=settings.dump(),
+        identity={"with_images": not settings.text_only, **content_of(settings.path, **given)},
+        seed=settings.seed,
         owns=(STATS, WALL),
-        overwrite=job.overwrite,
+        overwrite=settings.overwrite,
     ) as run:
         if run.done and run.has(STATS):
-            return read_json(job.out / STATS)
+            return read_json(settings.out / STATS)
         result = described()
-        shown = open_samples(job.path, job.source, job.image_root)[0] if job.with_images else ()
+        shown = open_samples(settings.path, settings.source, settings.image_root)[0] if not settings.text_only else ()
         with run.everything() as staged:
             write_json(staged / STATS, result)
-            if (wall := picture_wall(shown, job.seed)) is not None:
+            if (wall := picture_wall(shown, settings.seed)) is not None:
                 (staged / WALL).write_bytes(wall)
         run.reach("done")
     return result

@@ -6,7 +6,7 @@ around them. Finished steps are not run again.
 
 import os
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from medr1.data.phantom import write_phantoms
 from medr1.eval.compare import compare, decompose
 from medr1.eval.runner import evaluate, read_predictions
 from medr1.flows.demo_report import demo_table, write_demo_report
+from medr1.flows.settings import DemoSettings
 from medr1.flows.trainings import Training, run_trainings
 from medr1.models.loading import checkpoint_identity
 from medr1.models.tiny import WARM_START
@@ -38,31 +39,8 @@ EVALUATION_BATCH = 96
 SUMMARY, REPORT = "summary.json", "report.html"
 FILES = ("data", "checkpoints", "eval", SUMMARY, REPORT)
 """What the demo writes beside its manifest."""
-FURTHER_WORK = ("num_seeds", "shuffled")
+FURTHER_WORK = ("seeds", "shuffled")
 """Settings by which a demo grows without becoming another one."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DemoSettings:
-    """What the demo runs; the defaults are the five-minute one."""
-
-    out: Path
-    num_seeds: int = 1
-    """Seeds of the reinforcement learning."""
-    shuffled: bool = False
-    """Train a further control on images shuffled between questions."""
-    workers: int | None = None
-    num_train: int = 10_800
-    """Every question is seen once: 450 steps of 24."""
-    num_test: int = 960
-    num_colour: int = 3000
-    """Training images that the colour baseline is fitted on."""
-    data_seed: int = 3
-    """Settings were chosen with seeds 0 to 2; nothing was chosen on the test images of this one."""
-    train_arguments: tuple[str, ...] = ()
-    """Further flags for every training."""
-    overwrite: bool = False
-    """Start anew where the folder holds a demo."""
 
 
 @dataclass(slots=True)
@@ -86,14 +64,12 @@ def run_demo(settings: DemoSettings, console: Console) -> tuple[dict[str, Any], 
     """
     asked = {name: getattr(settings, name) for name in FURTHER_WORK}
     decisive = {
-        name: value
-        for name, value in asdict(settings).items()
-        if name not in (*FURTHER_WORK, "out", "workers", "overwrite", "data_seed")
+        name: value for name, value in settings.dump().items() if name not in (*FURTHER_WORK, "workers", "data_seed")
     }
     with Run(
         settings.out,
         command="demo",
-        arguments=asdict(settings),
+        arguments=settings.dump(),
         identity={**decisive, **checkpoint_identity(WARM_START), "recipe": short_hash(_recipe())},
         seed=settings.data_seed,
         owns=FILES,
@@ -146,7 +122,7 @@ def _summarised(settings: DemoSettings, folder: Run, console: Console) -> dict[s
 def plan(settings: DemoSettings) -> list[Training]:
     """The trainings of the demo: the same recipe, with real, blank and shuffled images."""
     wanted = [("grpo", "real", 0), ("blind_twin", "blank", 0)]
-    wanted += [(f"grpo_seed{seed}", "real", seed) for seed in range(1, settings.num_seeds)]
+    wanted += [(f"grpo_seed{seed}", "real", seed) for seed in range(1, settings.seeds)]
     wanted += [("shuffled_images", "shuffled", 0)] if settings.shuffled else []
     return [
         Training(

@@ -4,7 +4,6 @@ import warnings
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from dataclasses import Field, fields
-from importlib.resources import files
 from pathlib import Path
 from types import UnionType
 from typing import Any, NoReturn, Union, get_args, get_origin, get_type_hints
@@ -16,6 +15,7 @@ from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 from trl import TrlParser
 
 from medr1.errors import ConfigError, MedR1Error
+from medr1.settings import recipe_path
 
 FOREIGN_ERRORS = (
     ValueError,
@@ -36,23 +36,6 @@ READ_AS: dict[str, Any] = {
     "num_generations": int,
 }
 """Types of settings that TRL and transformers declare otherwise than they read them."""
-
-
-def recipe_path(kind: str, name: str) -> Path:
-    """A recipe: a YAML file of the user's, or one of the package by name.
-
-    Args:
-        kind: folder of the package's recipes: `grpo`, `sft`, …
-        name: path, or name without `.yaml`.
-    """
-    if Path(name).is_file():
-        return Path(name)
-    folder = Path(str(files("medr1"))) / "recipes" / kind
-    own = folder / f"{name}.yaml"
-    if own.is_file():
-        return own
-    known = ", ".join(sorted(path.stem for path in folder.glob("*.yaml")))
-    raise ConfigError(f"there is no recipe file {name!r}; give a path or one of the {kind} recipes {known}")
 
 
 def parse(kind: str, classes: Sequence[type], arguments: Sequence[str]) -> tuple[Any, ...]:

@@ -1,0 +1,198 @@
+"""What the commands are asked for that make and describe data."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Lt
+from pydantic import field_validator
+
+from medr1.errors import ConfigError
+from medr1.settings import Positional, Repeated, RunSettings, Settings, Several
+
+
+class CorruptSettings(RunSettings):
+    """Which pictures are corrupted, and how."""
+
+    data: Positional[Path]
+    """Samples: a folder that `medr1 data` wrote, or a parquet file."""
+    out: Path
+    """Folder for the PNGs, dataset.parquet, images.jsonl and sheet.png."""
+    corruptions: Several[str] = ()
+    """Names, comma-separated; by default all that are proper to each sample's modality."""
+    severities: Several[Annotated[int, Ge(1), Le(5)]] = (1, 3, 5)
+    """1 (mild) to 5 (severe), comma-separated."""
+    limit: Annotated[int, Ge(1)] | None = None
+    """Corrupt so many samples, drawn at random."""
+    seed: int = 0
+    """Seed of the drawn samples and of the corruptions."""
+    processes: Annotated[int, Ge(1)] = 2
+    """Processes that compute."""
+
+
+class _QuestionsSettings(Settings):
+    """How questions of any format are read."""
+
+    source: str | None = None
+    """Format of the data; detected by default."""
+    image_root: Path | None = None
+    """Folder that image paths are relative to; the data's own by default."""
+    text_only: bool = False
+    """Leave the image files alone."""
+
+
+class AuditSettings(RunSettings, _QuestionsSettings):
+    """Which two sets are compared."""
+
+    train: Positional[Path]
+    """Training questions: converted folder, or any source file or folder."""
+    test: Positional[Path]
+    """Test questions, in the same ways."""
+    out: Path
+    """Folder for audit.json and audit.html."""
+    seed: int = 0
+    """Seed of the learning curve and of the linear text model."""
+
+
+class StatsSettings(_QuestionsSettings):
+    """Which set is described."""
+
+    path: Positional[Path]
+    """Converted folder, or any source file or folder."""
+    out: Path | None = None
+    """Folder for stats.json and pictures.png, a wall of images; without it nothing is written."""
+    seed: int = 0
+    """Seed of the pictures on the wall."""
+    overwrite: bool = False
+    """Start anew where the folder holds a run."""
+
+
+class CheckTableSettings(Settings):
+    """Which published table is checked."""
+
+    path: Positional[Path]
+    """CSV or JSON: columns model, test, accuracy, n; or one row a model, one column a test, and a row n."""
+    n: Annotated[int, Ge(1)] | None = None
+    """Questions behind each figure where the table has no n."""
+
+
+class ConvertSettings(RunSettings):
+    """Which records become a data set of ours."""
+
+    path: Positional[Path]
+    """File or folder in one of the formats of `medr1 data sources`."""
+    source: str | None = None
+    """Format; detected from the first record by default."""
+    where: Repeated[str] = ()
+    """FIELD=VALUE: only records with it; again for more values or fields."""
+    column: Repeated[str] = ()
+    """OURS=THEIRS: what the data call a field of the format, e.g. answer=label."""
+    image_root: Path | None = None
+    """Folder that image paths are relative to; the data's own by default."""
+    limit: Annotated[int, Ge(1)] | None = None
+    """Take this many questions, drawn at random under the seed."""
+    seed: int = 0
+    """Seed of the draw."""
+    allow_missing_images: bool = False
+    """Keep only the name of an image that is not there."""
+    allow_text_only: bool = False
+    """Keep questions without a picture, which are refused otherwise."""
+    skip_bad: bool = False
+    """Leave out records or images that cannot be used, count and name them."""
+
+    @field_validator("where", "column")
+    @classmethod
+    def _pairs(cls, texts: tuple[str, ...]) -> tuple[str, ...]:
+        for text in texts:
+            name, _, value = text.partition("=")
+            if not (name and value):
+                raise ConfigError(f"{text!r} is not NAME=VALUE; write it as --where q_lang=en or --column answer=label")
+        return texts
+
+    @property
+    def wanted(self) -> dict[str, list[str]]:
+        """Values of each field that records are chosen by."""
+        values: dict[str, list[str]] = {}
+        for text in self.where:
+            name, _, value = text.partition("=")
+            values.setdefault(name, []).append(value)
+        return values
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """What the data call a field of the format."""
+        return {name: value for name, _, value in (text.partition("=") for text in self.column)}
+
+
+class DownloadSettings(RunSettings):
+    """Which data set is fetched."""
+
+    name: Positional[str]
+    """A source of `medr1 data sources`, or OWNER/NAME of any data set."""
+    out: Path
+    """Folder to fetch into."""
+    revision: str | None = None
+    """Branch, tag or commit; the newest by default."""
+    overwrite: bool = False
+    """Fetch all anew, in place of everything in the folder."""
+
+
+class ResizeSettings(RunSettings):
+    """To which size pictures are brought."""
+
+    path: Positional[Path]
+    """Folder that `convert` wrote, or any other parquet folder of samples."""
+    size: Annotated[int, Ge(1)] = 384
+    """Pixels; Med-R1 trains on 384 × 384."""
+    longest_side: bool = False
+    """Keep the shape, and never enlarge: SIZE is for the longer side."""
+
+
+class SplitSettings(RunSettings):
+    """How a data set is split."""
+
+    data: Positional[Path]
+    """Folder that `convert` wrote, or any other parquet folder of samples."""
+    by: Literal["modality", "task", "source", "none"] = "none"
+    """Cut train and test into one folder for each of these."""
+    test_share: Annotated[float, Gt(0), Lt(1)] = 0.2
+    """Share of the questions that go to test."""
+    seed: int = 0
+    """Seed of the order in which groups are assigned."""
+    series_gap: int = 10
+    """Largest step between the numbers of slices of one series."""
+    series_max: int = 50
+    """Most images of one series."""
+    published: bool = False
+    """Write the published split as it is."""
+
+
+class HardenSettings(RunSettings):
+    """Which questions are rebuilt, and how."""
+
+    data: Positional[Path]
+    """Folder that `convert` wrote, or any other parquet folder of samples."""
+    train: Path | None = None
+    """Training set to fit blind rules on: adds their scores and `controlled`."""
+    options: int = 4
+    """Most options of a question."""
+    seed: int = 0
+    """Seed of the blocks and of the order of their options."""
+
+
+class PhantomSettings(RunSettings):
+    """Which phantoms are drawn."""
+
+    split: str
+    """train, validation or test; test has a shifted range of nuisances."""
+    count: Annotated[int, Ge(1)] = 1000
+    """Number of images, one question each."""
+    side: Annotated[int, Ge(28), Le(1024)] = 84
+    """Side in pixels."""
+    seed: int = 0
+    """Seed of the pictures and questions."""
+    processes: Annotated[int, Ge(1)] = 2
+    """Processes that draw."""
+    masks: bool = False
+    """Write the lesion masks beside."""
+    sheet: bool = False
+    """Write a contact sheet to OUT.png."""

@@ -1,0 +1,55 @@
+"""The engine that Settings choose, ready to generate."""
+
+from medr1.errors import ConfigError
+from medr1.rollout.endpoint import EndpointEngine
+from medr1.rollout.engine import Engine, OptionScorer
+from medr1.rollout.settings import EndpointSettings, EngineSettings
+
+
+def start_engine(settings: EngineSettings, model: str) -> Engine:
+    """The engine for a model.
+
+    Raises `ModelError` for what is no checkpoint, and `EngineError` for an endpoint that does not answer and for vLLM
+    that is not installed.
+    """
+    match settings.engine:
+        case "transformers":
+            from medr1.rollout.transformers import TransformersEngine
+
+            return TransformersEngine(
+                model,
+                device=settings.chosen_device,
+                dtype=settings.dtype,
+                batch_size=settings.prompts_together,
+            )
+        case "vllm":
+            from medr1.rollout.vllm import VllmEngine
+
+            return VllmEngine(model, device=settings.chosen_device, dtype=settings.dtype)
+        case "endpoint":
+            assert settings.base_url is not None, "Settings without an address are refused"
+            return start_endpoint(settings.base_url, model, settings)
+
+
+def start_endpoint(base_url: str, model: str, settings: EndpointSettings) -> EndpointEngine:
+    """The model at an endpoint, asked as the Settings say.
+
+    Raises `EngineError` where it does not answer and `ConfigError` for an address that is none.
+    """
+    from medr1.rollout.cache import ResponseCache
+
+    asked = {name: getattr(settings, name) for name in EndpointSettings.model_fields}
+    cache = None if settings.cache is None else ResponseCache(settings.cache)
+    engine = EndpointEngine(base_url=base_url, model=model, **{**asked, "cache": cache})
+    engine.check()
+    return engine
+
+
+def option_scorer(engine: Engine) -> OptionScorer:
+    """What tells the log-probabilities of option letters. Raises `ConfigError` for an engine that cannot."""
+    from medr1.rollout.option_scores import TransformersOptionScorer
+    from medr1.rollout.transformers import TransformersEngine
+
+    if not isinstance(engine, TransformersEngine):
+        raise ConfigError("this engine does not tell log-probabilities of options; choose --engine transformers")
+    return TransformersOptionScorer(engine)

@@ -1,0 +1,112 @@
+"""Evaluations from Settings: data and checkpoint in, a finished run out; and what their thinking is worth."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from medr1.data.convert import choose
+from medr1.errors import ConfigError
+from medr1.eval.contradictions import known_anatomies
+from medr1.eval.reasoning import intervene, score_reasoning
+from medr1.eval.runner import Progress, evaluate, line_of, read_predictions
+from medr1.eval.settings import EvalSettings, ReasoningSettings
+from medr1.eval.stored import holds_evaluation
+from medr1.flows.engines import option_scorer, start_engine
+from medr1.records import check_finished, content_hashes, read_json, read_samples, short_hash
+from medr1.rollout.engine import SamplingParams
+from medr1.runs import Run
+
+NamedProgress = Callable[[str, int, int], None]
+"""Called with what is done, how many samples of it, and of how many."""
+REASONING, THINKING = "reasoning.json", "thinking"
+"""What is written beside the manifest; the second is a folder of evaluations."""
+
+
+def run_eval(settings: EvalSettings, progress: Progress | None = None) -> dict[str, Any]:
+    """What `results.json` holds; the run with its predictions is in `settings.out`.
+
+    Called again, it goes on where it stopped, or changes nothing. Raises `MedR1Error` for what cannot be evaluated.
+    """
+    samples = choose(list(read_samples(settings.data)), settings.limit, settings.seed)
+    engine = start_engine(settings, settings.model)
+    return evaluate(
+        samples,
+        engine,
+        out=settings.out,
+        prompt=settings.prompt,
+        protocol=settings.protocol,
+        params=settings.params,
+        controls=settings.controls,
+        batch_size=settings.prompts_together,
+        seed=settings.seed,
+        option_scorer=option_scorer(engine) if settings.option_logprobs else None,
+        train_samples=None if settings.train_data is None else list(read_samples(settings.train_data)),
+        arguments={
+            "model": settings.model,
+            "data": settings.data,
+            "limit": settings.limit,
+            "dtype": settings.dtype,
+            "settings": settings.dump(),
+        },
+        overwrite=settings.overwrite,
+        progress=progress,
+    )
+
+
+def run_reasoning(
+    settings: ReasoningSettings, progress: NamedProgress = lambda what, done, total: None
+) -> dict[str, Any]:
+    """What `reasoning.json` holds, written beside the evaluation or into `settings.out`.
+
+    Without interventions nothing is generated. With them, answers are generated anew after another thinking, each kind
+    an evaluation of its own with the prompt and sampling that the run recorded; called again, they go on where they
+    stopped.
+    """
+    names = settings.interventions
+    check_finished(settings.run)
+    predictions = [prediction for prediction in read_predictions(settings.run) if prediction.variant == ""]
+    if not predictions:
+        raise ConfigError(f"{settings.run} holds no predictions; give a folder that `medr1 eval` wrote")
+    samples = [] if settings.data is None else list(read_samples(settings.data))
+    recorded = read_json(settings.run / "manifest.json")["arguments"] if names else {}
+    engine = start_engine(settings, settings.model or recorded.get("model", "")) if names else None
+    asked = {
+        "data": short_hash(content_hashes(samples)),
+        "interventions": list(names),
+        "drawn": {"limit": settings.limit, "seed": settings.seed} if names else None,
+        "engine": dict(engine.describe()) if engine else None,
+    }
+    with Run(
+        settings.out or settings.run,
+        command="reasoning",
+        arguments={"run": settings.run, "data": settings.data},
+        identity={"predictions": short_hash([line_of(prediction) for prediction in predictions])},
+        seed=None,
+        owns=(REASONING, THINKING),
+        overwrite=settings.overwrite,
+        guest=holds_evaluation(settings.out or settings.run),
+    ) as run:
+        if run.done and run.has(REASONING) and run.holds(asked):
+            return read_json(run.folder / REASONING)
+        run.start(**asked)
+        result = score_reasoning(predictions, known_anatomies(predictions, samples))
+        result["interventions"] = {}
+        if engine is not None:
+            chosen = choose(samples, settings.limit, settings.seed)
+            for name in names:
+                result["interventions"][name] = intervene(
+                    name,
+                    chosen,
+                    predictions,
+                    engine,
+                    out=run.folder / THINKING / name,
+                    prompt=recorded["prompt"],
+                    protocol=recorded["protocol"],
+                    params=replace(SamplingParams(**recorded["sampling"]), num_draws=1),
+                    batch_size=settings.prompts_together,
+                    seed=settings.seed,
+                    progress=lambda done, total, name=name: progress(f"{name} thinking", done, total),
+                )
+        run.write_json(REASONING, result)
+        run.reach("done")
+    return result

@@ -1,0 +1,85 @@
+"""Which engine generates, and how it is asked."""
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from annotated_types import Ge, Gt
+from pydantic import model_validator
+
+from medr1.errors import ConfigError
+from medr1.settings import Settings
+
+EngineName = Literal["transformers", "vllm", "endpoint"]
+HEEDED = {
+    "transformers": ("device", "dtype"),
+    "vllm": ("device", "dtype"),
+    "endpoint": (
+        "base_url", "dialect", "concurrency", "requests_per_minute", "timeout", "max_retries", "cache"
+    ),
+}  # fmt: skip
+"""Settings that not every engine heeds."""
+
+
+class EndpointSettings(Settings):
+    """How an endpoint is asked, whatever it is asked for."""
+
+    dialect: Literal["vllm", "openai"] = "vllm"
+    """Endpoint: sampling fields that it takes; openai has no top_k, min_p and repetition_penalty."""
+    concurrency: Annotated[int, Ge(1)] = 8
+    """Endpoint: requests under way at a time."""
+    requests_per_minute: Annotated[float, Gt(0)] | None = None
+    """Endpoint: most requests that are started in a minute."""
+    timeout: Annotated[float, Gt(0)] = 120.0
+    """Endpoint: seconds for one try."""
+    max_retries: Annotated[int, Ge(0)] = 5
+    """Endpoint: further tries after time-outs, HTTP 429 and 5xx and broken replies."""
+    cache: Path | None = None
+    """Endpoint: folder that keeps completions, so that no request is paid twice, in whatever run."""
+
+
+class LocalSettings(Settings):
+    """Where a model of ours runs."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model runs."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Numbers that it computes in."""
+
+    @property
+    def chosen_device(self) -> str | None:
+        """The device that was asked for; None where the engine chooses."""
+        return None if self.device == "auto" else self.device
+
+
+class EngineSettings(LocalSettings, EndpointSettings):
+    """What generates."""
+
+    engine: EngineName = "transformers"
+    """What generates."""
+    batch_size: Annotated[int, Ge(1)] | None = None
+    """Prompts generated together: 8, vLLM 256, an endpoint 8 times --concurrency."""
+    base_url: str | None = None
+    """Endpoint: address up to /v1. Its key, if any, is read from the variable MEDR1_API_KEY."""
+
+    @model_validator(mode="after")
+    def _fits_the_engine(self) -> Self:
+        for engine, names in HEEDED.items():
+            for name in names:
+                if name in self.model_fields_set and name not in HEEDED[self.engine]:
+                    flag = f"--{name.replace('_', '-')}"
+                    raise ConfigError(
+                        f"--engine {self.engine} has no {flag}; leave it out, or choose --engine {engine}"
+                    )
+        if self.engine == "endpoint" and self.base_url is None:
+            raise ConfigError("--engine endpoint needs an address; add --base-url http://127.0.0.1:8000/v1")
+        return self
+
+    @property
+    def prompts_together(self) -> int:
+        """Prompts that are generated together: as many as asked for, else what suits the engine."""
+        usual = {
+            "transformers": 8,
+            "vllm": 256,  # it fills its batches itself, from all that it has been asked
+            "endpoint": 8 * self.concurrency,  # it idles at the end of every batch, where its last answers come in
+        }
+        return self.batch_size or usual[self.engine]
