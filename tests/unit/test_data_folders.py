@@ -97,7 +97,7 @@ CASES: list[tuple[str, Change, str]] = [
     ("phantom", {"seed": 1}, "seed was 0, now 1"),
     ("phantom", {"masks": True}, "masks was False, now True"),
     ("audit", {"seed": 1}, "seed was 0, now 1"),
-    ("audit", {"with_images": False}, "with images was True, now False"),
+    ("audit", {"text_only": True}, "with images was True, now False"),
     ("audit", rewritten("train", question="Other?"), "other train questions"),
     ("audit", rewritten("text", answer_index=3), "other test gold answers"),
     ("stats", {"seed": 1}, "seed was 0, now 1"),

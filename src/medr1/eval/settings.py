@@ -172,7 +172,8 @@ class CompareSettings(Settings):
     @model_validator(mode="after")
     def _several(self) -> Self:
         if len(self.runs) < 2:
-            raise ConfigError(f"one run ({self.runs[0]}) has nothing to be compared with; name at least two")
+            alone = "".join(map(str, self.runs))
+            raise ConfigError(f"one run ({alone}) has nothing to be compared with; name at least two")
         return self
 
 

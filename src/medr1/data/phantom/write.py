@@ -19,7 +19,7 @@ FILES = ("data-*.parquet", MASKS)
 
 
 def write_phantoms(
-    folder: Path,
+    folder: Path | str,
     split: str,
     count: int,
     *,
@@ -38,6 +38,7 @@ def write_phantoms(
     `sheet` is an image file for a contact sheet. Called again, nothing changes. `DataError` where another file has its
     name, unless `overwrite`.
     """
+    folder = Path(folder)
     drawn_sheet = b"" if sheet is None else contact_sheet(side=side, split=split, seed=seed)
     has_sheet = sheet is None or (sheet.is_file() and sheet.read_bytes() == drawn_sheet)
     if sheet is not None and sheet.exists() and not has_sheet and not overwrite:
