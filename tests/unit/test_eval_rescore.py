@@ -3,7 +3,9 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -61,6 +63,84 @@ def test_open_questions_have_protocols_of_their_own(tmp_path: Path) -> None:
     assert scores["lmms-slake@75571cf"]["accuracy"] == 0.5
     assert scores["medevalkit-em@9b12e3b"]["accuracy"] == 0
     assert scores["medevalkit-f1@9b12e3b"]["accuracy"] == pytest.approx(0.5)  # one word of two each: left, lung
+
+
+FAILED = "Failed to obtain answer via API. "
+LMMS = {"doc_id": 0, "target": "B", "doc": {"question": "Which?", "options": ["CT", "MRI"]}}
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("x.json", [ROW, ROW | {"index": 1, "prediction": FAILED}]),
+        ("x.json", [ROW, ROW | {"index": 1, "prediction": "Failed to obtain answer via BailingMM API."}]),
+        ("x.json", [ROW, ROW | {"index": 1, "prediction": "Fail to obtain answer via API."}]),
+        (
+            "x.jsonl",
+            [
+                LMMS | {"resps": [["B"]]},
+                LMMS | {"doc_id": 1, "resps": [["[LMMS_EVAL_REQUEST_FAILED after 5 retries] Error code: 429 - {...}"]]},
+            ],
+        ),
+        (
+            "results.json",
+            [
+                {"question": "Which?", "options": ["CT", "MRI"], "answer": "B", "response": "B"},
+                {
+                    "question": "What?",
+                    "options": ["CT", "MRI"],
+                    "answer": "B",
+                    "response": "RetryError[<Future at 0x1>]",
+                },
+            ],
+        ),
+        ("x.json", [ROW, ROW | {"index": 1, "prediction": "Error code: 500 - {'message': 'B'}"}]),
+        ("x.json", [ROW, ROW | {"index": 1, "prediction": "$ERROR$"}]),
+    ],
+)
+def test_failed_calls_are_counted_apart(tmp_path: Path, name: str, rows: list[dict[str, Any]]) -> None:
+    path = tmp_path / name
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) if name.endswith("l") else json.dumps(rows))
+    run = read_stored(path)
+    results = rescore(run)
+    assert (results["n"], results["accuracy"], results["failed"]) == (1, 1.0, 1)
+    assert list(results["failed_calls"].values()) == [1]
+    assert all(scores["n"] == 1 for scores in results["protocols"].values())
+    assert [failure.id for failure in run.failures] == [run.samples[1].id]
+    assert "failed_calls" not in rescore(drawn_questions(replace(run, samples=run.samples[:1]), None, 0))
+
+
+def test_failed_calls_of_the_seeds_and_of_open_questions(tmp_path: Path) -> None:
+    record = {"image": "Images/MIAS/a.png", "problem": "Which? A)CT, B)MRI", "solution": "<answer> B </answer>"}
+    entries = [
+        {"question": record, "ground_truth": "<answer> B </answer>", "model_output": output, "extracted_answer": None}
+        for output in ("<answer>B</answer>", "Connection error.", "Request timed out.", "")
+    ]
+    (tmp_path / "out.json").write_text(json.dumps({"accuracy": 25.0, "results": entries}))
+    results = rescore(read_stored(tmp_path / "out.json"))
+    assert (results["n"], results["accuracy"], results["failed"]) == (2, 0.5, 2)
+    assert results["failed_calls"] == {"Connection error.": 1, "Request timed out.": 1}
+    rows = [
+        {"question": "Where?", "answer": "Left lung", "response": "left lung."},
+        {"question": "Where now?", "answer": "Left lung", "response": FAILED},
+    ]
+    (tmp_path / "results.json").write_text(json.dumps(rows))
+    opened = rescore(read_stored(tmp_path / "results.json"))["open"]
+    assert (opened["n"], opened["failed"], opened["protocols"]["medr1-open"]["accuracy"]) == (1, 1, 1.0)
+
+
+def test_words_of_an_answer_are_no_failed_call(tmp_path: Path) -> None:
+    said = ("The biopsy failed to obtain tissue. B", "There is an error in the image: B", "Connection errors.")
+    (tmp_path / "x.json").write_text(
+        json.dumps([ROW | {"index": n, "prediction": text} for n, text in enumerate(said)])
+    )
+    assert rescore(read_stored(tmp_path / "x.json"))["failed"] == 0
+
+
+def test_a_file_of_failed_calls_only_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps([ROW | {"prediction": FAILED}]))
+    with pytest.raises(DataError, match=r"all 1 calls had failed .*Failed to obtain answer via API.*evaluate again"):
+        read_stored(tmp_path / "x.json")
 
 
 def test_questions_without_a_gold_answer_are_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Stored completions, scored again: under our own reading with all its statistics, and under every protocol."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,8 +21,9 @@ from medr1.types import Prediction, Sample
 def rescore(run: StoredRun, train_samples: Sequence[Sample] | None = None) -> dict[str, Any]:
     """The results of a stored run, as `results.json` has them, with `spread` and, for open questions, `open`.
 
-    `receipts` is there where something speaks against the pictures that were shown, or nobody told of them.
-    `train_samples` is what the text prior is fitted on. Raises `DataError` where no question has a gold answer.
+    `failed_calls` counts what stood in place of completions, by its text: neither right nor wrong. `receipts` is there
+    where something speaks against the pictures that were shown, or nobody told of them. `train_samples` is what the
+    text prior is fitted on. Raises `DataError` where no question has a gold answer.
     """
     by_key = {key_of(sample): sample for sample in run.samples}
     closed = [sample for sample in run.samples if sample.gold is not None]
@@ -30,6 +32,8 @@ def rescore(run: StoredRun, train_samples: Sequence[Sample] | None = None) -> di
     if not answered and not opened:
         raise DataError("none of the questions has a gold answer; name the data that were asked with --data")
     results: dict[str, Any] = {"stored_as": run.kind}
+    if run.failures:
+        results["failed_calls"] = dict(Counter(failure.message for failure in run.failures).most_common())
     if said := receipt_verdicts(run.predictions, run.samples if any(sample.images for sample in run.samples) else None):
         results["receipts"] = said
     if answered:
@@ -40,6 +44,7 @@ def rescore(run: StoredRun, train_samples: Sequence[Sample] | None = None) -> di
     if opened:
         results["open"] = {
             "n": len(opened),
+            "failed": sum(bool(by_key[key_of(failure)].answers) for failure in run.failures),
             "protocols": {
                 name: _score_open(name, opened, [by_key[key_of(p)] for p in opened]) for name in OPEN_PROTOCOLS
             },
@@ -51,7 +56,12 @@ def drawn_questions(run: StoredRun, limit: int | None, seed: int) -> StoredRun:
     """The run with at most `limit` of its questions, drawn at random and left in order."""
     samples = choose(list(run.samples), limit, seed)
     kept = {key_of(sample) for sample in samples}
-    return replace(run, samples=samples, predictions=[p for p in run.predictions if key_of(p) in kept])
+    return replace(
+        run,
+        samples=samples,
+        predictions=[p for p in run.predictions if key_of(p) in kept],
+        failures=[failure for failure in run.failures if key_of(failure) in kept],
+    )
 
 
 def scored_hash(run: StoredRun) -> str:

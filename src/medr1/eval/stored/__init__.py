@@ -151,7 +151,8 @@ def _ours(file: Path, lines: Sequence[Mapping[str, Any]], data: Sequence[Sample]
                 "give the data that were evaluated"
             )
         by_key = {key: known[key] for key in by_key}
-    return StoredRun(kind="medr1", samples=list(by_key.values()), predictions=originals)
+    told = [failure for failure in failures if failure.variant in variants]
+    return StoredRun(kind="medr1", samples=list(by_key.values()), predictions=originals, failures=told)
 
 
 __all__ = [

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from medr1.answers import parse_answer
+from medr1.answers.wording import word_rows
 from medr1.data.names import modality_of, task_of
 from medr1.data.options import absent, given_options, gold_index
 from medr1.data.typed import YES_NO, kind_of_answer
 from medr1.errors import DataError
+from medr1.eval.files import asked_of
 from medr1.records import short_hash
 from medr1.types import LETTERS, Failure, Modality, Prediction, Sample, Task
 
@@ -22,6 +24,10 @@ TASK_FIELDS = ("question_type", "task")
 SOURCE_FIELDS = ("dataset", "source")
 IMAGE_FIELDS = ("image_path", "image_name", "img_name", "image")
 """Fields in which the kits keep these facts; the first that is there counts."""
+
+FAILED_CALLS = [(row["where"], row["words"]) for row in word_rows("failed_calls", "medr1.eval")]
+MOST_WORDS = 300
+"""Characters of a failure that are kept."""
 
 _LABELLED_LINE = re.compile(r"^\s*\(?([A-Z])[).:]\s*(\S.*?)\s*$", re.MULTILINE)
 
@@ -35,6 +41,8 @@ class StoredRun:
     samples: Sequence[Sample]
     predictions: Sequence[Prediction]
     """One or more draws of every sample."""
+    failures: Sequence[Failure] = ()
+    """Calls that had failed when the file was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,17 +54,53 @@ class StoredAnswer:
 
 
 def stored_run(kind: str, answers: Sequence[StoredAnswer]) -> StoredRun:
-    """The run of another program. A question that is there again is kept, under another id."""
+    """The run of another program. A question that is there again is kept, under another id.
+
+    Raises `DataError` where no call had brought an answer.
+    """
     times = Counter[str]()
-    samples, predictions = [], []
+    samples, predictions, failures = [], [], []
     for answer in answers:
         sample = answer.sample
         times[sample.id] += 1
         if times[sample.id] > 1:
             sample = replace(sample, id=short_hash([sample.id, times[sample.id]]))
         samples.append(sample)
-        predictions += [prediction_of(sample, text, draw, kind) for draw, text in enumerate(answer.completions)]
-    return StoredRun(kind=kind, samples=samples, predictions=predictions)
+        for draw, text in enumerate(answer.completions):
+            if is_failed_call(text):
+                failures.append(_failure_of(sample, text, draw, kind))
+            else:
+                predictions.append(prediction_of(sample, text, draw, kind))
+    if failures and not predictions:
+        raise DataError(
+            f"all {len(failures)} calls had failed when the answers were stored ({failures[0].message!r}); "
+            "evaluate again"
+        )
+    return StoredRun(kind=kind, samples=samples, predictions=predictions, failures=failures)
+
+
+def is_failed_call(text: str) -> bool:
+    """Whether a stored text says that there is no completion (`words/failed_calls.tsv`).
+
+    >>> is_failed_call("Failed to obtain answer via API."), is_failed_call("I failed to see a lesion.")
+    (True, False)
+    """
+    said = text.strip()
+    return any(
+        words in said if where == "anywhere" else said.startswith(words) if where == "start" else said == words
+        for where, words in FAILED_CALLS
+    )
+
+
+def _failure_of(sample: Sample, text: str, draw: int, prompt_style: str) -> Failure:
+    return Failure(
+        id=sample.id,
+        variant=sample.variant,
+        draw=draw,
+        kind="engine",
+        message=" ".join(text.split())[:MOST_WORDS],
+        **asked_of(sample, prompt_style),
+    )
 
 
 def prediction_of(sample: Sample, completion: str, draw: int, prompt_style: str) -> Prediction:
