@@ -183,3 +183,46 @@ def test_real_cases_with_the_tiny_model(real_data: Path, tmp_path: Path) -> None
 
 def _lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_sampling_flags_change_what_they_should(
+    medvlm: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On a real checkpoint: greedy, drawn, and drawn so narrowly that only the likeliest token is left."""
+
+    def texts(name: str, *flags: str) -> list[str]:
+        paths = {"prompt_path": medvlm, "base_path": tmp_path / "base", "output_path": tmp_path / f"{name}.json"}
+        known = [part for flag, path in paths.items() for part in (f"--{flag}", str(path))]
+        more = ["--modality", "MRI", "--max_new_tokens", "16", "--bsz", "2", *flags]
+        evaluation.run(medvlm_r1.job(["--model_path", str(WARM_START), *known, *more]))
+        return [result["model_output"] for result in json.loads((tmp_path / f"{name}.json").read_text())["results"]]
+
+    greedy = texts("greedy")
+    hot = ("--do_sample", "True", "--temperature", "3")
+    drawn = texts("drawn", *hot)
+    assert drawn != greedy
+    assert texts("again", *hot) == drawn
+    assert texts("cold", "--do_sample", "True", "--temperature", "0.001") == greedy
+    assert texts("narrow", *hot, "--top_p", "0.000001") == greedy
+    assert texts("wide", *hot, "--top_p", "0.5") not in (greedy, drawn)
+    capsys.readouterr()
+    assert texts("unheeded", "--do_sample", "False", "--temperature", "3", "--top_p", "0.5") == greedy
+    assert "--temperature 3 and --top_p 0.5 without --do_sample: decoding is greedy" in capsys.readouterr().err
+    assert texts("short", "--max_new_tokens", "3") != greedy
+
+
+def test_every_seed_has_the_sampling_flags(split: Path, medvlm: Path, tmp_path: Path) -> None:
+    paths = {"--model_path": "tiny", "--output_path": str(tmp_path / "out.json")}
+    shared = [part for pair in paths.items() for part in pair]
+    drawn = ["--do_sample", "--temperature", "0.6", "--top_p", "0.9"]
+    for job, questions in (
+        (medvlm_r1.job, ["--prompt_path", str(medvlm)]),
+        (med_r1.job, ["--prompt_path", str(split)]),
+        (advmed_r1.job, ["--test_data", str(split)]),
+    ):
+        assert (job([*shared, *questions]).params.temperature, job([*shared, *questions]).params.top_p) == (0.0, 1.0)
+        params = job([*shared, *questions, *drawn]).params
+        assert (params.temperature, params.top_p) == (0.6, 0.9)
+        for wrong in (["--temperature", "0"], ["--top_p", "0"], ["--top_p", "1.5"]):
+            with pytest.raises(ConfigError, match="--do_sample needs"):
+                job([*shared, *questions, "--do_sample", *wrong])

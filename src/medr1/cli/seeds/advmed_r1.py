@@ -6,7 +6,7 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from medr1.cli.seeds.evaluation import SeedEvaluation, read_questions, reporting, run
+from medr1.cli.seeds.evaluation import SeedEvaluation, add_sampling_flags, read_questions, reporting, run, sampling
 from medr1.errors import ConfigError
 
 ATTENTION = ("auto", "flash_attention_2", "sdpa", "eager")
@@ -22,13 +22,13 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--batch_size", type=int, default=8, help="prompts that are generated together")
     flags.add_argument("--output_path", type=Path, required=True, help="result JSON to write")
     flags.add_argument("--attn_implementation", choices=ATTENTION, default="auto", help="auto is sdpa")
+    add_sampling_flags(flags)
     return flags
 
 
 def job(arguments: Sequence[str] | None = None) -> SeedEvaluation:
     """The evaluation that a command line asks for. `ConfigError` for an attention that is not installed."""
     from medr1.eval.stored import clean_result
-    from medr1.rollout.engine import SamplingParams
 
     flags = parser().parse_args(arguments)
     if flags.attn_implementation == "flash_attention_2" and find_spec("flash_attn") is None:
@@ -39,7 +39,7 @@ def job(arguments: Sequence[str] | None = None) -> SeedEvaluation:
         output_path=flags.output_path,
         prompt="med-r1/think",
         protocol="advmed-r1",
-        params=SamplingParams(max_new_tokens=MAX_NEW_TOKENS),
+        params=sampling(flags, MAX_NEW_TOKENS),
         batch_size=flags.batch_size,
         result=partial(clean_result, test_data=str(flags.test_data)),
         attn_implementation="sdpa" if flags.attn_implementation == "auto" else flags.attn_implementation,

@@ -1,6 +1,7 @@
 """What the three command lines share: evaluate a checkpoint on questions, and write both kinds of results."""
 
-from argparse import ArgumentTypeError
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from medr1.cli.failures import run_command
-from medr1.errors import DataError
+from medr1.errors import ConfigError, DataError
 from medr1.types import Prediction, Sample
 
 if TYPE_CHECKING:
@@ -95,6 +96,29 @@ def truth(text: str) -> bool:
     if text.lower() not in values:
         raise ArgumentTypeError(f"{text!r} is neither true nor false")
     return values[text.lower()]
+
+
+def add_sampling_flags(flags: ArgumentParser) -> None:
+    """`--do_sample`, `--temperature` and `--top_p`, as the scripts' model takes them."""
+    flags.add_argument("--do_sample", type=truth, nargs="?", const=True, default=False, help="draw; default: greedy")
+    flags.add_argument("--temperature", type=float, default=1.0, help="with --do_sample")
+    flags.add_argument("--top_p", type=float, default=1.0, help="with --do_sample")
+
+
+def sampling(flags: Namespace, max_new_tokens: int) -> "SamplingParams":
+    """The sampling that those flags ask for. `ConfigError` for values that no sampling has."""
+    from medr1.rollout.engine import SamplingParams
+
+    if not flags.do_sample:
+        unheeded = [
+            f"--{name} {getattr(flags, name):g}" for name in ("temperature", "top_p") if getattr(flags, name) != 1
+        ]
+        if unheeded:
+            print(f"medr1: {' and '.join(unheeded)} without --do_sample: decoding is greedy", file=sys.stderr)
+        return SamplingParams(max_new_tokens=max_new_tokens)
+    if flags.temperature <= 0 or not 0 < flags.top_p <= 1:
+        raise ConfigError("--do_sample needs a --temperature above 0 and a --top_p above 0 and at most 1; change them")
+    return SamplingParams(max_new_tokens=max_new_tokens, temperature=flags.temperature, top_p=flags.top_p)
 
 
 def reporting(main: Callable[[], None]) -> None:

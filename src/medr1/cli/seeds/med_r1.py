@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from medr1.cli.seeds.evaluation import SeedEvaluation, read_questions, reporting, run
+from medr1.cli.seeds.evaluation import SeedEvaluation, add_sampling_flags, read_questions, reporting, run, sampling
 
 VARIANTS = {
     "think": ("med-r1/think", "med-r1/think"),
@@ -35,13 +35,13 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument(
         "--prompt_path", type=Path, required=True, help="JSON with the questions; images relative to the working folder"
     )
+    add_sampling_flags(flags)
     return flags
 
 
 def job(arguments: Sequence[str] | None = None) -> SeedEvaluation:
     """The evaluation that a command line asks for."""
     from medr1.eval.stored import seed_result
-    from medr1.rollout.engine import SamplingParams
 
     flags = parser().parse_args(arguments)
     prompt, protocol = VARIANTS[flags.variant]
@@ -51,7 +51,7 @@ def job(arguments: Sequence[str] | None = None) -> SeedEvaluation:
         output_path=flags.output_path,
         prompt=prompt,
         protocol=protocol,
-        params=SamplingParams(max_new_tokens=MAX_NEW_TOKENS),
+        params=sampling(flags, MAX_NEW_TOKENS),
         batch_size=flags.batch_size,
         result=partial(seed_result, protocol=protocol, tagged_gold=True),
     )

@@ -1,4 +1,4 @@
-"""MedVLM-R1's `test_qwen2vl_med.py`: the same flags, all of them effective.
+"""MedVLM-R1's `test_qwen2vl_med.py`: the same flags, all of them effective, and `--top_p`.
 
 There, `--max_new_tokens`, `--do_sample` and `--temperature` were ignored, and four of the seven modalities had no
 questions, since a modality was a place in the file. Here a modality is that of each question.
@@ -9,7 +9,15 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from medr1.cli.seeds.evaluation import SeedEvaluation, only, read_questions, reporting, run, truth
+from medr1.cli.seeds.evaluation import (
+    SeedEvaluation,
+    add_sampling_flags,
+    only,
+    read_questions,
+    reporting,
+    run,
+    sampling,
+)
 
 MODALITIES = {
     "CT": "CT",
@@ -34,8 +42,7 @@ def parser() -> argparse.ArgumentParser:
     flags.add_argument("--prompt_path", type=Path, required=True, help="JSON with the questions")
     flags.add_argument("--base_path", type=Path, help="folder of the images; default: that of the questions")
     flags.add_argument("--max_new_tokens", type=int, default=512)
-    flags.add_argument("--do_sample", type=truth, nargs="?", const=True, default=False)
-    flags.add_argument("--temperature", type=float, default=1.0, help="with --do_sample")
+    add_sampling_flags(flags)
     return flags
 
 
@@ -43,7 +50,6 @@ def job(arguments: Sequence[str] | None = None) -> SeedEvaluation:
     """The evaluation that a command line asks for."""
     from medr1.eval.stored import seed_result
     from medr1.prompts import PROMPTS
-    from medr1.rollout.engine import SamplingParams
 
     flags = parser().parse_args(arguments)
     samples = read_questions(flags.prompt_path, flags.base_path)
@@ -54,9 +60,7 @@ def job(arguments: Sequence[str] | None = None) -> SeedEvaluation:
         output_path=flags.output_path,
         prompt=prompt.name,
         protocol=prompt.protocol,
-        params=SamplingParams(
-            max_new_tokens=flags.max_new_tokens, temperature=flags.temperature if flags.do_sample else 0.0
-        ),
+        params=sampling(flags, flags.max_new_tokens),
         batch_size=flags.bsz,
         result=partial(seed_result, protocol=prompt.protocol, tagged_gold=False),
     )
