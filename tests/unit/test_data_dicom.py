@@ -149,8 +149,9 @@ def test_baseline_jpeg_is_read_as_pillow_does():
         ({"PhotometricInterpretation": "HSV"}, "colour model"),
         ({"Rows": 49}, "damaged or no installed decoder"),
         ({"Rows": None}, "header"),
-        ({"BitsAllocated": 12}, "damaged or no installed decoder"),
-        ({"RescaleSlope": "1e308", "RescaleIntercept": "1e308"}, "damaged or no installed decoder"),
+        ({"BitsAllocated": 12, "BitsStored": 12, "HighBit": 11}, "damaged or no installed decoder"),
+        ({"BitsAllocated": 12}, "lowest bits"),
+        ({"RescaleSlope": "1e308", "RescaleIntercept": "1e308"}, "values that are not finite"),
     ],
 )
 def test_what_cannot_be_shown_is_one_clear_line(change: dict[str, Any], message: str):

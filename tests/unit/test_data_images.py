@@ -69,15 +69,11 @@ def test_floating_point_grey_is_stretched_and_must_be_finite():
         pixels(encoded(Image.fromarray(values), "TIFF"))
 
 
-def test_palette_is_looked_up_and_alpha_dropped():
+def test_palettes_and_inks_are_looked_up():
     palette = Image.new("P", (2, 1))
     palette.putpalette([10, 20, 30, 40, 50, 60])
     palette.putpixel((1, 0), 1)
-    expected = [[[10, 20, 30], [40, 50, 60]]]
-    assert pixels(encoded(palette)).tolist() == expected
-    assert pixels(encoded(palette, transparency=0)).tolist() == expected
-    assert pixels(encoded(Image.new("RGBA", (1, 1), (1, 2, 3, 0)))).tolist() == [[[1, 2, 3]]]
-    assert pixels(encoded(Image.new("LA", (1, 1), (7, 0)))).tolist() == [[[7, 7, 7]]]
+    assert pixels(encoded(palette)).tolist() == [[[10, 20, 30], [40, 50, 60]]]
     assert pixels(encoded(Image.new("CMYK", (1, 1), (255, 0, 0, 0)), "TIFF")).tolist() == [[[0, 255, 255]]]
 
 
@@ -119,7 +115,9 @@ def test_unusable_files_are_named(tmp_path: Path):
         "cut.jpg": encoded(noise, "JPEG")[:600],
         "cut.bmp": encoded(noise, "BMP")[:600],
         "cut.tif": encoded(noise, "TIFF")[:600],
-        "frame.gif": encoded(noise, "GIF"),
+        "cut.gif": encoded(noise, "GIF")[:600],
+        "cut.webp": encoded(noise, "WEBP")[:600],
+        "other.ppm": encoded(noise, "PPM"),
     }
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
@@ -130,7 +128,7 @@ def test_unusable_files_are_named(tmp_path: Path):
             open_image(ImageRef(path=str(tmp_path / name)))
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP"])
 @pytest.mark.filterwarnings("ignore")
 def test_random_damage_ends_in_a_picture_or_a_data_error(kind: str):
     rng = np.random.default_rng(0)
@@ -180,6 +178,8 @@ def test_embedding_keeps_bytes_where_every_reader_sees_the_same(tmp_path: Path):
         "colour.jpg": encoded(plain.convert("RGB"), "JPEG"),
         "deep.tif": encoded(Image.fromarray(RAMP.astype(np.uint16) * 100), "TIFF"),
         "alpha.png": encoded(plain.convert("RGBA")),
+        "clear.gif": encoded(plain.convert("P"), "GIF", transparency=4),
+        "plain.webp": encoded(plain.convert("RGB"), "WEBP", lossless=True),
         "key.png": encoded(plain, transparency=3),
         "turned.jpg": encoded(plain, "JPEG", exif=exif),
         "palette.bmp": encoded(Image.fromarray(np.stack([RAMP, 255 - RAMP, RAMP], axis=-1)).quantize(8), "BMP"),
@@ -191,7 +191,7 @@ def test_embedding_keeps_bytes_where_every_reader_sees_the_same(tmp_path: Path):
         assert np.array_equal(pixels(ref.data), pixels(data))
         with Image.open(io.BytesIO(ref.data)) as image:
             assert np.array_equal(np.asarray(image.convert("RGB")), pixels(data)), "what a reader without the rule sees"
-        kept = name in ("grey.png", "colour.jpg")
+        kept = name in ("grey.png", "colour.jpg", "plain.webp")
         assert (ref.data == data) == kept
         assert ref.path == (name if kept else Path(name).stem + ".png")
 

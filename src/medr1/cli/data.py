@@ -16,6 +16,7 @@ from medr1.data.settings import ConvertSettings
 
 NOTICED = (
     ("burned_in_text", "text burned in", "look for names before you share it"),
+    ("unfit_pictures", "pictures unfit", "no Qwen-VL takes them"),
     ("text_only", "no picture", "asked as text alone"),
     ("options_that_refer", "options speak of others", "their order is kept everywhere"),
 )
@@ -105,6 +106,11 @@ def _print_summary(summary: dict[str, Any], *, title: str, as_json: bool) -> Non
         if left_out[name]:
             table.add_row("left out", label, str(left_out[name]))
     Console().print(table)
+    named = summary.get("first_unfit", [])
+    for message in named:
+        typer.echo(f"unfit for Qwen-VL: {message}; cut or pad the picture, or leave the record out")
+    if summary.get("unfit_pictures", 0) > len(named):
+        typer.echo(f"unfit for Qwen-VL: and {summary['unfit_pictures'] - len(named):,} more")
     for message in left_out["first_bad"]:
         typer.echo(f"left out: {message}")
     if left_out["bad"] > len(left_out["first_bad"]):

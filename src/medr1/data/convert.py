@@ -9,9 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from medr1.data import find_source
-from medr1.data.images import BURNED_IN, embed_images
+from medr1.data.images import BURNED_IN, UNFIT, embed_images
 from medr1.data.options import options_refer
-from medr1.data.source import EVERYTHING, Choice, LeftOut, Source
+from medr1.data.source import EVERYTHING, NAMED, Choice, LeftOut, Source
 from medr1.errors import ConfigError, DataError
 from medr1.records import DataHash, sample_hash, short_hash, write_shards
 from medr1.runs import Run
@@ -22,8 +22,9 @@ SHARDS = ("data-*.parquet",)
 FACTS = {"source", "n", "num_groups", "by_modality", "by_task", "by_num_options", "missing_images", "left_out"}
 """What the manifest says of any conversion."""
 
-NOTICED = ("burned_in_text", "text_only", "options_that_refer")
-"""What it says besides, where there is any: names in the pixels, no picture, options that speak of other options."""
+NOTICED = ("burned_in_text", "unfit_pictures", "text_only", "options_that_refer")
+"""What it says besides, where there is any: names in the pixels, pictures that no Qwen-VL takes, no picture, options that
+speak of other options."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of samples done and of all samples."""
@@ -146,6 +147,7 @@ def _write(folder: Path, source: Source, job: Conversion, survey: _Survey, progr
         "missing_images": written.missing,
         "left_out": _summary_of(survey.left_out, job.path, written.root),
         **{name: count for name, count in written.noticed.items() if count},
+        **({"first_unfit": written.first_unfit} if written.first_unfit else {}),
     }
 
 
@@ -222,6 +224,8 @@ class _Embedding:
     owners: dict[bytes, str] = field(default_factory=dict)
     missing: int = 0
     noticed: dict[str, int] = field(default_factory=lambda: dict.fromkeys(NOTICED, 0))
+    first_unfit: list[str] = field(default_factory=list)
+    """The pictures that no Qwen-VL takes, as many as a summary names."""
 
     def embedded(self, samples: Iterable[Sample]) -> Iterator[Sample]:
         """The samples with their images inside."""
@@ -235,7 +239,10 @@ class _Embedding:
                 self.left_out.add_bad(DataError(f"{place}{error}"))
                 continue
             self.missing += sum(ref.data is None for ref in embedded.images)
-            found = (BURNED_IN in embedded.extra, not embedded.images, options_refer(embedded))
+            unfit = embedded.extra.get(UNFIT)
+            if unfit is not None and len(self.first_unfit) < NAMED:
+                self.first_unfit.append(unfit)
+            found = (BURNED_IN in embedded.extra, unfit is not None, not embedded.images, options_refer(embedded))
             for name, is_so in zip(NOTICED, found, strict=True):
                 self.noticed[name] += is_so
             yield embedded

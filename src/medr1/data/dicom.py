@@ -1,24 +1,31 @@
 """DICOM files as the 8-bit pictures that a viewer shows first.
 
-The rule (PS3.3 C.11, PS3.4 N.2):
+The rule (PS3.3 C.11, PS3.4 N.2); `medr1.data.depth` scales what is deeper than 8 bits:
 
-- one frame: a multi-frame file is refused, for which frame a question means nobody can tell;
+- one frame: a multi-frame file is refused, for which frame a question means nobody can tell. What its functional
+  groups say of the frame (window, rescale, padding), shared or its own, goes before the same elements at the top;
 - stored values → modality LUT, or rescale slope and intercept;
 - → VOI LUT, or the first window (LINEAR, LINEAR_EXACT or SIGMOID) to 0 … 255; without either linearly from the
   smallest to the largest value, padding left out;
-- → MONOCHROME1 is inverted, so that air is black everywhere; palettes are looked up; YBR becomes RGB; colours of more
-  than 8 bits keep their highest 8.
+- → MONOCHROME1 is inverted, so that air is black everywhere; palettes are looked up; YBR becomes RGB; colours and
+  tables of more than 8 bits keep the highest 8 of the bits in use.
+
+Numbers are read whatever they were written with (`medr1.data.dicom_header`). A header that contradicts itself or leaves
+two readings is refused with its reason, never guessed: half a window or rescale, a slope of 0, a width that the
+window's function does not have, values that are not in the lowest bits, palettes for some of the values only. So are
+floating-point pixels.
 
 Compressed pixels are unpacked by pydicom, Pillow (JPEG), pylibjpeg-openjpeg (JPEG 2000) and pyjpegls (JPEG-LS).
 Lossless JPEG (processes 14) has no decoder with a free enough licence here and is refused with the mend.
 
-Only the elements in `DISPLAY` and `OWNER` are ever read. Those of `OWNER` leave this module as a hash that lives as
-long as the conversion, never in a file; no message holds a value of a header, nor what pydicom says about one.
+Only the elements in `DISPLAY` and `OWNER` are ever read, and of functional groups those in `dicom_header.FRAME`. Those
+of `OWNER` leave this module as a hash that lives as long as the conversion, never in a file; no message holds a value
+of a header, nor what pydicom says about one.
 """
 
 import hashlib
-import io
 import logging
+import math
 import struct
 import warnings
 from collections.abc import Iterator
@@ -30,6 +37,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from medr1.data import depth
+from medr1.data.dicom_header import FRAME, Range, Refusal, Table, number, read_header, signed_bits
 from medr1.errors import DataError
 
 if TYPE_CHECKING:
@@ -37,21 +46,24 @@ if TYPE_CHECKING:
 
 DISPLAY = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
-    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
-    *("ModalityLUTSequence", "RescaleSlope", "RescaleIntercept"),
-    *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *FRAME,
     *(
         f"{colour}PaletteColorLookupTable{what}"
         for colour in ("Red", "Green", "Blue")
         for what in ("Descriptor", "Data")
     ),
-    *("PixelData", "BurnedInAnnotation"),
+    *("PixelData", "FloatPixelData", "DoubleFloatPixelData", "BurnedInAnnotation"),
 )
 OWNER = ("PatientID", "SeriesInstanceUID")
 """What must not be split between train and test: the patient, or the series where the patient's number was removed."""
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
-COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+JPEG_2000_COLOURS = ("YBR_ICT", "YBR_RCT")
+JPEG_2000_SYNTAXES = ("1.2.840.10008.1.2.4.9", "1.2.840.10008.1.2.4.20")
+COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", *JPEG_2000_COLOURS)
+LEAST_WIDTH = {"LINEAR": 1.0, "LINEAR_EXACT": 0.0, "SIGMOID": 0.0}
+"""The functions of windows, and what their width reaches at least (PS3.3 C.11.2.1.2 and C.11.2.1.3); 0 is no width."""
 
 HEADER_ERRORS = (ArithmeticError, AttributeError, EOFError, LookupError, OSError, TypeError, ValueError, struct.error)
 """What pydicom raises on damaged headers, beside its own two errors."""
@@ -71,38 +83,28 @@ class DicomImage:
     """Hash of the patient's or series' number, for grouping while a conversion runs. Not to be stored."""
 
 
-def is_dicom(data: bytes) -> bool:
-    """Whether the data are a DICOM file (part 10: 128 bytes, then "DICM")."""
-    return data[128:132] == b"DICM"
-
-
 def decode_dicom(data: bytes, name: str, *, max_pixels: int) -> DicomImage:
     """The picture by the rule of this module; `DataError` names the file (`name`) and never anything of its header."""
     try:
-        from pydicom import dcmread
         from pydicom.errors import BytesLengthException, InvalidDicomError
     except ImportError as error:
         raise DataError(f"image {name} is DICOM, which needs pydicom; run `pip install 'medr1[dicom]'`") from error
     with _silent():
         try:
-            header = dcmread(io.BytesIO(data), specific_tags=[*DISPLAY, *OWNER])
+            header = read_header(data, [*DISPLAY, *OWNER])
             _check(header, name, max_pixels)
-            owner = _owner(header)
-            burned_in = str(header.get("BurnedInAnnotation", "")).strip().upper() == "YES"
-            syntax = header.file_meta.get("TransferSyntaxUID")
+            stored = _stored(header, name)
+            return DicomImage(
+                image=Image.fromarray(_pixels(stored, header)),
+                burned_in=str(header.get("BurnedInAnnotation", "")).strip().upper() == "YES",
+                owner=_owner(header),
+            )
         except DataError:
             raise
+        except Refusal as reason:
+            raise DataError(f"image {name} is DICOM {reason}") from None
         except (*HEADER_ERRORS, BytesLengthException, InvalidDicomError):
             raise DataError(f"image {name} is damaged DICOM (its header cannot be read); export it again") from None
-        try:
-            pixels = _pixels(header)
-        except (*PIXEL_ERRORS, BytesLengthException):
-            kind = syntax.name if syntax is not None and not syntax.is_private else "unknown"
-            raise DataError(
-                f"the pixels of DICOM image {name} (transfer syntax: {kind}) are damaged or no installed decoder reads "
-                "them; copy it again, or unpack it first (`gdcmconv --raw`, `dcmdjpeg`)"
-            ) from None
-        return DicomImage(image=Image.fromarray(pixels), burned_in=burned_in, owner=owner)
 
 
 @contextmanager
@@ -119,14 +121,26 @@ def _silent() -> Iterator[None]:
 
 
 def _check(header: "Dataset", name: str, max_pixels: int) -> None:
+    if "FloatPixelData" in header or "DoubleFloatPixelData" in header:
+        raise Refusal("with floating-point pixels, which are measurements and have no display; export it as PNG")
     if "PixelData" not in header:
         raise DataError(f"image {name} is DICOM without pixels; export the image itself")
     if int(header.get("NumberOfFrames") or 1) > 1:
         raise DataError(f"image {name} has several frames; save the one you mean as a file of its own")
     if int(header.Rows) * int(header.Columns) > max_pixels:
         raise DataError(f"image {name} has more than {max_pixels // 10**6} million pixels; resize it first")
-    if str(header.PhotometricInterpretation) not in (*GREY, *COLOURS, "PALETTE COLOR"):
-        raise DataError(f"image {name} is DICOM of a colour model that is not supported; export it as PNG")
+    colours, samples = str(header.PhotometricInterpretation), int(header.get("SamplesPerPixel") or 1)
+    if colours not in (*GREY, *COLOURS, "PALETTE COLOR"):
+        raise Refusal("of a colour model that is not supported; export it as PNG")
+    if samples != (3 if colours in COLOURS else 1):
+        raise Refusal("whose number of samples is not that of its colour model; mend its header")
+    if colours in JPEG_2000_COLOURS and not str(header.file_meta.TransferSyntaxUID).startswith(JPEG_2000_SYNTAXES):
+        raise Refusal("of a colour model that JPEG 2000 alone has, in another transfer syntax; mend its header")
+    stored = int(header.BitsStored)
+    if not 1 <= stored <= int(header.BitsAllocated) or int(header.get("HighBit", stored - 1)) != stored - 1:
+        raise Refusal("whose values are not in the lowest bits (bits stored, high bit); export it as PNG")
+    if colours in GREY and "RedPaletteColorLookupTableDescriptor" in header:
+        raise Refusal("that shows some grey values in colours (a supplemental palette); export it as PNG")
 
 
 def _owner(header: "Dataset") -> bytes | None:
@@ -137,40 +151,87 @@ def _owner(header: "Dataset") -> bytes | None:
     return None
 
 
-def _pixels(header: "Dataset") -> NDArray[np.uint8]:
+def _stored(header: "Dataset", name: str) -> NDArray[Any]:
+    """The stored values, unpacked; `DataError` where that cannot be done."""
+    try:
+        stored = header.pixel_array
+    except PIXEL_ERRORS:
+        stored = None
+    if stored is None or stored.shape[:2] != (int(header.Rows), int(header.Columns)):
+        syntax = header.file_meta.TransferSyntaxUID
+        kind = "unknown" if syntax.is_private else syntax.name
+        raise DataError(
+            f"the pixels of DICOM image {name} (transfer syntax: {kind}) are damaged or no installed decoder reads "
+            "them; copy it again, or unpack it first (`gdcmconv --raw`, `dcmdjpeg`)"
+        )
+    return stored
+
+
+def _pixels(stored: NDArray[Any], header: "Dataset") -> depth.Shades:
     """`[height, width]` or `[height, width, 3]` of bytes."""
-    from pydicom.pixels import apply_color_lut
-
-    stored = header.pixel_array
-    if stored.shape[:2] != (int(header.Rows), int(header.Columns)):
-        raise ValueError
-    colours = str(header.PhotometricInterpretation)
+    bits, colours = int(header.BitsStored), str(header.PhotometricInterpretation)
+    possible = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if header.PixelRepresentation else (0.0, 2.0**bits - 1)
     if colours == "PALETTE COLOR":
-        looked_up = apply_color_lut(stored, header)
-        return _highest_bits(looked_up, 8 * looked_up.itemsize)
+        return _palette(stored, header, possible)
     if colours in GREY:
-        grey = _windowed(stored, header)
-        return 255 - grey if colours == "MONOCHROME1" else grey
-    return _highest_bits(stored, int(header.BitsStored))
+        shares = _shares(stored, header, possible)
+        return depth.to_bytes(1 - shares if colours == "MONOCHROME1" else shares)
+    return depth.highest_bits(stored, depth.bits_in_use(stored, bits, int(header.BitsAllocated)))
 
 
-def _highest_bits(values: NDArray[Any], bits: int) -> NDArray[np.uint8]:
-    return (values >> max(bits - 8, 0)).astype(np.uint8)
+def _table(holder: "Dataset", prefix: str, possible: Range, header: "Dataset") -> Table:
+    """The table `prefix` + `Descriptor` and `Data` of a data set, for inputs in the range `possible`."""
+    if f"{prefix}Data" not in holder:
+        raise Refusal("whose lookup table is missing or in segments; export it as PNG")
+    is_little_endian = header.file_meta.TransferSyntaxUID.is_little_endian
+    return Table.of(
+        holder[f"{prefix}Descriptor"].value, holder[f"{prefix}Data"].value, possible, is_little_endian=is_little_endian
+    )
 
 
-def _windowed(stored: NDArray[Any], header: "Dataset") -> NDArray[np.uint8]:
-    """Grey values of one frame through modality LUT and VOI LUT or window, 0 … 255."""
-    from pydicom.pixels import apply_modality_lut, apply_voi
+def _palette(stored: NDArray[Any], header: "Dataset", possible: Range) -> depth.Shades:
+    """Red, green and blue of stored values."""
+    tables = [
+        _table(header, f"{colour}PaletteColorLookupTable", possible, header) for colour in ("Red", "Green", "Blue")
+    ]
+    looked_up = np.stack([table.look_up(stored) for table in tables], axis=-1)
+    return depth.highest_bits(looked_up, max(table.bits_in_use(depth.COLOUR_DEPTHS) for table in tables))
 
-    values = np.asarray(apply_modality_lut(stored, header), np.float64)
+
+def _shares(stored: NDArray[Any], header: "Dataset", possible: Range) -> NDArray[np.float64]:
+    """Grey values of one frame through modality LUT or rescale, then VOI LUT or window, 0 … 1."""
+    values, possible = _measured(stored, header, possible)
     if header.get("VOILUTSequence"):
-        bits = int(header.VOILUTSequence[0].LUTDescriptor[2])
-        looked_up = np.asarray(apply_voi(values.astype(np.int64), header, index=0), np.float64)
-        return _to_bytes(looked_up / (2**bits - 1))
-    centre, width = _first(header.get("WindowCenter")), _first(header.get("WindowWidth"))
-    if centre is not None and width is not None and width > 0:
-        return _to_bytes(window(values, centre, width, str(header.get("VOILUTFunction") or "LINEAR").upper()))
-    return _to_bytes(_stretched(values, ~_padding(stored, header)))
+        table = _table(header.VOILUTSequence[0], "LUT", possible, header)
+        return table.look_up(values) / (2 ** table.bits_in_use(range(8, 17)) - 1)  # writers declare what an entry takes
+    centre, width = number(header, "WindowCenter"), number(header, "WindowWidth")
+    if centre is None and width is None:
+        return depth.shares(values, ~_padding(stored, header))
+    if centre is None or width is None:
+        raise Refusal("with half a window (center and width belong together); mend its header or export it as PNG")
+    function = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
+    if function not in LEAST_WIDTH:
+        raise Refusal("with a window of an unknown function; mend its header or export it as PNG")
+    if width <= 0 or width < LEAST_WIDTH[function]:
+        raise Refusal("with a window of a width that its function does not have; mend its header or export it as PNG")
+    return window(values, centre, width, function)
+
+
+def _measured(stored: NDArray[Any], header: "Dataset", possible: Range) -> tuple[NDArray[np.float64], Range]:
+    """What the stored values stand for, and the range that these values can have."""
+    if header.get("ModalityLUTSequence"):
+        table = _table(header.ModalityLUTSequence[0], "LUT", possible, header)
+        return table.look_up(stored).astype(np.float64), (0.0, 2.0**table.bits - 1)
+    slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
+    if slope == 0:
+        raise Refusal("with a rescale slope of 0, which makes all values one; mend its header or export it as PNG")
+    if (slope is None) != (intercept is None) and (slope, intercept) not in ((1, None), (None, 0)):
+        raise Refusal("with half a rescale (slope and intercept belong together); mend its header")
+    slope, intercept = 1 if slope is None else slope, intercept or 0
+    low, high = sorted(end * slope + intercept for end in possible)
+    if not math.isfinite(high - low):
+        raise Refusal("with a rescale to values that are not finite; mend its header or export it as PNG")
+    return stored.astype(np.float64) * slope + intercept, (low, high)
 
 
 def window(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:
@@ -184,36 +245,17 @@ def window(values: NDArray[np.float64], centre: float, width: float, function: s
             return 1 / (1 + np.exp(-4 * (values - centre) / width))
     if function == "LINEAR_EXACT":
         return np.clip((values - centre) / width + 0.5, 0, 1)
-    if width <= 1:
+    if width == 1:
         return (values > centre - 0.5).astype(np.float64)
     return np.clip((values - (centre - 0.5)) / (width - 1) + 0.5, 0, 1)
 
 
-def _first(value: Any) -> float | None:
-    """The first of several values, since a file may list one window for each tissue."""
-    if value is None or value == "":
-        return None
-    values = [value] if isinstance(value, (int, float, str)) or not hasattr(value, "__iter__") else list(value)
-    return float(values[0]) if values else None
-
-
 def _padding(stored: NDArray[Any], header: "Dataset") -> NDArray[np.bool_]:
     """Pixels outside the field of view: their value is no measurement."""
-    value = header.get("PixelPaddingValue")
+    value, limit = number(header, "PixelPaddingValue"), number(header, "PixelPaddingRangeLimit")
     if value is None:
         return np.zeros(stored.shape, bool)
-    low, high = sorted((int(value), int(header.get("PixelPaddingRangeLimit", value))))
+    bits, is_signed = int(header.BitsStored), bool(header.PixelRepresentation)
+    ends = (signed_bits(end, bits, is_signed=is_signed) for end in (value, value if limit is None else limit))
+    low, high = sorted(ends)
     return (stored >= low) & (stored <= high)
-
-
-def _stretched(values: NDArray[np.float64], measured: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """From the smallest to the largest measured value to 0 … 1; a constant image becomes black."""
-    known = values[measured] if measured.any() else values
-    low, high = known.min(), known.max()
-    return np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)
-
-
-def _to_bytes(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
-    if not np.isfinite(shares).all():
-        raise ValueError
-    return np.rint(np.clip(shares, 0, 1) * 255).astype(np.uint8)

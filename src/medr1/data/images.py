@@ -1,50 +1,30 @@
 """Opening image files safely, as the 8-bit RGB that every engine sees.
 
-The rule, whatever the file:
-
-- formats: PNG, JPEG, BMP, TIFF, and DICOM by the rule of `medr1.data.dicom`; at most `MAX_PIXELS` pixels; a stack of
-  several frames is refused (of a JPEG with previews behind it, the main picture is taken);
-- the EXIF orientation is applied, as `datasets.Image` does;
-- 16-bit, 32-bit and floating-point grey is stretched linearly from its own minimum and maximum to 0 … 255 (a constant
-  image becomes black): scanners store 12 bits in 16, so the range of the stored type would come out near black;
-- palette, grey, CMYK and alpha go through Pillow's `convert("RGB")`: palettes are looked up, grey is repeated, an alpha
-  channel is dropped without blending, as both published systems do.
+PNG, JPEG, BMP, TIFF, GIF and WebP go by the rule of `medr1.data.raster`, DICOM by that of `medr1.data.dicom`; both
+bring deeper values to 8 bits by `medr1.data.depth`. At most `MAX_PIXELS` pixels; a stack of several frames is refused
+(of a JPEG with previews behind it, the main picture is taken); the EXIF orientation is applied, as `datasets.Image`
+does. Nothing else in this package decodes pictures.
 """
 
 import io
 import os
-import struct
-import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from medr1.data.dicom import decode_dicom, is_dicom
+from medr1.data.dicom import decode_dicom
+from medr1.data.dicom_header import is_dicom
+from medr1.data.raster import decode_raster
 from medr1.errors import DataError
 from medr1.records import short_hash
 from medr1.types import ImageRef, Sample
 
-FORMATS = ("PNG", "JPEG", "BMP", "TIFF")
 MAX_PIXELS = 64_000_000
 """Larger images are refused before they are decoded: a few kilobytes can unpack to gigabytes."""
 
-DEEP_GREY_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
-PLAIN_MODES = ("L", "RGB")
-ORIENTATION_TAG = 0x0112
-DECODER_ERRORS = (
-    ArithmeticError,
-    EOFError,
-    LookupError,
-    OSError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-    struct.error,
-    zlib.error,
-)
-"""What Pillow raises on damaged files: most of it is its way to say so, the rest was met with random damage."""
+MAX_ASPECT = 200
+"""How many times longer than the other a side may be: the image processors of Qwen-VL raise an error beyond it."""
 
 
 def open_image(ref: ImageRef) -> Image.Image:
@@ -52,8 +32,19 @@ def open_image(ref: ImageRef) -> Image.Image:
     data = _encoded_bytes(ref)
     if is_dicom(data):
         return decode_dicom(data, _name(ref), max_pixels=MAX_PIXELS).image.convert("RGB")
-    image, _ = _decode(data, _name(ref))
-    return _to_rgb(image, _name(ref))
+    image, _ = decode_raster(data, _name(ref), max_pixels=MAX_PIXELS)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def unfit(size: tuple[int, int]) -> str | None:
+    """Why every image processor of Qwen-VL refuses a picture of this width and height; None where it is taken.
+
+    >>> unfit((2000, 10)), unfit((10, 2500))
+    (None, '10 × 2500 pixels: one side is more than 200 times the other')
+    """
+    if max(size) <= MAX_ASPECT * min(size):
+        return None
+    return f"{size[0]} × {size[1]} pixels: one side is more than {MAX_ASPECT} times the other"
 
 
 def resolve_inside(root: Path, relative: str) -> Path:
@@ -75,6 +66,8 @@ def resolve_inside(root: Path, relative: str) -> Path:
 
 BURNED_IN = "burned_in_annotation"
 """Key of `Sample.extra` that warns of text in the pixels; scrubbing a header does not remove it."""
+UNFIT = "unfit_for_qwen_vl"
+"""Key of `Sample.extra` that names a picture that no image processor of Qwen-VL takes, and why (`unfit`)."""
 
 
 def embed_images(
@@ -83,10 +76,11 @@ def embed_images(
     """The sample with the bytes of its images, read from `root` and checked by decoding them.
 
     File bytes are kept where Pillow decodes them to 8-bit grey or RGB as they are; other images (DICOM, 16-bit,
-    palette, alpha, rotated by EXIF …) are stored as PNG of what `open_image` returns, so that every reader sees the
+    palette, alpha, rotated by EXIF …) are stored as PNG of what `open_image` shows, so that every reader sees the
     same pixels. A missing file is a `DataError`, or stays a reference with `allow_missing`.
 
-    A DICOM header that tells of burned-in text puts `BURNED_IN` into `extra`. With `owners`, which the caller keeps
+    A DICOM header that tells of burned-in text puts `BURNED_IN` into `extra`, a picture of a shape that Qwen-VL does
+    not take puts `UNFIT` there. With `owners`, which the caller keeps
     through one conversion, samples that show one patient (or series) get the group of the first of them, unless the
     source named a group itself.
     """
@@ -98,6 +92,10 @@ def embed_images(
         group = min(known, default=group)
         owners.update({image.owner: group for image in images if image.owner is not None})
     warned = {BURNED_IN: "yes"} if any(image.burned_in for image in images) else {}
+    for image in images:
+        reason = unfit(image.size) if image.size is not None else None
+        if reason is not None:
+            warned.setdefault(UNFIT, f"{image.ref.path}: {reason}")
     refs = tuple(image.ref for image in images)
     return replace(sample, images=refs, group=group, extra={**sample.extra, **warned})
 
@@ -105,6 +103,8 @@ def embed_images(
 @dataclass(frozen=True, slots=True)
 class _Embedded:
     ref: ImageRef
+    size: tuple[int, int] | None = None
+    """Width and height; None for a picture that is not there."""
     burned_in: bool = False
     owner: bytes | None = None
 
@@ -122,11 +122,11 @@ def _embedded(ref: ImageRef, root: Path, allow_missing: bool) -> _Embedded:
     data = _encoded_bytes(ref)
     if is_dicom(data):
         shown = decode_dicom(data, str(name), max_pixels=MAX_PIXELS)
-        return _Embedded(_as_png(shown.image, name), burned_in=shown.burned_in, owner=shown.owner)
-    image, is_plain = _decode(data, str(name))
-    if is_plain:
-        return _Embedded(ImageRef(path=name.name, data=data))
-    return _Embedded(_as_png(_to_rgb(image, str(name)), name))
+        png = _as_png(shown.image, name)
+        return _Embedded(png, size=shown.image.size, burned_in=shown.burned_in, owner=shown.owner)
+    image, is_plain = decode_raster(data, str(name), max_pixels=MAX_PIXELS)
+    ref = ImageRef(path=name.name, data=data) if is_plain else _as_png(image, name)
+    return _Embedded(ref, size=image.size)
 
 
 def png_bytes(image: Image.Image) -> bytes:
@@ -154,56 +154,3 @@ def _encoded_bytes(ref: ImageRef) -> bytes:
         raise DataError(f"image {ref.path} does not exist; check the image folder") from error
     except (OSError, ValueError) as error:
         raise DataError(f"image {ref.path} cannot be read ({error}); check the path and its permissions") from error
-
-
-def _decode(data: bytes, name: str) -> tuple[Image.Image, bool]:
-    """The upright picture in its own mode, and whether any reader of `data` gets those pixels as 8-bit grey or RGB."""
-    if not data:
-        raise DataError(f"image {name} is empty; copy it again from its source")
-    try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-        _check_header(image, name)
-        image.load()
-        is_plain = image.mode in PLAIN_MODES and "transparency" not in image.info
-        is_upright = image.getexif().get(ORIENTATION_TAG, 1) == 1
-        ImageOps.exif_transpose(image, in_place=True)
-        return image, is_plain and is_upright
-    except DataError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise DataError(_too_large(name)) from error
-    except UnidentifiedImageError as error:
-        raise DataError(f"image {name} is none of {', '.join(FORMATS)}, DICOM; convert it to PNG") from error
-    except DECODER_ERRORS as error:
-        raise DataError(f"image {name} is damaged or cut off ({error}); copy it again from its source") from error
-
-
-def _check_header(image: Image.Image, name: str) -> None:
-    width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise DataError(_too_large(name))
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        raise DataError(f"image {name} has several frames; save the one you mean as a PNG of its own")
-
-
-def _too_large(name: str) -> str:
-    return f"image {name} has more than {MAX_PIXELS // 10**6} million pixels; resize it first"
-
-
-def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode in DEEP_GREY_MODES:
-        image = _stretched(image, name)
-    try:
-        return image if image.mode == "RGB" else image.convert("RGB")
-    except ValueError as error:
-        raise DataError(f"image {name} has the colour mode {image.mode}, which has no RGB; save it as RGB") from error
-
-
-def _stretched(image: Image.Image, name: str) -> Image.Image:
-    """Grey of any depth, stretched linearly from its minimum and maximum to 8 bits."""
-    grey = np.asarray(image).astype(np.float64)
-    if not np.isfinite(grey).all():
-        raise DataError(f"image {name} has values that are not finite; save it as 16-bit grey")
-    low, high = grey.min(), grey.max()
-    scaled = (grey - low) * (255.0 / (high - low)) if high > low else np.zeros_like(grey)
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))

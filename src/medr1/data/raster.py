@@ -1,0 +1,252 @@
+"""PNG, JPEG, BMP, TIFF, GIF and WebP as 8-bit RGB, in full depth where Pillow keeps the high byte alone.
+
+Pillow unpacks the files; what it does not know of them is put right here, by what the file declares:
+
+- colours of 16 bits are unpacked twice, for their high and for their low bytes, and scaled by `medr1.data.depth`;
+- TIFF: unsigned 32-bit and signed 8-bit values are taken as such, min-is-white is inverted at every depth, compressed
+  values of big-endian files are not swapped twice, colour maps of 8-bit values are not shifted away;
+- transparent pictures are shown on white: alpha channels, palettes with opacity, and transparent colours, which are
+  compared at the depth of the file. A picture that is transparent everywhere is refused, since nobody sees it;
+- CMYK becomes RGB by Pillow's plain formula, without colour profiles.
+
+What cannot be read for certain is refused with its reason: several frames or pages, planes of 16 bits stored apart,
+TIFF that does not say whether 0 is black, CMYK of 16 bits, CMYK JPEG without Adobe's marker, Lab.
+"""
+
+import io
+import struct
+import sys
+import zlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, ImagePalette, TiffImagePlugin, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
+
+from medr1.data import depth
+from medr1.errors import DataError
+
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")
+PLAIN_MODES = ("L", "RGB")
+DEEP_GREY_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+ORIENTATION_TAG = 0x0112
+NATIVE_ORDER = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
+"""libtiff hands values over in the order of this machine; Pillow knows that of unsigned ones only."""
+OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+"""Unpacking 16 bits in the other order of bytes gives the low ones."""
+TRANSPARENT_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
+LEAST_OPACITY = 0.1
+DECODER_ERRORS = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow raises on damaged files: most of it is its way to say so, the rest was met with random damage."""
+
+
+def decode_raster(data: bytes, name: str, *, max_pixels: int) -> tuple[Image.Image, bool]:
+    """The upright picture as 8-bit grey or RGB, and whether Pillow alone gets those pixels from `data` too.
+
+    `DataError` names the file (`name`) and says what is the matter with it.
+    """
+    if not data:
+        raise DataError(f"image {name} is empty; copy it again from its source")
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        width, height = image.size
+        if width * height > max_pixels:
+            raise DataError(too_large(name, max_pixels))
+        reason = _refused(image)
+        if reason:
+            raise DataError(f"image {name} {reason}")
+        return _shown(image, data, name)
+    except DataError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise DataError(too_large(name, max_pixels)) from error
+    except UnidentifiedImageError as error:
+        raise DataError(f"image {name} {_unidentified(data)}") from error
+    except DECODER_ERRORS as error:
+        raise DataError(f"image {name} is damaged or cut off ({error}); copy it again from its source") from error
+
+
+def too_large(name: str, max_pixels: int) -> str:
+    """What is said of a picture with more pixels than are decoded."""
+    return f"image {name} has more than {max_pixels // 10**6} million pixels; resize it first"
+
+
+def _unidentified(data: bytes) -> str:
+    """What is said of a file that Pillow does not open: its own reason, where the signature is one that it knows."""
+    for kind in FORMATS:
+        factory, accepts = Image.OPEN[kind]
+        if accepts is None or accepts(data[:16]) is not True:
+            continue
+        try:
+            factory(io.BytesIO(data), "")
+        except DECODER_ERRORS as error:
+            return f"is {kind} that is damaged or of a kind that is not read here ({error}); save it as 8-bit PNG"
+    return f"is none of {', '.join(FORMATS)}, DICOM; convert it to PNG"
+
+
+def _refused(image: Image.Image) -> str | None:
+    """Why a file is refused by what it declares; None where it can be read."""
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+        return "has several frames; save the one you mean as a PNG of its own"
+    if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
+        return "is a CMYK JPEG that does not say whether its inks are inverted; save it as RGB"
+    if image.mode == "CMYK" and _is_deep(image):
+        return "is CMYK of 16 bits; save it as RGB"
+    if isinstance(image, TiffImageFile):
+        tags = image.tag_v2
+        if TiffImagePlugin.PHOTOMETRIC_INTERPRETATION not in tags and image.info.get("compression") != "tiff_jpeg":
+            return "is TIFF that does not say whether 0 is black or white (tag 262); save it as PNG"
+        separate = tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 2
+        if separate and max(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))) > 8:
+            return "is TIFF with planes of more than 8 bits stored apart; save it with its channels side by side"
+    return None
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How Pillow is going to unpack a file that is open but not loaded (`RGB;16B`); empty where it does not say."""
+    for *_, arguments in getattr(image, "tile", ()):
+        raw = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+        return raw if isinstance(raw, str) else ""
+    return ""
+
+
+def _is_deep(image: Image.Image) -> bool:
+    return image.mode in ("RGB", "RGBA", "CMYK") and ";16" in _raw_mode(image)
+
+
+def _shown(image: Image.Image, data: bytes, name: str) -> tuple[Image.Image, bool]:
+    """Decoded and upright; see `decode_raster`."""
+    is_deep, raw = _is_deep(image), _raw_mode(image)
+    _put_right(image, raw)
+    image.load()
+    grey = _deep_grey(image)
+    orientation = image.getexif().get(ORIENTATION_TAG, 1)
+    if is_deep:
+        shown = _from_colours(data, raw, image.info.get("transparency"), name)
+    elif grey is not None:
+        shown = _from_grey(image, grey, name)
+    elif image.mode in PLAIN_MODES and "transparency" not in image.info:
+        ImageOps.exif_transpose(image, in_place=True)
+        return image, orientation == 1
+    else:
+        shown = _from_modes(image, name)
+    shown.getexif()[ORIENTATION_TAG] = orientation
+    ImageOps.exif_transpose(shown, in_place=True)
+    return shown, False
+
+
+def _put_right(image: Image.Image, raw: str) -> None:
+    """Correct what Pillow is about to unpack, before it does."""
+    if isinstance(image, TiffImageFile):
+        if raw in NATIVE_ORDER and image.tile[0][0] == "libtiff":
+            _unpack_as(image, NATIVE_ORDER[raw])
+        colours = image.tag_v2.get(TiffImagePlugin.COLORMAP)
+        if image.mode in ("P", "PA") and colours and max(colours) < 256:
+            image.palette = ImagePalette.raw("RGB;L", bytes(colours))
+    key = image.info.get("transparency")
+    if image.format == "PNG" and raw in ("L;2", "L;4") and isinstance(key, int):
+        highest = 2 ** int(raw[-1]) - 1  # the values are spread to 0 … 255 while they are unpacked, the key is not
+        image.info["transparency"] = key * 255 // highest if key <= highest else key
+
+
+def _deep_grey(image: Image.Image) -> NDArray[Any] | None:
+    """Values of a grey picture of more than 8 bits, or of signed ones, high where it is bright; None for others."""
+    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    form = tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))[0]
+    if image.mode == "L" and form == 2:
+        return np.asarray(image).view(np.int8)
+    if image.mode not in DEEP_GREY_MODES:
+        return None
+    values = np.asarray(image)
+    if image.mode == "I" and tags and form == 1:
+        values = values.view(np.uint32)
+    is_negative = bool(tags) and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    return -values.astype(np.float64) if is_negative else values
+
+
+def _from_grey(image: Image.Image, grey: NDArray[Any], name: str) -> Image.Image:
+    if not np.isfinite(grey).all():
+        raise DataError(f"image {name} has values that are not finite; save it as 16-bit grey")
+    key = image.info.get("transparency")
+    return _stretched(grey, None if key is None else (grey != key).astype(np.float64), name)
+
+
+def _stretched(grey: NDArray[Any], opacity: NDArray[np.float64] | None, name: str) -> Image.Image:
+    measured = None if opacity is None else _visible(opacity, name) > 0
+    return _on_white(depth.to_bytes(depth.shares(grey, measured)), opacity)
+
+
+def _from_colours(data: bytes, raw: str, key: Any, name: str) -> Image.Image:
+    """Colour, or grey and alpha, of 16 bits; `key` is the transparent colour, where there is one."""
+    if raw.startswith("LA;16"):
+        parts = _unpacked(data, "RGBA")
+        grey, alpha = _joined(parts[..., 0], parts[..., 1]), _joined(parts[..., 2], parts[..., 3])
+        return _stretched(grey, _opacity(alpha, grey), name)
+    channels, order = raw.split(";16")
+    swapped = OTHER_ORDER[order]
+    unpack = "RGBA" if channels == "RGBa" else channels
+    values = _joined(*(_unpacked(data, f"{unpack};16{way}") for way in (order, swapped)))
+    colours, opacity = values[..., :3], None
+    if values.shape[-1] == 4:
+        opacity = _visible(_opacity(values[..., 3], colours), name)
+        if channels == "RGBa":  # the file holds colours that are multiplied by their opacity
+            colours = np.rint(np.minimum(colours / np.maximum(opacity, 1e-9)[..., None], 65535)).astype(np.uint16)
+    elif key is not None:
+        opacity = _visible((colours != np.asarray(key)).any(axis=-1).astype(np.float64), name)
+    return _on_white(depth.highest_bits(colours, depth.bits_in_use(colours, declared=16, container=16)), opacity)
+
+
+def _from_modes(image: Image.Image, name: str) -> Image.Image:
+    """Palettes, bits, CMYK, and whatever of 8 bits is transparent."""
+    if image.mode in TRANSPARENT_MODES or "transparency" in image.info:
+        colours = np.asarray(image.convert("RGBA"))
+        return _on_white(colours[..., :3], _visible(colours[..., 3] / 255, name))
+    try:
+        return image.convert("RGB")
+    except ValueError as error:
+        raise DataError(f"image {name} has the colour mode {image.mode}, which has no RGB; save it as RGB") from error
+
+
+def _joined(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> NDArray[np.uint16]:
+    return np.asarray(high, np.uint16) * np.uint16(256) + low
+
+
+def _unpacked(data: bytes, raw: str) -> NDArray[np.uint8]:
+    """The pixels of a file, unpacked in another way than Pillow would."""
+    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    _unpack_as(image, raw)
+    return np.asarray(image)
+
+
+def _unpack_as(image: Any, raw: str) -> None:
+    """Have Pillow unpack an open file in another way."""
+    image.tile = [
+        tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw) for tile in image.tile
+    ]
+
+
+def _opacity(alpha: NDArray[np.uint16], colours: NDArray[np.uint16]) -> NDArray[np.float64]:
+    bits = max(depth.bits_in_use(part, declared=16, container=16) for part in (alpha, colours))
+    return alpha / (2**bits - 1)
+
+
+def _visible(opacity: NDArray[np.float64], name: str) -> NDArray[np.float64]:
+    """The opacity itself; `DataError` where next to nothing could be seen."""
+    if opacity.max() < LEAST_OPACITY:
+        raise DataError(f"image {name} is transparent everywhere; save it without its alpha channel")
+    return opacity
+
+
+def _on_white(shades: depth.Shades, opacity: NDArray[np.float64] | None) -> Image.Image:
+    return Image.fromarray(shades if opacity is None else depth.on_white(shades, opacity))
