@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dicom_files import STORED, dicom
 from medr1.data.dicom import decode_dicom, window
 from medr1.data.images import BURNED_IN, embed_images, open_image
 from medr1.data.source import choice_sample
@@ -17,42 +18,6 @@ from medr1.types import ImageRef
 
 pydicom = pytest.importorskip("pydicom")
 uid = pytest.importorskip("pydicom.uid")
-
-STORED = (np.arange(64 * 48, dtype=np.uint16).reshape(48, 64) * 7) % 4096
-SECRETS = {"PatientName": "Doe^Jane", "PatientID": "SECRET-42", "InstitutionName": "Hidden Hospital"}
-
-
-def dicom(pixels: np.ndarray = STORED, syntax: str | None = None, **elements: Any) -> bytes:
-    """A DICOM file in memory with a made-up patient; elements of None are left out."""
-    header = pydicom.Dataset()
-    header.file_meta = pydicom.dataset.FileMetaDataset()
-    header.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-    header.file_meta.MediaStorageSOPClassUID = uid.SecondaryCaptureImageStorage
-    header.file_meta.MediaStorageSOPInstanceUID = uid.generate_uid()
-    depth = 8 * pixels.itemsize
-    values = {
-        **SECRETS,
-        "SeriesInstanceUID": "1.2.840.1",
-        "Rows": pixels.shape[0],
-        "Columns": pixels.shape[1],
-        "SamplesPerPixel": 1 if pixels.ndim == 2 else 3,
-        "PhotometricInterpretation": "MONOCHROME2" if pixels.ndim == 2 else "RGB",
-        "BitsAllocated": depth,
-        "BitsStored": depth,
-        "HighBit": depth - 1,
-        "PixelRepresentation": int(pixels.dtype.kind == "i"),
-        **({"PlanarConfiguration": 0} if pixels.ndim == 3 else {}),
-        **elements,
-    }
-    for keyword, value in values.items():
-        if value is not None:
-            setattr(header, keyword, value)
-    header.PixelData = pixels.tobytes()
-    if syntax:
-        header.compress(syntax)
-    buffer = io.BytesIO()
-    header.save_as(buffer, enforce_file_format=True)
-    return buffer.getvalue()
 
 
 def shown(data: bytes) -> np.ndarray:

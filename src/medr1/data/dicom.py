@@ -11,9 +11,8 @@ The rule (PS3.3 C.11, PS3.4 N.2); `medr1.data.depth` scales what is deeper than 
   tables of more than 8 bits keep the highest 8 of the bits in use.
 
 Numbers are read whatever they were written with (`medr1.data.dicom_header`). A header that contradicts itself or leaves
-two readings is refused with its reason, never guessed: half a window or rescale, a slope of 0, a width that the
-window's function does not have, values that are not in the lowest bits, palettes for some of the values only. So are
-floating-point pixels.
+two readings is refused with its reason, never guessed: half a window or rescale, a slope or width of 0, values that are
+not in the lowest bits, palettes for some of the values only. So are floating-point pixels.
 
 Compressed pixels are unpacked by pydicom, Pillow (JPEG), pylibjpeg-openjpeg (JPEG 2000) and pyjpegls (JPEG-LS).
 Lossless JPEG (processes 14) has no decoder with a free enough licence here and is refused with the mend.
@@ -62,8 +61,7 @@ GREY = ("MONOCHROME1", "MONOCHROME2")
 JPEG_2000_COLOURS = ("YBR_ICT", "YBR_RCT")
 JPEG_2000_SYNTAXES = ("1.2.840.10008.1.2.4.9", "1.2.840.10008.1.2.4.20")
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", *JPEG_2000_COLOURS)
-LEAST_WIDTH = {"LINEAR": 1.0, "LINEAR_EXACT": 0.0, "SIGMOID": 0.0}
-"""The functions of windows, and what their width reaches at least (PS3.3 C.11.2.1.2 and C.11.2.1.3); 0 is no width."""
+FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 HEADER_ERRORS = (ArithmeticError, AttributeError, EOFError, LookupError, OSError, TypeError, ValueError, struct.error)
 """What pydicom raises on damaged headers, beside its own two errors."""
@@ -170,6 +168,8 @@ def _stored(header: "Dataset", name: str) -> NDArray[Any]:
 def _pixels(stored: NDArray[Any], header: "Dataset") -> depth.Shades:
     """`[height, width]` or `[height, width, 3]` of bytes."""
     bits, colours = int(header.BitsStored), str(header.PhotometricInterpretation)
+    unused = 8 * stored.itemsize - bits
+    stored = stored << unused >> unused  # overlays of old files are there, which pydicom leaves in JPEG 2000
     possible = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if header.PixelRepresentation else (0.0, 2.0**bits - 1)
     if colours == "PALETTE COLOR":
         return _palette(stored, header, possible)
@@ -210,10 +210,10 @@ def _shares(stored: NDArray[Any], header: "Dataset", possible: Range) -> NDArray
     if centre is None or width is None:
         raise Refusal("with half a window (center and width belong together); mend its header or export it as PNG")
     function = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
-    if function not in LEAST_WIDTH:
+    if function not in FUNCTIONS:
         raise Refusal("with a window of an unknown function; mend its header or export it as PNG")
-    if width <= 0 or width < LEAST_WIDTH[function]:
-        raise Refusal("with a window of a width that its function does not have; mend its header or export it as PNG")
+    if width <= 0:
+        raise Refusal("with a window that is not wider than 0; mend its header or export it as PNG")
     return window(values, centre, width, function)
 
 
@@ -237,13 +237,15 @@ def _measured(stored: NDArray[Any], header: "Dataset", possible: Range) -> tuple
 def window(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:
     """Values through a VOI window to 0 … 1 (PS3.3 C.11.2.1.2 and C.11.2.1.3).
 
+    LINEAR is for whole numbers: narrower than 1, which fractional slopes make useful, it is read as LINEAR_EXACT.
+
     >>> window(np.array([-200.0, 40.0, 300.0]), centre=40, width=400, function="LINEAR_EXACT").tolist()
     [0.0, 0.5, 1.0]
     """
     if function == "SIGMOID":
         with np.errstate(over="ignore"):
             return 1 / (1 + np.exp(-4 * (values - centre) / width))
-    if function == "LINEAR_EXACT":
+    if function == "LINEAR_EXACT" or width < 1:
         return np.clip((values - centre) / width + 0.5, 0, 1)
     if width == 1:
         return (values > centre - 0.5).astype(np.float64)
