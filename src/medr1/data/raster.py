@@ -7,10 +7,10 @@ Pillow unpacks the files; what it does not know of them is put right here, by wh
   values of big-endian files are not swapped twice, colour maps of 8-bit values are not shifted away;
 - transparent pictures are shown on white: alpha channels, palettes with opacity, and transparent colours, which are
   compared at the depth of the file. A picture that is transparent everywhere is refused, since nobody sees it;
-- CMYK becomes RGB by Pillow's plain formula, without colour profiles.
+- CMYK becomes RGB by Pillow's plain formula, Lab by its colour management; profiles in files are not heeded.
 
 What cannot be read for certain is refused with its reason: several frames or pages, planes of 16 bits stored apart,
-TIFF that does not say whether 0 is black, CMYK of 16 bits, CMYK JPEG without Adobe's marker, Lab.
+TIFF that does not say whether 0 is black, CMYK of 16 bits, CMYK JPEG without Adobe's marker.
 """
 
 import io
@@ -31,6 +31,8 @@ FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")
 PLAIN_MODES = ("L", "RGB")
 DEEP_GREY_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 ORIENTATION_TAG = 0x0112
+UNSIGNED, SIGNED = 1, 2
+"""SampleFormat of TIFF."""
 NATIVE_ORDER = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
 """libtiff hands values over in the order of this machine; Pillow knows that of unsigned ones only."""
 OTHER_ORDER = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
@@ -59,7 +61,7 @@ def decode_raster(data: bytes, name: str, *, max_pixels: int) -> tuple[Image.Ima
     if not data:
         raise DataError(f"image {name} is empty; copy it again from its source")
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = _opened(data)
         width, height = image.size
         if width * height > max_pixels:
             raise DataError(too_large(name, max_pixels))
@@ -75,6 +77,36 @@ def decode_raster(data: bytes, name: str, *, max_pixels: int) -> tuple[Image.Ima
         raise DataError(f"image {name} {_unidentified(data)}") from error
     except DECODER_ERRORS as error:
         raise DataError(f"image {name} is damaged or cut off ({error}); copy it again from its source") from error
+
+
+class _Tiff(TiffImageFile):
+    """TIFF of which Pillow is told what it knows to unpack, where the bits are the same; what they mean is kept here."""
+
+    is_negative = False
+    """0 is white, and Pillow does not invert it: in deep and in signed values."""
+    form = UNSIGNED
+    """SampleFormat of the file."""
+
+    def _setup(self) -> None:
+        tags = self.tag_v2
+        bits, self.form = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,)), tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))[0]
+        is_deep = max(bits) > 8 or self.form == SIGNED
+        if is_deep and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0:
+            self.is_negative = True
+            tags[TiffImagePlugin.PHOTOMETRIC_INTERPRETATION] = 1
+        if bits == (32,) and self.form == UNSIGNED:
+            tags[TiffImagePlugin.SAMPLEFORMAT] = SIGNED
+        super()._setup()
+
+
+def _opened(data: bytes) -> Image.Image:
+    """The file with its header read; raises what Pillow does."""
+    if data[:4] not in TiffImagePlugin.PREFIXES:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    try:
+        return _Tiff(io.BytesIO(data))
+    except SyntaxError as error:
+        raise UnidentifiedImageError(str(error)) from error
 
 
 def too_large(name: str, max_pixels: int) -> str:
@@ -103,7 +135,7 @@ def _refused(image: Image.Image) -> str | None:
         return "is a CMYK JPEG that does not say whether its inks are inverted; save it as RGB"
     if image.mode == "CMYK" and _is_deep(image):
         return "is CMYK of 16 bits; save it as RGB"
-    if isinstance(image, TiffImageFile):
+    if isinstance(image, _Tiff):
         tags = image.tag_v2
         if TiffImagePlugin.PHOTOMETRIC_INTERPRETATION not in tags and image.info.get("compression") != "tiff_jpeg":
             return "is TIFF that does not say whether 0 is black or white (tag 262); save it as PNG"
@@ -148,7 +180,7 @@ def _shown(image: Image.Image, data: bytes, name: str) -> tuple[Image.Image, boo
 
 def _put_right(image: Image.Image, raw: str) -> None:
     """Correct what Pillow is about to unpack, before it does."""
-    if isinstance(image, TiffImageFile):
+    if isinstance(image, _Tiff):
         if raw in NATIVE_ORDER and image.tile[0][0] == "libtiff":
             _unpack_as(image, NATIVE_ORDER[raw])
         colours = image.tag_v2.get(TiffImagePlugin.COLORMAP)
@@ -162,17 +194,16 @@ def _put_right(image: Image.Image, raw: str) -> None:
 
 def _deep_grey(image: Image.Image) -> NDArray[Any] | None:
     """Values of a grey picture of more than 8 bits, or of signed ones, high where it is bright; None for others."""
-    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
-    form = tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))[0]
-    if image.mode == "L" and form == 2:
-        return np.asarray(image).view(np.int8)
-    if image.mode not in DEEP_GREY_MODES:
+    form = image.form if isinstance(image, _Tiff) else None
+    if image.mode == "L" and form == SIGNED:
+        values = np.asarray(image).view(np.int8)
+    elif image.mode in DEEP_GREY_MODES:
+        values = np.asarray(image)
+        if image.mode == "I" and form == UNSIGNED:
+            values = values.view(np.uint32)
+    else:
         return None
-    values = np.asarray(image)
-    if image.mode == "I" and tags and form == 1:
-        values = values.view(np.uint32)
-    is_negative = bool(tags) and tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
-    return -values.astype(np.float64) if is_negative else values
+    return -values.astype(np.float64) if isinstance(image, _Tiff) and image.is_negative else values
 
 
 def _from_grey(image: Image.Image, grey: NDArray[Any], name: str) -> Image.Image:
@@ -224,7 +255,7 @@ def _joined(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> NDArray[np.uint1
 
 def _unpacked(data: bytes, raw: str) -> NDArray[np.uint8]:
     """The pixels of a file, unpacked in another way than Pillow would."""
-    image = Image.open(io.BytesIO(data), formats=FORMATS)
+    image = _opened(data)
     _unpack_as(image, raw)
     return np.asarray(image)
 
