@@ -72,6 +72,24 @@ def test_bad_records_are_skipped_with_a_line_for_the_first(data: Path):
     assert "left out" not in run("convert", data, "--out", data.parent / "good", *flags, "--where", "answer=B")
 
 
+def test_pictures_that_no_qwen_vl_takes_are_counted_and_named(data: Path):
+    for number in range(7):
+        Image.new("L", (2500, 10) if number < 6 else (100, 100), number).save(data.parent / f"{number}.png")
+    rows = [RECORD | {"question": f"Number {n}?", "image": f"{n}.png"} for n in range(7)]
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    printed = run("convert", data, "--out", data.parent / "out")
+    assert re.search(r"pictures unfit .* 6 ", printed)
+    named = [line for line in printed.splitlines() if line.startswith("unfit for Qwen-VL: ")]
+    assert len(named) == 6
+    assert named[0].startswith("unfit for Qwen-VL: 0.png: 2500 × 10 pixels: one side is more than 200 times the other")
+    assert named[5] == "unfit for Qwen-VL: and 1 more"
+    again = json.loads(run("convert", data, "--out", data.parent / "out", "--json"))
+    assert (again["unfit_pictures"]["n"], len(again["unfit_pictures"]["first"])) == (6, 5)
+    assert len(list(read_samples(data.parent / "out"))) == 7
+    data.write_text(json.dumps(rows[6]) + "\n")
+    assert "unfit" not in run("convert", data, "--out", data.parent / "good")
+
+
 def test_records_are_chosen_and_columns_mapped(data: Path):
     out = data.parent / "out"
     flags = ("--where", "question=Number 1?", "--where", "question=Number 3?", "--column", "rationale=modality")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from medr1.data import images
-from medr1.data.images import embed_images, open_image, resolve_inside
+from medr1.data.images import UNFIT, embed_images, open_image, resolve_inside, unfit
 from medr1.errors import DataError
 from medr1.types import ImageRef, Sample
 
@@ -194,6 +194,32 @@ def test_embedding_keeps_bytes_where_every_reader_sees_the_same(tmp_path: Path):
         kept = name in ("grey.png", "colour.jpg", "plain.webp")
         assert (ref.data == data) == kept
         assert ref.path == (name if kept else Path(name).stem + ".png")
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [((2500, 10), False), ((10, 2500), False), ((2000, 10), True), ((2001, 10), False), ((1, 1), True)],
+)
+def test_pictures_that_no_qwen_vl_takes_are_told_from_others(tmp_path: Path, size: tuple[int, int], fits: bool):
+    assert (unfit(size) is None) == fits
+    Image.new("L", size, 9).save(tmp_path / "strip.png")
+    sample = embed_images(replace(SAMPLE, images=(ImageRef(path="strip.png"),)), tmp_path)
+    assert sample.extra == (
+        {} if fits else {UNFIT: f"strip.png: {size[0]} × {size[1]} pixels: one side is more than 200 times the other"}
+    )
+
+
+def test_the_upright_size_and_that_of_the_processors_count(tmp_path: Path):
+    transformers = pytest.importorskip("transformers.models.qwen2_vl.image_processing_pil_qwen2_vl")
+    processor = transformers.Qwen2VLImageProcessorPil()
+    for width in (1, 3, 199, 200, 201, 600, 601, 5000):
+        for height in (1, 3, 25):
+            try:
+                processor(images=[Image.new("RGB", (width, height))], return_tensors="np")
+                is_taken = True
+            except ValueError:
+                is_taken = False
+            assert (unfit((width, height)) is None) == is_taken
 
 
 def test_missing_images_are_kept_as_names_only_when_allowed(tmp_path: Path):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from medr1.data import resize as module
-from medr1.data.images import open_image
+from medr1.data.images import open_image, unfit
 from medr1.data.resize import Resizing, resize, resized
 from medr1.data.source import choice_sample
 from medr1.errors import ConfigError, DataError
@@ -47,6 +47,15 @@ def test_the_longest_side_keeps_the_shape_and_never_enlarges():
     assert resized(PICTURE.rotate(90, expand=True), 40, longest_side=True).size == (30, 40)
     assert resized(PICTURE, 384, longest_side=True) is PICTURE
     assert resized(Image.new("L", (1000, 1)), 10, longest_side=True).size == (10, 1)
+
+
+def test_rounding_makes_no_picture_unfit():
+    for longest in (256, 300, 384, 1000):
+        for width in range(2000, 3201, 100):
+            small = resized(Image.new("L", (width, 16)), longest, longest_side=True)
+            assert unfit((width, 16)) is None
+            assert unfit(small.size) is None
+            assert small.width == longest
 
 
 def test_a_resized_folder_has_the_same_questions(data: Path, tmp_path: Path):

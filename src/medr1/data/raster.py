@@ -80,7 +80,7 @@ def decode_raster(data: bytes, name: str, *, max_pixels: int) -> tuple[Image.Ima
 
 
 class _Tiff(TiffImageFile):
-    """TIFF of which Pillow is told what it knows to unpack, where the bits are the same; what they mean is kept here."""
+    """TIFF of which Pillow is told what it can unpack, where the bits are the same; what they mean is kept here."""
 
     is_negative = False
     """0 is white, and Pillow does not invert it: in deep and in signed values."""

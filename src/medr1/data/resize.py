@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from medr1.data.images import open_image
+from medr1.data.images import MAX_ASPECT, open_image
 from medr1.errors import ConfigError, DataError
 from medr1.records import DataHash, read_samples, write_shards
 from medr1.runs import Run
@@ -53,7 +53,8 @@ def resized(image: Image.Image, size: int, *, longest_side: bool = False) -> Ima
     width, height = image.size
     if longest_side:
         scale = min(1.0, size / max(width, height))
-        target = (max(1, round(width * scale)), max(1, round(height * scale)))
+        least = math.ceil(max(width, height) * scale / MAX_ASPECT) if scale < 1 else 1  # or rounding makes it unfit
+        target = (max(least, round(width * scale)), max(least, round(height * scale)))
     else:
         target = (size, size)
     return image if target == image.size else image.resize(target, Image.Resampling.LANCZOS)
