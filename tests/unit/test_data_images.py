@@ -209,19 +209,6 @@ def test_pictures_that_no_qwen_vl_takes_are_told_from_others(tmp_path: Path, siz
     )
 
 
-def test_the_upright_size_and_that_of_the_processors_count(tmp_path: Path):
-    transformers = pytest.importorskip("transformers.models.qwen2_vl.image_processing_pil_qwen2_vl")
-    processor = transformers.Qwen2VLImageProcessorPil()
-    for width in (1, 3, 199, 200, 201, 600, 601, 5000):
-        for height in (1, 3, 25):
-            try:
-                processor(images=[Image.new("RGB", (width, height))], return_tensors="np")
-                is_taken = True
-            except ValueError:
-                is_taken = False
-            assert (unfit((width, height)) is None) == is_taken
-
-
 def test_missing_images_are_kept_as_names_only_when_allowed(tmp_path: Path):
     sample = replace(SAMPLE, images=(ImageRef(path="gone.png"),))
     assert embed_images(sample, tmp_path, allow_missing=True) == sample

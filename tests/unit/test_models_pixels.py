@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from medr1.data.images import unfit
 from medr1.models.loading import load_processor
 from medr1.models.pixels import grid_image, grid_size, patchify, preprocess, resize_to_grid, unpatchify
 from medr1.models.tiny.build import FAMILIES
@@ -78,3 +79,14 @@ def test_gradients_pass_the_resize(processor: Any) -> None:
     assert image.grad is not None
     assert float(image.grad.sum()) == pytest.approx(4 * side * side * 3, rel=1e-9)
     assert bool((image.grad != 0).all())
+
+
+@pytest.mark.parametrize("width", [1, 3, 199, 200, 201, 600, 601, 5000])
+@pytest.mark.parametrize("height", [1, 3, 25])
+def test_pictures_that_a_processor_refuses_are_those_that_conversion_names(width: int, height: int, processor: Any):
+    try:
+        processor(images=[Image.new("RGB", (width, height))], return_tensors="pt")
+        is_taken = True
+    except ValueError:
+        is_taken = False
+    assert (unfit((width, height)) is None) == is_taken
