@@ -84,7 +84,7 @@ def test_pictures_that_no_qwen_vl_takes_are_counted_and_named(data: Path):
     assert named[0].startswith("unfit for Qwen-VL: 0.png: 2500 × 10 pixels: one side is more than 200 times the other")
     assert named[5] == "unfit for Qwen-VL: and 1 more"
     again = json.loads(run("convert", data, "--out", data.parent / "out", "--json"))
-    assert (again["unfit_pictures"]["n"], len(again["unfit_pictures"]["first"])) == (6, 5)
+    assert (again["unfit_pictures"], len(again["first_unfit"])) == (6, 5)
     assert len(list(read_samples(data.parent / "out"))) == 7
     data.write_text(json.dumps(rows[6]) + "\n")
     assert "unfit" not in run("convert", data, "--out", data.parent / "good")

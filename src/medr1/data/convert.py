@@ -23,8 +23,8 @@ FACTS = {"source", "n", "num_groups", "by_modality", "by_task", "by_num_options"
 """What the manifest says of any conversion."""
 
 NOTICED = ("burned_in_text", "unfit_pictures", "text_only", "options_that_refer")
-"""What it says besides, where there is any: names in the pixels, pictures that no Qwen-VL takes, no picture, options that
-speak of other options."""
+"""What it says besides, where there is any: names in the pixels, pictures that no Qwen-VL takes, no picture at all,
+options that speak of other options."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of samples done and of all samples."""
