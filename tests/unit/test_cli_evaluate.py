@@ -3,17 +3,20 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
+from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
 import medr1.cli
+from faulty_server import FaultyServer, chat_reply, prompt_of, refuse_as_openai
 from medr1.cli import evaluate
 from medr1.data.images import png_bytes
 from medr1.data.phantom import write_phantoms
-from medr1.errors import ConfigError
+from medr1.errors import ConfigError, DataError
 from medr1.eval.settings import EvalSettings
 from medr1.flows import evaluation
 from medr1.models.tiny import WARM_START
@@ -81,13 +84,14 @@ def test_the_engine_gets_what_the_command_line_says_in_its_types(
     flags = {
         "engine": "endpoint", "batch-size": "6", "base-url": "http://a/v1",
         "dialect": "openai", "concurrency": "3", "requests-per-minute": "2", "timeout": "7", "max-retries": "4",
-        "cache": "kept",
+        "cache": "kept", "patience": "60", "omit": "seed,temperature",
     }  # fmt: skip
     call(app, data, tmp_path / "run", *(part for name, value in flags.items() for part in (f"--{name}", value)))
     call(app, data, tmp_path / "run", "--engine", "endpoint", "--concurrency", "3", "--base-url", "http://a/v1")
     asked = EvalSettings(
         model="tiny", data=data, out=tmp_path / "run", engine="endpoint", batch_size=6, base_url="http://a/v1",
         dialect="openai", concurrency=3, requests_per_minute=2.0, timeout=7.0, max_retries=4, cache=Path("kept"),
+        patience=60.0, omit=("seed", "temperature"),
     )  # fmt: skip
     assert started[0] == asked
     assert started[0].dump() == asked.dump(), "texts of the command line have become numbers and paths"
@@ -120,3 +124,33 @@ def test_option_logprobs_are_kept_where_asked_for(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "asked" / "manifest.json").read_text())["arguments"]["option_logprobs"] is True
     without = predictions("without")
     assert without == [{key: line[key] for key in line if key != "option_logprobs"} for line in asked]
+
+
+def test_a_reasoning_model_behind_a_strict_server(data: Path, tmp_path: Path) -> None:
+    """From the command line to the tools for thinking; it refuses unknown fields, temperature 0 and penalties."""
+
+    def answer(body: dict[str, Any]) -> dict[str, Any]:
+        assert "Which?" in prompt_of(body)
+        reply = chat_reply("<answer>A</answer>", None)
+        reply["choices"][0]["message"]["reasoning_content"] = "Not b. I see a."
+        return reply
+
+    def evaluate_it(name: str, *flags: str) -> Result:
+        command = ["eval", "o-model", "--data", str(data), "--out", str(tmp_path / name), "--controls", ""]
+        where = ["--engine", "endpoint", "--base-url", server.url, "--dialect", "openai", "--max-retries", "0"]
+        return CliRunner().invoke(medr1.cli.app, [*command, *where, *flags])
+
+    with FaultyServer(answer=answer, refuse=refuse_as_openai) as server:
+        refused = evaluate_it("refused")
+        assert isinstance(refused.exception, DataError)
+        assert "--omit" in str(refused.exception)
+        asked = evaluate_it("asked", "--omit", "temperature,presence_penalty,frequency_penalty")
+        assert isinstance(evaluate_it("wrong", "--omit", "top_k").exception, ConfigError)
+        assert isinstance(evaluate_it("both", "--omit", "temperature", "--temperature", "0.9").exception, ConfigError)
+    assert asked.exit_code == 0, asked.output
+    assert "a request is tried up to 1 times, 2 min each, and waits at most 10 min between them" in asked.stderr
+    results = json.loads((tmp_path / "asked" / "results.json").read_text())
+    assert (results["n"], results["accuracy"], results["failed"], results["parse"]) == (20, 0.5, 0, {"ok": 20})
+    thought = CliRunner().invoke(medr1.cli.app, ["reasoning", str(tmp_path / "asked"), "--json"])
+    assert thought.exit_code == 0, thought.output
+    assert json.loads(thought.stdout)["consistency"]["consistent"]["n"] == 20

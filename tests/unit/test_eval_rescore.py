@@ -129,6 +129,13 @@ def test_failed_calls_of_the_seeds_and_of_open_questions(tmp_path: Path) -> None
     assert (opened["n"], opened["failed"], opened["protocols"]["medr1-open"]["accuracy"]) == (1, 1, 1.0)
 
 
+def test_the_command_says_how_many_calls_had_failed(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text(json.dumps([ROW, ROW | {"index": 1, "prediction": FAILED}]))
+    result = CliRunner().invoke(app, ["rescore", str(tmp_path / "x.json"), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert "1 calls had failed ('Failed to obtain answer via API.'): counted apart" in " ".join(result.output.split())
+
+
 def test_words_of_an_answer_are_no_failed_call(tmp_path: Path) -> None:
     said = ("The biopsy failed to obtain tissue. B", "There is an error in the image: B", "Connection errors.")
     (tmp_path / "x.json").write_text(

@@ -37,6 +37,7 @@ from medr1.rollout import endpoint
 from medr1.rollout.cache import ResponseCache
 from medr1.rollout.endpoint import API_KEY_VARIABLE, LOST_AFTER, EndpointEngine, chat_body
 from medr1.rollout.engine import Request, SamplingParams
+from medr1.rollout.settings import EndpointSettings
 from medr1.types import Completion, ImageRef, Sample
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8))
@@ -470,9 +471,9 @@ def test_a_server_from_which_only_failures_come_is_given_up_in_time(monkeypatch:
 
 
 def test_the_patience_of_a_run_is_told() -> None:
-    told = EndpointEngine(base_url="http://127.0.0.1:9/v1", model="m", max_retries=2, timeout=90).told_patience()
-    assert "tried up to 3 times, 1 min each" in told or "tried up to 3 times, 2 min each" in told
-    assert "at most 10 min between them" in told
+    told = EndpointSettings(max_retries=2, timeout=45).told_patience()
+    assert "tried up to 3 times, 45 s each" in told
+    assert "at most 10 min between them (12 min in all)" in told
     assert "after 50 failures in a row, or 30 min of failures only" in told
 
 

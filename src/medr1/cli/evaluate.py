@@ -21,6 +21,8 @@ def evaluate_command(settings: EvalSettings, as_json: bool) -> None:
     from medr1.flows.evaluation import run_eval
     from medr1.report.tables import overview, rich_table
 
+    if settings.engine == "endpoint":
+        typer.echo(f"medr1: {settings.told_patience()}", err=True)
     with progress("Evaluating") as show:
         results = run_eval(settings, show)
     if as_json:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 
 from medr1.cli.options import print_json, progress, takes
@@ -25,6 +26,8 @@ def reasoning_command(settings: ReasoningSettings, as_json: bool) -> None:
     from medr1.flows.evaluation import run_reasoning
     from medr1.report.tables import rich_table
 
+    if settings.engine == "endpoint":
+        typer.echo(f"medr1: {settings.told_patience()}", err=True)
     with progress("Reading") as show:
         result = run_reasoning(settings, lambda what, done, total: show(done, total, what))
     if as_json:

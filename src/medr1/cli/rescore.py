@@ -25,6 +25,8 @@ def rescore_command(settings: RescoreSettings, as_json: bool) -> None:
     """
     from medr1.flows.stored import run_rescore
 
+    if settings.judge_endpoint is not None:
+        typer.echo(f"medr1: {settings.told_patience()}", err=True)
     with progress("Scoring under every protocol") as show:
         results = run_rescore(settings, show)
     if as_json:
@@ -41,6 +43,8 @@ def _print(results: dict[str, Any], title: str) -> None:
     for line in results.get("receipts", ()):
         if line not in above:
             typer.echo(line)
+    for said, count in results.get("failed_calls", {}).items():
+        typer.echo(f"{count:,} calls had failed ({said!r}): counted apart, neither right nor wrong.")
     if "n" in results:
         Console().print(rich_table(overview(results, title=title)))
         Console().print(rich_table(protocols(results)))

@@ -25,7 +25,7 @@ from medr1.errors import ConfigError, EngineError
 from medr1.prompts import chat
 from medr1.rollout.cache import ResponseCache, request_hash
 from medr1.rollout.engine import Request, SamplingParams
-from medr1.rollout.pace import PATIENCE, SILENCE, Pace, retry_delay, spoken, wished_delay
+from medr1.rollout.pace import LOST_AFTER, PATIENCE, SILENCE, Pace, retry_delay, spoken, wished_delay
 from medr1.rollout.replies import RETRIED_STATUSES, SHORTEST_PART_OF_ANSWER, ReplyError, completion_from, masked
 from medr1.types import Completion
 
@@ -36,8 +36,6 @@ API_KEY_VARIABLE = "MEDR1_API_KEY"
 
 MOST_WORDS = 300
 """Characters of what a server says that are kept."""
-LOST_AFTER = 50
-"""Requests in a row that the server itself failed: then the others are not tried, they would wait hours for nothing."""
 
 
 Dialect = Literal["vllm", "openai"]
@@ -158,15 +156,6 @@ class EndpointEngine:
         """Facts for the run manifest, without the address: it may name a machine, and its port may change."""
         omitted = {"omit": ",".join(sorted(self.omit))} if self.omit else {}
         return {"engine": "endpoint", "model": self.model, "dialect": self.dialect, **omitted}
-
-    def told_patience(self) -> str:
-        """How long a run may wait for the server, in one sentence."""
-        longest = (self.max_retries + 1) * self.timeout + self.patience
-        return (
-            f"a request is tried up to {self.max_retries + 1} times, {spoken(self.timeout)} each, and waits at most "
-            f"{spoken(self.patience)} between them ({spoken(longest)} in all); after {LOST_AFTER} failures in a row, "
-            f"or {spoken(SILENCE)} of failures only, the others are not tried"
-        )
 
     def check(self) -> None:
         """Ask for the list of models once. Raises `EngineError` where nobody answers or the key is refused."""

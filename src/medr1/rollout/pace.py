@@ -10,6 +10,8 @@ LONGEST_BACK_OFF = 60.0
 """Seconds between two tries where the server names no time."""
 PATIENCE = 600.0
 """Seconds that one request waits in all between its tries, whatever the server asks for."""
+LOST_AFTER = 50
+"""Requests in a row that the server itself failed: then the others are not tried, they would wait hours for nothing."""
 SILENCE = 1800.0
 """Seconds for which nothing but failures may come from a server; then the others are not tried."""
 
@@ -45,6 +47,15 @@ def retry_delay(attempt: int, first: float, asked: float | None) -> float:
     if asked is not None:
         return asked
     return min(LONGEST_BACK_OFF, first * 2 ** (attempt - 1)) * (1 - 0.25 * random.random())
+
+
+def told_patience(tries: int, timeout: float, patience: float) -> str:
+    """How long a run may wait for a server, in one sentence; times in seconds."""
+    return (
+        f"a request is tried up to {tries} times, {spoken(timeout)} each, and waits at most {spoken(patience)} between "
+        f"them ({spoken(tries * timeout + patience)} in all); after {LOST_AFTER} failures in a row, or "
+        f"{spoken(SILENCE)} of failures only, the others are not tried"
+    )
 
 
 def wished_delay(headers: Mapping[str, str]) -> float | None:

@@ -7,17 +7,10 @@ from annotated_types import Ge, Gt
 from pydantic import model_validator
 
 from medr1.errors import ConfigError
-from medr1.settings import Settings
+from medr1.rollout.pace import PATIENCE, told_patience
+from medr1.settings import Settings, Several
 
 EngineName = Literal["transformers", "vllm", "endpoint"]
-HEEDED = {
-    "transformers": ("device", "dtype"),
-    "vllm": ("device", "dtype"),
-    "endpoint": (
-        "base_url", "dialect", "concurrency", "requests_per_minute", "timeout", "max_retries", "cache"
-    ),
-}  # fmt: skip
-"""Settings that not every engine heeds."""
 
 
 class EndpointSettings(Settings):
@@ -25,6 +18,8 @@ class EndpointSettings(Settings):
 
     dialect: Literal["vllm", "openai"] = "vllm"
     """Endpoint: sampling fields that it takes; openai has no top_k, min_p and repetition_penalty."""
+    omit: Several[str] = ()
+    """Endpoint: sampling fields not to send, for models that refuse them: temperature,presence_penalty."""
     concurrency: Annotated[int, Ge(1)] = 8
     """Endpoint: requests under way at a time."""
     requests_per_minute: Annotated[float, Gt(0)] | None = None
@@ -33,8 +28,14 @@ class EndpointSettings(Settings):
     """Endpoint: seconds for one try."""
     max_retries: Annotated[int, Ge(0)] = 5
     """Endpoint: further tries after time-outs, HTTP 429 and 5xx and broken replies."""
+    patience: Annotated[float, Gt(0)] = PATIENCE
+    """Endpoint: seconds that a request waits in all between its tries, whatever the server asks for."""
     cache: Path | None = None
     """Endpoint: folder that keeps completions, so that no request is paid twice, in whatever run."""
+
+    def told_patience(self) -> str:
+        """How long a run may wait for the server, in one sentence."""
+        return told_patience(self.max_retries + 1, self.timeout, self.patience)
 
 
 class LocalSettings(Settings):
@@ -49,6 +50,14 @@ class LocalSettings(Settings):
     def chosen_device(self) -> str | None:
         """The device that was asked for; None where the engine chooses."""
         return None if self.device == "auto" else self.device
+
+
+HEEDED = {
+    "transformers": (*LocalSettings.model_fields,),
+    "vllm": (*LocalSettings.model_fields,),
+    "endpoint": ("base_url", *EndpointSettings.model_fields),
+}
+"""Settings that not every engine heeds."""
 
 
 class EngineSettings(LocalSettings, EndpointSettings):
