@@ -3,7 +3,7 @@
 Everything that can be refused is refused before weights are loaded.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -19,6 +19,7 @@ from medr1.data.convert import choose
 from medr1.data.images import open_image
 from medr1.errors import ConfigError
 from medr1.models.loading import image_backend, load_model, load_processor, locate, model_type, save_checkpoint
+from medr1.models.memory import remember
 from medr1.models.sharding import head_gathered, is_sharded
 from medr1.models.shared_attention import packable_attention
 from medr1.prompts import PROMPTS, PromptTemplate, messages, target
@@ -339,7 +340,7 @@ class Setup:
             )
         trainer.add_callback(TrainLog(run))
         trainer.add_callback(Diagnosis(self.folder))
-        beside = []
+        beside: list[Callable[[Path], None]] = [lambda checkpoint: remember(checkpoint, self.template)]
         if isinstance(trainer, SharedPrefixGRPOTrainer):
             completions = CompletionLog(run, lambda: trainer._logs)
             trainer.add_callback(completions)
@@ -357,6 +358,7 @@ class Setup:
                 model, weights = self._merged(model, weights), None
             with run.staged() as aside:
                 save_checkpoint(model, self.processor, aside / FINAL, weights=weights, dtype=self.precision.final)
+                remember(aside / FINAL, self.template)
                 run.publish(aside / FINAL, FINAL)
             run.reach("done")
         wait_for_all()

@@ -23,6 +23,7 @@ from torch.nn.functional import cross_entropy
 from medr1.data.phantom import QUESTIONS, PhantomState, bulk
 from medr1.data.phantom.questions import TWO_OPTIONS_SHARE, Question, ask
 from medr1.models.loading import save_checkpoint
+from medr1.models.memory import remember
 from medr1.models.pixels import patchify
 from medr1.models.tiny.build import TinyShape, build_model, build_processor
 from medr1.models.tiny.circuits import whitened_patches
@@ -35,6 +36,7 @@ FINDINGS, SIZES = QUESTIONS["diagnosis"].pool, QUESTIONS["grading"].pool
 SIDES, COUNTS = QUESTIONS["location"].pool, QUESTIONS["count"].pool
 ANATOMIES = QUESTIONS["anatomy"].pool
 VALUES = sorted({value for question in QUESTIONS.values() for value in question.pool})
+PROMPT = PROMPTS["bare"]
 MIRRORED = {"left": "right", "right": "left"}
 IGNORED = -100
 FIRST_IMAGE = 10_000_000
@@ -127,7 +129,7 @@ def _question_and_answer(kind: str, asked: Question, seen: str | None = None) ->
     """User text and answer, exactly as evaluation asks and expects them; `seen` is the right option by default."""
     sample = Sample(id="", images=(), question=asked.text, options=asked.options, answer_index=asked.answer_index)
     rationale = f"{QUESTIONS[kind].key} {seen or asked.options[asked.answer_index]}"
-    return render(PROMPTS["bare"], sample), target(PROMPTS["bare"], sample, rationale) + "<|im_end|>"
+    return render(PROMPT, sample), target(PROMPT, sample, rationale) + "<|im_end|>"
 
 
 def target_logits(model: Any, rows: dict[str, Tensor], image_token_id: int, features_BKH: Tensor | None) -> Tensor:
@@ -297,5 +299,6 @@ class WarmStart:
     def save(self, folder: Path) -> None:
         """Write model and processor in the ordinary checkpoint layout, with the settings that made them."""
         save_checkpoint(self.model, self.processor, folder)
+        remember(folder, PROMPT)
         settings = {"shape": asdict(self.shape), "curriculum": asdict(self.curriculum)}
         write_json(folder / "made_by.json", {"command": "medr1 models tiny --train", **settings})
