@@ -272,9 +272,11 @@ def test_one_sample_to_attack_is_enough_for_the_checks(
 def test_the_command_writes_the_contract(tmp_path: Path) -> None:
     write_phantoms(tmp_path / "data", "validation", 6)
     arguments = ["attack", str(WARM_START), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
-    options = ["--attack", "fgsm", "--epsilon", "0.03", "--prompt", "bare", "--max-new-tokens", "12", "--no-checks"]
+    options = ["--attack", "fgsm", "--epsilon", "0.03", "--max-new-tokens", "12", "--no-checks"]
     done = CliRunner().invoke(app, [*arguments, *options, "--device", "cpu", "--json"])
     assert done.exit_code == 0, done.output
+    assert "medr1: asked with 'bare', the prompt that the checkpoint was trained with" in done.stderr
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["arguments"]["prompt"] == "bare"
     cell = json.loads((tmp_path / "out" / "attack.json").read_text())
     wanted = (
         "attack norm k epsilon n clean_accuracy robust_accuracy attack_success_rate noise_control_accuracy linf_max "

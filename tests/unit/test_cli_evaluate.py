@@ -19,6 +19,7 @@ from medr1.data.phantom import write_phantoms
 from medr1.errors import ConfigError, DataError
 from medr1.eval.settings import EvalSettings
 from medr1.flows import evaluation
+from medr1.flows.engines import as_trained
 from medr1.models.tiny import WARM_START
 from medr1.records import write_samples
 from medr1.rollout.scripted import ScriptedEngine
@@ -53,7 +54,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def call(app: typer.Typer, data: Path, out: Path, *extra: str):
-    return CliRunner().invoke(app, ["tiny", "--data", str(data), "--out", str(out), *extra])
+    return CliRunner().invoke(app, ["tiny", "--data", str(data), "--out", str(out), "--prompt", "think", *extra])
 
 
 def test_the_table_is_printed_and_the_files_written(app: typer.Typer, data: Path, tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_the_engine_gets_what_the_command_line_says_in_its_types(
     call(app, data, tmp_path / "run", *(part for name, value in flags.items() for part in (f"--{name}", value)))
     call(app, data, tmp_path / "run", "--engine", "endpoint", "--concurrency", "3", "--base-url", "http://a/v1")
     asked = EvalSettings(
-        model="tiny", data=data, out=tmp_path / "run", engine="endpoint", batch_size=6, base_url="http://a/v1",
+        model="tiny", data=data, out=tmp_path / "run", prompt="think", engine="endpoint", batch_size=6, base_url="http://a/v1",
         dialect="openai", concurrency=3, requests_per_minute=2.0, timeout=7.0, max_retries=4, cache=Path("kept"),
         patience=60.0, omit=("seed", "temperature"),
     )  # fmt: skip
@@ -101,6 +102,49 @@ def test_the_engine_gets_what_the_command_line_says_in_its_types(
 def test_names_are_checked(app: typer.Typer, data: Path, tmp_path: Path) -> None:
     assert isinstance(call(app, data, tmp_path / "run", "--prompt", "thinks").exception, ConfigError)
     assert call(app, data, tmp_path / "run", "--dtype", "int8").exit_code == 2
+
+
+def test_the_checkpoint_is_asked_with_the_prompt_that_it_was_trained_with(tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "data", "test", 24)
+    command = ["eval", str(WARM_START), "--data", str(tmp_path / "data"), "--controls", "", "--max-new-tokens", "12"]
+    numbers = ["--dtype", "float32", "--device", "cpu"]
+
+    def evaluated(name: str, *extra: str) -> tuple[str, dict, str]:
+        result = CliRunner().invoke(medr1.cli.app, [*command, *numbers, "--out", str(tmp_path / name), *extra])
+        assert result.exit_code == 0, result.output
+        manifest = json.loads((tmp_path / name / "manifest.json").read_text())
+        assert manifest["arguments"]["settings"]["prompt"] == manifest["arguments"]["prompt"]
+        return (
+            manifest["arguments"]["prompt"],
+            json.loads((tmp_path / name / "results.json").read_text()),
+            result.output,
+        )
+
+    prompt, results, printed = evaluated("remembered")
+    assert prompt == "bare"
+    assert "medr1: asked with 'bare', the prompt that the checkpoint was trained with" in printed
+    assert results["parse"].get("ok", 0) > 12
+    assert results["void"] == []
+    # What was asked before without a word, and read almost nothing.
+    prompt, results, printed = evaluated("named", "--prompt", "think")
+    assert prompt == "think"
+    assert "trained with" not in printed.split("void")[0]
+    assert [item["what"] for item in results["void"]] == ["accuracy"]
+    assert "void: accuracy: " in printed
+    assert "could not be read" in " ".join(printed.split())
+
+
+def test_what_remembers_nothing_is_asked_with_the_default(tmp_path: Path) -> None:
+    told: list[str] = []
+    asked = EvalSettings(model=str(tmp_path), data=tmp_path, out=tmp_path)
+    assert as_trained(asked, told.append).prompt == "think"
+    server = EvalSettings(model="m", data=tmp_path, out=tmp_path, engine="endpoint", base_url="http://a/v1")
+    assert as_trained(server, told.append).prompt == "think"
+    assert told[0].startswith("the checkpoint remembers no prompt, so it is asked with 'think'")
+    assert told[1].startswith("an endpoint does not tell what its model was trained with, so it is asked with 'think'")
+    chosen = asked.model_copy(update={"prompt": "bare"})
+    assert as_trained(chosen, told.append) is chosen
+    assert len(told) == 2
 
 
 def test_option_logprobs_are_kept_where_asked_for(tmp_path: Path) -> None:

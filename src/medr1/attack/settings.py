@@ -44,8 +44,9 @@ class AttackSettings(RunSettings, LocalSettings):
     """Budget from 0 to 1 instead of --k: 0.03 is k = 7."""
     grid: bool = False
     """Unless named otherwise, the attacks noise,fgsm,pgd at k = 2,4,7,8."""
-    prompt: str = "think"
-    """Prompt template by name."""
+    prompt: str | None = None
+    """Prompt template by name; by default the one that the checkpoint was trained with, as far as it remembers one,
+    else think."""
     protocol: str = "default"
     """How completions are read."""
     modes: Several[Mode] = ()
@@ -77,8 +78,8 @@ class AttackSettings(RunSettings, LocalSettings):
 
     @field_validator("prompt")
     @classmethod
-    def _prompt(cls, name: str) -> str:
-        return known("prompt", name, PROMPTS)
+    def _prompt(cls, name: str | None) -> str | None:
+        return None if name is None else known("prompt", name, PROMPTS)
 
     @field_validator("protocol")
     @classmethod
@@ -99,11 +100,12 @@ class AttackSettings(RunSettings, LocalSettings):
         return self
 
     def job(self) -> "AttackJob":
-        """The attack as the searches take it."""
+        """The attack as the searches take it; the prompt must be named (`flows.engines.as_trained`)."""
         from medr1.attack.craft import named_attack
         from medr1.attack.stage import AttackJob
         from medr1.attack.threat import ThreatModel, levels_of
 
+        assert self.prompt is not None, "which prompt it is depends on the checkpoint"
         changes = {"steps": self.steps, "restarts": self.restarts}
         changes = {name: value for name, value in changes.items() if value is not None}
         names = self.attack or (("noise", "fgsm", "pgd") if self.grid else ("pgd",))

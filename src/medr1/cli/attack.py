@@ -19,9 +19,11 @@ def attack_command(settings: AttackSettings, as_json: bool) -> None:
     medr1 attack medvlm-r1 --data data/test --out runs/grid --grid --limit 100
     """
     from medr1.flows.attacks import attack
+    from medr1.flows.engines import as_trained
     from medr1.report.attack import attack_table, parts_table
     from medr1.report.tables import rich_table
 
+    settings = as_trained(settings, lambda line: typer.echo(f"medr1: {line}", err=True))
     with progress("Attacking") as show:
         result = attack(settings, lambda what, done, total: show(done, total, what))
     if as_json:

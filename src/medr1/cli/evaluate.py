@@ -18,11 +18,13 @@ def evaluate_command(settings: EvalSettings, as_json: bool) -> None:
     medr1 eval qwen --engine endpoint --base-url http://127.0.0.1:8000/v1 --data data/test --out runs/eval
     """
     from medr1.eval.files import named, read_failures
+    from medr1.flows.engines import as_trained
     from medr1.flows.evaluation import run_eval
     from medr1.report.tables import overview, rich_table
 
     if settings.engine == "endpoint":
         typer.echo(f"medr1: {settings.told_patience()}", err=True)
+    settings = as_trained(settings, lambda line: typer.echo(f"medr1: {line}", err=True))
     with progress("Evaluating") as show:
         results = run_eval(settings, show)
     if as_json:

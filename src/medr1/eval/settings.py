@@ -23,8 +23,9 @@ class EvalSettings(RunSettings, EngineSettings):
     """Samples: a folder that `medr1 data` wrote, or a parquet file."""
     out: Path
     """Folder for predictions.jsonl, results.json and manifest.json."""
-    prompt: str = "think"
-    """Prompt template by name."""
+    prompt: str | None = None
+    """Prompt template by name; by default the one that the checkpoint was trained with, as far as it remembers one,
+    else think."""
     protocol: str = "default"
     """How completions are read."""
     controls: Several[str] = ("blank", "swapped")
@@ -47,8 +48,8 @@ class EvalSettings(RunSettings, EngineSettings):
 
     @field_validator("prompt")
     @classmethod
-    def _prompt(cls, name: str) -> str:
-        return known("prompt", name, PROMPTS)
+    def _prompt(cls, name: str | None) -> str | None:
+        return None if name is None else known("prompt", name, PROMPTS)
 
     @field_validator("protocol")
     @classmethod

@@ -6,6 +6,7 @@ from medr1.attack.run import run_attack
 from medr1.attack.settings import AttackSettings
 from medr1.attack.stage import Progress
 from medr1.data.convert import choose
+from medr1.flows.engines import as_trained
 from medr1.records import read_samples
 from medr1.rollout.transformers import TransformersEngine
 
@@ -15,6 +16,7 @@ def attack(settings: AttackSettings, progress: Progress = lambda what, done, tot
 
     Called again, it goes on where it stopped, or changes nothing. Raises `MedR1Error` for what cannot be attacked.
     """
+    settings = as_trained(settings)
     job = settings.job()
     samples = choose(list(read_samples(settings.data)), settings.limit, settings.seed)
     train_samples = None if settings.train_data is None else list(read_samples(settings.train_data))

@@ -1,9 +1,43 @@
-"""The engine that Settings choose, ready to generate."""
+"""The engine that Settings choose, ready to generate, and the prompt that its checkpoint was trained with."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from medr1.attack.settings import AttackSettings
 from medr1.errors import ConfigError
+from medr1.eval.settings import EvalSettings
+from medr1.models.memory import DEFAULT_PROMPT, recall, remembered_prompt
 from medr1.rollout.endpoint import EndpointEngine
 from medr1.rollout.engine import Engine, OptionScorer
 from medr1.rollout.settings import EndpointSettings, EngineSettings
+
+Asked = TypeVar("Asked", EvalSettings, AttackSettings)
+
+
+def as_trained(settings: Asked, tell: Callable[[str], None] = lambda line: None) -> Asked:
+    """The Settings with the prompt that the checkpoint was trained with, where they name none; `tell` is told which.
+
+    Raises `ModelError` for what is no checkpoint, and `ConfigError` where its prompt is not known here.
+    """
+    if settings.prompt is not None:
+        return settings
+    if isinstance(settings, EvalSettings) and settings.engine == "endpoint":
+        prompt = DEFAULT_PROMPT
+        said = f"an endpoint does not tell what its model was trained with, so it is asked with {prompt!r}"
+    else:
+        prompt, said = remembered_prompt(*_folders(settings.model))
+    tell(f"{said} (--prompt asks with another one)")
+    return settings.model_copy(update={"prompt": prompt})
+
+
+def _folders(model: str) -> list[Path]:
+    """Of a checkpoint, and of the base of an adapter that remembers nothing itself."""
+    from medr1.models.adapters import is_adapter
+    from medr1.models.loading import adapter_base, locate
+
+    folder = locate(model)
+    return [folder, adapter_base(folder)] if is_adapter(folder) and recall(folder) is None else [folder]
 
 
 def start_engine(settings: EngineSettings, model: str) -> Engine:

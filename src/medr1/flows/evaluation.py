@@ -11,7 +11,7 @@ from medr1.eval.reasoning import intervene, score_reasoning
 from medr1.eval.runner import Progress, evaluate, line_of, read_predictions
 from medr1.eval.settings import EvalSettings, ReasoningSettings
 from medr1.eval.stored import holds_evaluation
-from medr1.flows.engines import option_scorer, start_engine
+from medr1.flows.engines import as_trained, option_scorer, start_engine
 from medr1.records import check_finished, content_hashes, read_json, read_samples, short_hash
 from medr1.rollout.engine import SamplingParams
 from medr1.runs import Run
@@ -28,6 +28,8 @@ def run_eval(settings: EvalSettings, progress: Progress | None = None) -> dict[s
     Called again, it goes on where it stopped, or changes nothing. Raises `MedR1Error` for what cannot be evaluated.
     """
     samples = choose(list(read_samples(settings.data)), settings.limit, settings.seed)
+    settings = as_trained(settings)
+    assert settings.prompt is not None
     engine = start_engine(settings, settings.model)
     return evaluate(
         samples,
