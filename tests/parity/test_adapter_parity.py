@@ -23,8 +23,8 @@ from medr1.models.tiny import WARM_START
 from medr1.models.tiny.build import FAMILIES
 from medr1.prompts import PROMPTS, render
 from medr1.records import read_samples
+from medr1.rollout.decode import can_fuse
 from medr1.rollout.engine import AnswerPlace, Request, SamplingParams
-from medr1.rollout.fused import can_fuse
 from medr1.rollout.option_scores import TransformersOptionScorer
 from medr1.rollout.transformers import TransformersEngine
 from medr1.train.arguments import GRPOArguments, ModelArguments

@@ -8,10 +8,9 @@ import pytest
 
 from medr1.errors import ConfigError
 from medr1.rewards import REWARDS
+from medr1.rewards.fuzz import find_reward
 from medr1.rewards.fuzz import fuzz as fuzz_with_time
-from medr1.rewards.probes import QUESTIONS, honest, probes
-from medr1.rewards.slowness import Slow, slow_patterns
-from medr1.rewards.user import find_reward
+from medr1.rewards.probes import QUESTIONS, Slow, honest, probes, slow_patterns
 from medr1.types import ANSWER_TYPES
 
 PUBLISHED = [name for name in REWARDS if "/" in name]

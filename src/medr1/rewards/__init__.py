@@ -1,13 +1,10 @@
 """What a completion earns: pure functions of completion and sample, each a score in [0, 1] with its breakdown.
 
-    contract.py   what a reward is and what it asks of a sample
-    choice.py     the right letter
-    format.py     the blocks that the prompt asked for
-    typed.py      yes or no, numbers, labels, free text, and the reward of any type
+    ours.py       the right letter; the blocks that the prompt asked for; yes or no, numbers, labels, free text
     shaping.py    thinking that concludes the answer; length
     published.py  those of MedVLM-R1 and Med-R1, as they are
     trl.py        the form of TRL's `reward_funcs`
-    fuzz.py       tries to earn a reward without answering; probes.py, slowness.py and user.py are its parts
+    fuzz.py       tries to earn a reward without answering, with the completions of probes.py
 
 Ours are strict about the format, since every slack is found by training; they read answers with the parser that
 evaluation uses. An unreadable completion earns 0.0, never None: TRL gives None no gradient.
@@ -15,13 +12,23 @@ evaluation uses. An unreadable completion earns 0.0, never None: TRL gives None 
 
 from collections.abc import Callable
 
-from medr1.rewards.choice import accuracy
-from medr1.rewards.contract import Reward
-from medr1.rewards.format import nothink_format, think_format
+from medr1.rewards.ours import (
+    RELAXED,
+    Reward,
+    accuracy,
+    any_type,
+    labels_exact,
+    labels_f1,
+    nothink_format,
+    number,
+    text_exact,
+    text_f1,
+    think_format,
+    yes_no,
+)
 from medr1.rewards.published import med_r1_accuracy, med_r1_nothink_format, medvlm_accuracy, medvlm_format
 from medr1.rewards.shaping import consistency, cosine_length, soft_overlong
 from medr1.rewards.trl import as_trl_reward, sample_columns
-from medr1.rewards.typed import RELAXED, any_type, labels_exact, labels_f1, number, text_exact, text_f1, yes_no
 
 REWARDS: dict[str, Reward] = {
     "accuracy": accuracy,

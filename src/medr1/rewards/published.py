@@ -6,8 +6,7 @@ are not, since those take quadratic time on a completion of thousands of unclose
 
 import re
 
-from medr1.rewards.contract import gold_letter
-from medr1.rewards.format import format_score
+from medr1.rewards.ours import format_score, gold_letter
 from medr1.types import Sample, Score
 
 _OPEN_ANY_CASE = re.compile(r"<answer>", re.IGNORECASE)

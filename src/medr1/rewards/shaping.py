@@ -10,9 +10,7 @@ from medr1.answers.default import answer_text, read_answer
 from medr1.answers.tags import TAG
 from medr1.answers.wording import conclusion
 from medr1.errors import DataError
-from medr1.rewards.contract import Reward
-from medr1.rewards.format import nothink_format, think_format
-from medr1.rewards.typed import any_type
+from medr1.rewards.ours import Reward, any_type, nothink_format, think_format
 from medr1.types import LETTERS, Sample, Score
 
 LIMIT = 1000

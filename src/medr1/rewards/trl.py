@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
-from medr1.rewards.contract import Reward
+from medr1.rewards.ours import Reward
 from medr1.types import Sample, Score
 
 

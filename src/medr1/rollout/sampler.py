@@ -22,9 +22,8 @@ from medr1.models.prefix import PromptTensors, backbone, left_padded
 from medr1.models.sharding import is_sharded, largest_of_all
 from medr1.models.shared_attention import SHARED_PREFIX, attention_of, product_type
 from medr1.rollout.buffers import Draw
-from medr1.rollout.decode import ModelDecoder, SharedPrefixCache
+from medr1.rollout.decode import FusedDecoder, ModelDecoder, SharedPrefixCache, can_fuse, is_small
 from medr1.rollout.engine import SamplingParams
-from medr1.rollout.fused import FusedDecoder, can_fuse, is_small
 from medr1.rollout.graphs import Sampling, decoder_of, give_back
 from medr1.rollout.plain import logits_processors, pick
 from medr1.rollout.text_model import can_capture

@@ -1,17 +1,87 @@
-"""Answers without a single right option: yes or no, numbers, several labels, free text; and the one for every type."""
+"""Our rewards: the right letter, the right blocks, and answers without a single right option."""
 
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
+from medr1.answers import parse_answer
 from medr1.answers.default import answer_text
+from medr1.answers.tags import TAG
 from medr1.answers.without_options import LABEL_SEPARATOR, read_labels, read_number, read_words, read_yes_no
 from medr1.errors import DataError
-from medr1.rewards.choice import accuracy
-from medr1.rewards.contract import Reward, gold_answers
 from medr1.types import AnswerType, ParseStatus, Sample, Score
+
+Reward = Callable[[str, Sample], Score]
+"""Scores one completion to one sample: pure, deterministic, 0 to 1; `DataError` for a sample that it cannot score."""
+
+
+def gold_letter(sample: Sample) -> str:
+    """Letter of the right option. Raises `DataError` where there is none."""
+    if sample.gold is None:
+        raise DataError(f"sample {sample.id} has no right option to reward: keep only samples with an answer_index")
+    return sample.gold
+
+
+def gold_answers(sample: Sample, answer_type: AnswerType) -> tuple[str, ...]:
+    """Accepted answers of a sample of that type. Raises `DataError` where it has none, or another type."""
+    if sample.answer_type != answer_type or not sample.answers:
+        raise DataError(
+            f"sample {sample.id} has the answer type {sample.answer_type} and {len(sample.answers)} answers: this "
+            f"reward takes the type {answer_type} with answers; the reward 'answer' takes every type"
+        )
+    return sample.answers
+
+
+def accuracy(completion: str, sample: Sample) -> Score:
+    """1 where the default parser reads the gold letter, else 0; `readable` tells wrong from unreadable."""
+    gold = gold_letter(sample)
+    parsed = parse_answer(completion, sample)
+    value = float(parsed.letter == gold)
+    readable = float(parsed.status is ParseStatus.OK)
+    return Score(value=value, answer=parsed.letter, breakdown={"accuracy": value, "readable": readable})
+
+
+def think_format(completion: str, sample: Sample) -> Score:
+    """1 for one think block, then one answer block, both with text in them, and nothing else but white space.
+
+    >>> sample = Sample(id="1", images=(), question="Which?", options=("CT", "MRI"), answer_index=1)
+    >>> [think_format(text, sample).value for text in ("<think>r</think> <answer>B</answer>", "<answer>B</answer>")]
+    [1.0, 0.0]
+    """
+    return format_score(consists_of_blocks(completion, ("think", "answer")))
+
+
+def nothink_format(completion: str, sample: Sample) -> Score:
+    """1 for one answer block with text in it and nothing else but white space."""
+    return format_score(consists_of_blocks(completion, ("answer",)))
+
+
+def format_score(holds: bool) -> Score:
+    """All or nothing."""
+    return Score(value=float(holds), breakdown={"format": float(holds)})
+
+
+def consists_of_blocks(completion: str, names: Sequence[str]) -> bool:
+    """Whether the text is these blocks in this order, none of them empty, and no other think or answer tag."""
+    tags = list(TAG.finditer(completion))
+    wanted = [tag for name in names for tag in (f"<{name}>", f"</{name}>")]
+    if [tag[0] for tag in tags] != wanted:
+        return False
+    # The text before, between and behind the tags: inside a block at odd places, outside at even ones.
+    edges = [0, *(edge for tag in tags for edge in tag.span()), len(completion)]
+    pieces = [completion[start:end].strip() for start, end in zip(edges[::2], edges[1::2], strict=True)]
+    return all(
+        _shows_something(piece) if place % 2 else not piece  # outside, what cannot be seen is too much as well
+        for place, piece in enumerate(pieces)
+    )
+
+
+def _shows_something(text: str) -> bool:
+    """Whether a character can be seen: zero-width and control characters alone leave a block empty."""
+    return any(character.isprintable() and not character.isspace() for character in text)
+
 
 Answer = TypeVar("Answer")
 
