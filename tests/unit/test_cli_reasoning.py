@@ -7,7 +7,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from medr1.cli import reasoning
+from medr1.cli.evaluate import reasoning_command
 from medr1.errors import ConfigError
 from medr1.eval.runner import evaluate
 from medr1.eval.settings import ReasoningSettings
@@ -64,7 +64,7 @@ def call(monkeypatch: pytest.MonkeyPatch):
 
     monkeypatch.setattr(evaluation, "start_engine", start)
     app = typer.Typer()
-    app.command()(reasoning.reasoning_command)
+    app.command()(reasoning_command)
     return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 

@@ -8,20 +8,16 @@ import os
 import typer
 
 from medr1 import __version__
-from medr1.cli.attack import attack_command
-from medr1.cli.compare import compare_command
-from medr1.cli.corrupt import corrupt_command, robustness_command
+from medr1.cli.attack import attack_command, corrupt_command, robustness_command
 from medr1.cli.data import app as data_app
 from medr1.cli.demo import demo_command
 from medr1.cli.doctor import doctor_command
-from medr1.cli.evaluate import evaluate_command
+from medr1.cli.evaluate import evaluate_command, reasoning_command
 from medr1.cli.failures import run_command
 from medr1.cli.models import app as models_app
-from medr1.cli.reasoning import reasoning_command
-from medr1.cli.rescore import rescore_command
 from medr1.cli.rewards import app as rewards_app
+from medr1.cli.stored import compare_command, rescore_command, verify_command
 from medr1.cli.train import app as train_app
-from medr1.cli.verify import verify_command
 
 app = typer.Typer(
     help="Train, evaluate and stress-test vision-language models that reason about medical images.",

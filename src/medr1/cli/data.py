@@ -1,4 +1,4 @@
-"""`medr1 data`: read the published formats and bring them into one."""
+"""`medr1 data`: make, fetch, convert, split and harden data sets."""
 
 from typing import Any
 
@@ -8,11 +8,15 @@ from rich.markup import escape
 from rich.table import Table
 
 from medr1.cli.data_audit import audit, check_table, stats
-from medr1.cli.data_phantom import phantom
-from medr1.cli.data_sources import download, resize
-from medr1.cli.data_split import harden, split
 from medr1.cli.options import print_json, progress, takes
-from medr1.data.settings import ConvertSettings
+from medr1.data.settings import (
+    ConvertSettings,
+    DownloadSettings,
+    HardenSettings,
+    PhantomSettings,
+    ResizeSettings,
+    SplitSettings,
+)
 
 NOTICED = (
     ("burned_in_text", "text burned in", "look for names before you share it"),
@@ -23,14 +27,9 @@ NOTICED = (
 """What `convert` tells of a summary where there is any."""
 
 app = typer.Typer(help="Convert and describe data sets.", no_args_is_help=True)
-app.command()(phantom)
-app.command()(download)
-app.command()(resize)
 app.command()(audit)
 app.command()(stats)
 app.command()(check_table)
-app.command()(split)
-app.command()(harden)
 
 
 @app.command()
@@ -115,3 +114,162 @@ def _print_summary(summary: dict[str, Any], *, title: str, as_json: bool) -> Non
         typer.echo(f"left out: {message}")
     if left_out["bad"] > len(left_out["first_bad"]):
         typer.echo(f"left out: and {left_out['bad'] - len(left_out['first_bad']):,} more")
+
+
+@app.command()
+@takes(PhantomSettings)
+def phantom(settings: PhantomSettings) -> None:
+    """Draw phantoms: eight modalities, five tasks, lesions with masks, and no way to answer without looking.
+
+    \b
+    medr1 data phantom --split train --out data/train
+    medr1 data phantom --split test --count 100 --side 224 --masks --sheet --out data/test
+    """
+    from medr1.data.phantom import write_phantoms
+
+    out = settings.out
+    with progress("Drawing") as show:
+        written = write_phantoms(
+            out,
+            settings.split,
+            settings.count,
+            seed=settings.seed,
+            side=settings.side,
+            processes=settings.processes,
+            masks=settings.masks,
+            sheet=out.with_name(f"{out.name}.png") if settings.sheet else None,
+            overwrite=settings.overwrite,
+            progress=show,
+        )
+    typer.echo(f"Written: {written} questions to {out}")
+
+
+@app.command()
+@takes(DownloadSettings)
+def download(settings: DownloadSettings) -> None:
+    """Fetch a data set with its images from the Hugging Face hub; called again, it goes on where it stopped.
+
+    \b
+    medr1 data download slake --out downloads/slake
+    medr1 data download OWNER/NAME --revision main --out downloads/theirs
+    """
+    from medr1.data import SOURCES
+    from medr1.data.download import download as run
+
+    with progress("Unpacking") as show:
+        run(settings.name, settings.out, revision=settings.revision, overwrite=settings.overwrite, progress=show)
+    source = f" --source {settings.name}" if settings.name in SOURCES else ""
+    typer.echo(f"Fetched into {settings.out}. Next: medr1 data convert {settings.out}{source} --out DIR")
+
+
+@app.command()
+@takes(ResizeSettings)
+def resize(settings: ResizeSettings) -> None:
+    """Resize all images, on all cores; called again after a kill, it goes on where it stopped.
+
+    \b
+    medr1 data resize data/train --out data/train384
+    medr1 data resize data/train --size 512 --longest-side --out data/train512
+    """
+    from medr1.data.resize import Resizing
+    from medr1.data.resize import resize as run
+
+    job = Resizing(
+        path=settings.path,
+        out=settings.out,
+        size=settings.size,
+        longest_side=settings.longest_side,
+        overwrite=settings.overwrite,
+    )
+    with progress("Resizing") as show:
+        total = run(job, show)
+    typer.echo(f"Resized the images of {total} questions into {settings.out}")
+
+
+@app.command()
+@takes(SplitSettings, prints="the summary")
+def split(settings: SplitSettings, as_json: bool) -> None:
+    """Split by whole groups (image, series, patient), the same way on every axis, so that nothing leaks into test.
+
+    \b
+    medr1 data split data/all --out data/split
+    medr1 data split data/all --by modality --test-share 0.1 --out data/by_modality
+    """
+    from medr1.data.splits import Split
+    from medr1.data.splits import split as run
+
+    job = Split(
+        data=settings.data,
+        out=settings.out,
+        by=settings.by,
+        test_share=settings.test_share,
+        seed=settings.seed,
+        gap=settings.series_gap,
+        largest=settings.series_max,
+        published=settings.published,
+        overwrite=settings.overwrite,
+    )
+    with progress("Splitting") as show:
+        summary = run(job, lambda step, done: show(done, what=step))
+    if as_json:
+        print_json(summary)
+        return
+    out = settings.out
+    table = Table("part", "questions", title=f"{escape(out.name)}: {summary['n']} questions")
+    for name, count in summary["parts"].items():
+        table.add_row(escape(name), str(count))
+    table.add_section()
+    for name, count in summary["overlaps"].items():
+        table.add_row(f"test questions whose {name} is in train", "not known" if count is None else str(count))
+    for name in ("num_groups", "largest_group", "series_neighbours"):
+        if name in summary:
+            table.add_row(name.replace("_", " "), str(summary[name]))
+    Console().print(table)
+
+
+@app.command()
+@takes(HardenSettings, prints="the summary")
+def harden(settings: HardenSettings, as_json: bool) -> None:
+    """Rebuild questions so that no rule over their text beats chance; the original stays beside each.
+
+    \b
+    medr1 data harden data/test --out data/hardened
+    medr1 data harden data/test --train data/train --out data/hardened
+    """
+    from medr1.data.harden import Hardening
+    from medr1.data.harden import harden as run
+
+    job = Hardening(
+        data=settings.data,
+        out=settings.out,
+        train=settings.train,
+        size=settings.options,
+        seed=settings.seed,
+        overwrite=settings.overwrite,
+    )
+    with progress("Hardening") as show:
+        summary = run(job, lambda step, done: show(done, what=step))
+    if as_json:
+        print_json(summary)
+        return
+    out = settings.out
+    kept = f"{summary['kept']} of {summary['n']} questions kept ({summary['kept_share']:.1%})"
+    table = Table("", "questions", title=f"{escape(out.name)}: {kept}")
+    for reason, count in summary["left_out"].items():
+        table.add_row(f"left out: {reason}", str(count))
+    for size, count in summary["blocks_by_size"].items():
+        table.add_row(f"in blocks of {size}", str(int(size) * count))
+    if "controlled" in summary:
+        table.add_row("original questions that no blind rule answers", str(summary["controlled"]["n"]))
+    Console().print(table)
+    if "blind" in summary:
+        Console().print(_blind_table(summary["blind"]))
+
+
+def _blind_table(blind: dict[str, dict[str, float]]) -> Table:
+    table = Table("accuracy without the image (%)", *(name.replace("_", " ") for name in blind))
+    for rule in next(iter(blind.values())):
+        table.add_row(
+            rule.replace("_", " "), *(f"{100 * scores[rule]:.1f}" if scores else "" for scores in blind.values())
+        )
+    return table

@@ -1,12 +1,70 @@
-"""`medr1 rescore`: stored completions under our reading and every published one, and before a judge."""
+"""`medr1 compare`, `verify` and `rescore`: stored evaluations side by side, computed again, and read anew."""
 
+from dataclasses import asdict
 from typing import Any
 
 import typer
 from rich.console import Console
 
 from medr1.cli.options import print_json, progress, takes
-from medr1.eval.settings import RescoreSettings
+from medr1.eval.settings import CompareSettings, RescoreSettings, VerifySettings
+
+
+@takes(CompareSettings, prints="compare.json")
+def compare_command(settings: CompareSettings, as_json: bool) -> None:
+    """Compare runs on the questions that all of them answered: paired tests, ranks with ties, where gains came from.
+
+    P-values are adjusted by Holm's method; runs that they cannot tell apart share a range of ranks.
+
+    \b
+    medr1 compare runs/before runs/after --out runs/compared
+    medr1 compare runs/before runs/after --blind-twin runs/blind --by modality,source
+    """
+    from medr1.flows.stored import run_compare
+    from medr1.report.side_by_side import all_tables
+    from medr1.report.tables import rich_table
+
+    compared = run_compare(settings)
+    if as_json:
+        print_json(compared)
+        return
+    console = Console()
+    for table in all_tables(compared):
+        console.print(rich_table(table))
+
+
+SHOWN = 20
+"""Differences that are printed; --json prints all."""
+
+
+@takes(VerifySettings, prints="JSON")
+def verify_command(settings: VerifySettings, as_json: bool) -> None:
+    """Compute every number of results.json or rescore.json again from the completions, and say what differs.
+
+    Completions and a judge's replies are read again as well. The exit code is 1 if anything differs.
+
+    \b
+    medr1 verify runs/eval
+    medr1 verify runs/rescored --data questions.tsv
+    """
+    from medr1.flows.stored import run_verify
+
+    found = run_verify(settings)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        console = Console(highlight=False, markup=False, soft_wrap=True)
+        for line in found.differing[:SHOWN]:
+            console.print(line, style="red")
+        if len(found.differing) > SHOWN:
+            console.print(f"and {len(found.differing) - SHOWN:,} more; --json lists them")
+        for path in found.unchecked:
+            option = "--data and, where a text prior was fitted, --train-data"
+            console.print(f"not checked: {path} (needs {option})", style="yellow")
+        verdict = f"{len(found.differing):,} differ" if found.differing else "all as stored"
+        console.print(f"{settings.run}: {found.checked:,} values computed again, {verdict}")
+    if found.differing:
+        raise typer.Exit(1)
 
 
 @takes(RescoreSettings, prints="rescore.json")
