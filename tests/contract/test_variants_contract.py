@@ -152,8 +152,9 @@ def test_no_question_is_shown_its_own_picture(name: str, samples: list[Sample], 
 
 def test_no_question_is_given_its_own_thinking(samples: list[Sample], answers: list[Prediction]) -> None:
     own = {answer.id: answer.completion for answer in answers}
-    for one in VARIANTS["thinking:swapped"].prepare(samples, 0, answers):
-        assert not own[one.id].startswith(one.extra[COMPLETION_PREFIX])
+    for seed in range(20):
+        for one in VARIANTS["thinking:swapped"].prepare(samples, seed, answers):
+            assert not own[one.id].startswith(one.extra[COMPLETION_PREFIX])
 
 
 @pytest.mark.parametrize("name", [name for name, variant in VARIANTS.items() if variant.draw is not None])
