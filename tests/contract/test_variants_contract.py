@@ -31,7 +31,7 @@ def think(request: Request, draw: int) -> str:
         return "<answer>A</answer>"
     options = [line[3:] for line in request.text.splitlines() if line[1:3] == ") "]
     said = sum(request.key.encode()) % len(options)
-    return f"<think>It is {options[said]}, not {options[said - 1]}.</think><answer>{LETTERS[said]}</answer>"
+    return f"<think>In {request.key} it is {options[said]}, not {options[said - 1]}.</think><answer>{LETTERS[said]}</answer>"
 
 
 @pytest.fixture(scope="module")
