@@ -81,7 +81,7 @@ def run(out: Path, kill_at: int | None = None) -> tuple[int, int, list[int]]:
         params=SamplingParams(num_draws=2, temperature=1.0),
         batch_size=3,
         seed=0,
-        controls=("blank", "swapped"),
+        variants=("blank", "swapped"),
     )
     sys.setprofile(None)
     return countdown.answered[-1] if countdown.answered else 0, countdown.count, countdown.syncs

@@ -81,7 +81,7 @@ def numbers() -> dict[str, Any]:
             evaluate(
                 list(read_samples(folder / data)), ScriptedEngine(scripted(run.split("-")[0])),
                 out=folder / run, params=SamplingParams(), batch_size=16, seed=3, train_samples=train,
-                controls=() if data == "bad" else ("blank", "swapped", "shuffled", "noise", "rotated"),
+                variants=() if data == "bad" else ("blank", "swapped", "shuffled", "noise", "rotated"),
             )  # fmt: skip
         calls: dict[str, tuple[object, ...]] = {
             "compare": ("compare", folder / "one", folder / "two"),

@@ -54,7 +54,7 @@ def store(
         return f"<think>x</think><answer>{gold[question] if hit else wrong}</answer>"
 
     params = SamplingParams(num_draws=num_draws, temperature=0.0 if num_draws == 1 else 1.0)
-    settings = {"out": folder, "params": params, "batch_size": 64, "seed": 0, "controls": ("blank",)} | options
+    settings = {"out": folder, "params": params, "batch_size": 64, "seed": 0, "variants": ("blank",)} | options
     evaluate(samples, ScriptedEngine(say), **settings)
     return folder
 

@@ -31,7 +31,8 @@ def think(request: Request, draw: int) -> str:
         return "<answer>A</answer>"
     options = [line[3:] for line in request.text.splitlines() if line[1:3] == ") "]
     said = sum(request.key.encode()) % len(options)
-    return f"<think>In {request.key} it is {options[said]}, not {options[said - 1]}.</think><answer>{LETTERS[said]}</answer>"
+    thinking = f"In {request.key} it is {options[said]}, not {options[said - 1]}."
+    return f"<think>{thinking}</think><answer>{LETTERS[said]}</answer>"
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +218,7 @@ def test_a_killed_run_draws_nothing_twice(
             params=SamplingParams(),
             batch_size=4,
             seed=0,
-            controls=list(VARIANTS),
+            variants=list(VARIANTS),
         )
 
     run(tmp_path / "whole", 10_000)

@@ -112,7 +112,7 @@ def test_real_radiology_goes_the_whole_way(run: Run, real_data: Path, tmp_path: 
     assert {sample.modality for sample in samples} == {"MRI", "CT", "X-Ray"}
     code, _, err = run(
         "eval", WARM_START, "--data", data, "--out", tmp_path / "eval", "--prompt", "medvlm-r1/complex",
-        "--max-new-tokens", 12, "--controls", "blank",
+        "--max-new-tokens", 12, "--variants", "blank",
     )  # fmt: skip
     assert code == 0, err
     assert json.loads((tmp_path / "eval" / "results.json").read_text())["n"] == 12

@@ -186,7 +186,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def evaluation(folder: Path) -> list[str]:
-    words = ["--prompt", "bare", "--max-new-tokens", "12", "--dtype", "float32", "--controls", "blank"]
+    words = ["--prompt", "bare", "--max-new-tokens", "12", "--dtype", "float32", "--variants", "blank"]
     return ["eval", str(folder / "model"), "--data", str(folder / "data"), *words]
 
 

@@ -111,7 +111,7 @@ def test_a_checkpoint_of_training_is_evaluated_like_its_final(tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
 
     def answers(folder: Path, name: str) -> list[tuple[str, str]]:
-        words = [folder, "--data", "data", "--out", name, "--prompt", "bare", "--controls", "", "--device", "cpu"]
+        words = [folder, "--data", "data", "--out", name, "--prompt", "bare", "--variants", "", "--device", "cpu"]
         monkeypatch.setattr(sys, "argv", ["medr1", "eval", *map(str, words), "--max-new-tokens", "12"])
         with pytest.raises(SystemExit) as end:
             main()

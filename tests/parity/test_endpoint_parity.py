@@ -50,7 +50,7 @@ def evaluated(model: str, data: Path, out: Path, *extra: str) -> tuple[dict[tupl
         "40",
         "--prompt",
         "bare",
-        "--controls",
+        "--variants",
         "blank",
     ]
     result = CliRunner().invoke(medr1.cli.app, [*arguments, *extra])
@@ -75,7 +75,7 @@ def test_both_engines_give_the_same_predictions(server_url: str, data: Path, tmp
 
 
 def test_the_cache_serves_another_run(server_url: str, data: Path, tmp_path: Path) -> None:
-    cache = ("--cache", str(tmp_path / "cache"), "--controls", "")
+    cache = ("--cache", str(tmp_path / "cache"), "--variants", "")
     with FaultyServer(answer=lambda body: f"<answer>{'AB'[body['seed'] % 2]}</answer>") as server:
         endpoint = ("--engine", "endpoint", "--base-url", server.url, *cache)
         first = evaluated("m", data, tmp_path / "first", *endpoint)

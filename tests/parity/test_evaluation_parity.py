@@ -94,7 +94,7 @@ def evaluated(data: Path, prompt: str, batch_size: int, max_new_tokens: int, out
             return completions
 
     arguments = ["--data", str(data), "--out", str(out), "--prompt", prompt, "--batch-size", str(batch_size)]
-    numbers = ["--dtype", "float32", "--device", "cpu", "--max-new-tokens", str(max_new_tokens), "--controls", ""]
+    numbers = ["--dtype", "float32", "--device", "cpu", "--max-new-tokens", str(max_new_tokens), "--variants", ""]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("medr1.rollout.transformers.TransformersEngine", Watched)
         result = CliRunner().invoke(medr1.cli.app, ["eval", str(WARM_START), *arguments, *numbers])

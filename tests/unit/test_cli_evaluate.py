@@ -69,7 +69,7 @@ def test_the_table_is_printed_and_the_files_written(app: typer.Typer, data: Path
 
 
 def test_json_and_a_limit_that_draws_from_all_samples(app: typer.Typer, data: Path, tmp_path: Path) -> None:
-    arguments = ("--json", "--limit", "10", "--controls", "", "--seed", "1")
+    arguments = ("--json", "--limit", "10", "--variants", "", "--seed", "1")
     results = json.loads(call(app, data, tmp_path / "run", *arguments).stdout)
     assert results["n"] == 10
     assert set(results["by_source"]) == {"first", "second"}
@@ -106,7 +106,7 @@ def test_names_are_checked(app: typer.Typer, data: Path, tmp_path: Path) -> None
 
 def test_the_checkpoint_is_asked_with_the_prompt_that_it_was_trained_with(tmp_path: Path) -> None:
     write_phantoms(tmp_path / "data", "test", 24)
-    command = ["eval", str(WARM_START), "--data", str(tmp_path / "data"), "--controls", "", "--max-new-tokens", "12"]
+    command = ["eval", str(WARM_START), "--data", str(tmp_path / "data"), "--variants", "", "--max-new-tokens", "12"]
     numbers = ["--dtype", "float32", "--device", "cpu"]
 
     def evaluated(name: str, *extra: str) -> tuple[str, dict, str]:
@@ -149,7 +149,7 @@ def test_what_remembers_nothing_is_asked_with_the_default(tmp_path: Path) -> Non
 
 def test_option_logprobs_are_kept_where_asked_for(tmp_path: Path) -> None:
     write_phantoms(tmp_path / "data", "test", 6)
-    command = ["eval", str(WARM_START), "--data", str(tmp_path / "data"), "--prompt", "bare", "--controls", ""]
+    command = ["eval", str(WARM_START), "--data", str(tmp_path / "data"), "--prompt", "bare", "--variants", ""]
     numbers = ["--max-new-tokens", "40", "--dtype", "float32", "--device", "cpu"]
 
     def predictions(name: str, *extra: str) -> list[dict]:
@@ -180,7 +180,7 @@ def test_a_reasoning_model_behind_a_strict_server(data: Path, tmp_path: Path) ->
         return reply
 
     def evaluate_it(name: str, *flags: str) -> Result:
-        command = ["eval", "o-model", "--data", str(data), "--out", str(tmp_path / name), "--controls", ""]
+        command = ["eval", "o-model", "--data", str(data), "--out", str(tmp_path / name), "--variants", ""]
         where = ["--engine", "endpoint", "--base-url", server.url, "--dialect", "openai", "--max-retries", "0"]
         return CliRunner().invoke(medr1.cli.app, [*command, *where, *flags])
 

@@ -50,7 +50,7 @@ def run(tmp_path: Path) -> Path:
         params=SamplingParams(max_new_tokens=99, temperature=0.5, num_draws=2),
         batch_size=4,
         seed=0,
-        controls=["rotated"],
+        variants=["rotated"],
         arguments={"model": "tiny"},
     )
     return tmp_path / "run"

@@ -55,7 +55,7 @@ def test_a_receipt_is_the_hash_of_the_pixels_with_size_and_tokens() -> None:
 
 
 def test_predictions_carry_receipts_and_the_question(tmp_path: Path) -> None:
-    predictions = evaluated(asked(3), tmp_path, controls=("blank", "no_image", "swapped"))
+    predictions = evaluated(asked(3), tmp_path, variants=("blank", "no_image", "swapped"))
     by_key = {(p.id, p.variant): p for p in predictions}
     plain, blank, none = (by_key["q1", variant] for variant in ("", "blank", "no_image"))
     assert plain.question == "Question 1?"
@@ -104,7 +104,7 @@ def test_receipts_that_are_all_alike(tmp_path: Path, with_data: bool) -> None:
     """As where an engine, or a loader before it, shows one picture to everybody."""
     samples = asked(6)
     same = receipts_of((picture(0),), (4,))
-    predictions = [replace(p, images=same) for p in evaluated(samples, tmp_path, controls=("blank",))]
+    predictions = [replace(p, images=same) for p in evaluated(samples, tmp_path, variants=("blank",))]
     (line,) = receipt_verdicts(predictions, samples if with_data else None)
     assert line.startswith(
         f"fail: all 6 questions were asked with one and the same picture (sha256 {same[0].sha256[:12]}"
@@ -119,7 +119,7 @@ def test_one_picture_for_all_questions_is_well_where_the_data_have_one(tmp_path:
 
 
 def test_controls_are_alike_on_purpose(tmp_path: Path) -> None:
-    predictions = evaluated(asked(4), tmp_path, controls=("blank",))
+    predictions = evaluated(asked(4), tmp_path, variants=("blank",))
     assert len({p.images for p in predictions if p.variant == "blank"}) == 1
     assert receipt_verdicts(predictions, asked(4)) == []
 

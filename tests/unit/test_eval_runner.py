@@ -74,7 +74,7 @@ def run(samples: Sequence[Sample], out: Path, engine=None, **changes) -> dict:
         "params": SamplingParams(),
         "batch_size": 3,
         "seed": 0,
-        "controls": CONTROLS,
+        "variants": CONTROLS,
         "arguments": {"model": "tiny"},
     } | changes
     return evaluate(samples, engine or ScriptedEngine(look), out=out, **settings)
@@ -148,17 +148,17 @@ def test_a_finished_run_generates_nothing(tmp_path: Path) -> None:
 
 def test_controls_can_be_added_to_a_finished_run(tmp_path: Path) -> None:
     samples = make_samples(4)
-    without = run(samples, tmp_path, controls=())
+    without = run(samples, tmp_path, variants=())
     assert without["controls"] == {}
     assert run(samples, tmp_path, DyingEngine(8)) == run(samples, tmp_path / "both")
 
 
 def test_draws_are_counted_and_completed(tmp_path: Path) -> None:
-    results = run(make_samples(4), tmp_path, params=SamplingParams(num_draws=2), controls=())
+    results = run(make_samples(4), tmp_path, params=SamplingParams(num_draws=2), variants=())
     assert (results["n"], results["n_groups"]) == (8, 4)
     path = tmp_path / "predictions.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:5]))
-    assert run(make_samples(4), tmp_path, params=SamplingParams(num_draws=2), controls=()) == results
+    assert run(make_samples(4), tmp_path, params=SamplingParams(num_draws=2), variants=()) == results
     assert sorted(keys(tmp_path)) == [(f"q{i}", "", draw) for i in range(4) for draw in range(2)]
 
 
@@ -197,7 +197,7 @@ def test_a_finished_run_called_again_changes_nothing(tmp_path: Path) -> None:
     assert run(make_samples(4), tmp_path, engine=DyingEngine(0)) == results
     assert {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in tmp_path.iterdir()} == before
     # Other controls are further work on the same run.
-    fewer = run(make_samples(4), tmp_path, engine=DyingEngine(0), controls=("blank",))
+    fewer = run(make_samples(4), tmp_path, engine=DyingEngine(0), variants=("blank",))
     assert fewer["controls"].keys() == {"blank"}
     assert run(make_samples(4), tmp_path) == results
 
@@ -229,14 +229,14 @@ class FlakyEngine:
 
 
 def test_failures_are_neither_right_nor_wrong_and_tried_again(tmp_path: Path) -> None:
-    results = run(make_samples(4), tmp_path, FlakyEngine(), controls=())
+    results = run(make_samples(4), tmp_path, FlakyEngine(), variants=())
     assert (results["n"], results["accuracy"], results["failed"]) == (3, 1.0, 1)
     (failure,) = (line for line in lines(tmp_path) if "failure" in line)
     assert failure["failure"] == {"kind": "engine", "message": "timed out"}
     assert (failure["id"], failure["variant"], failure["draw"], failure["gold"]) == ("q1", "", 0, "B")
     assert "completion" not in failure
     assert [p.id for p in read_predictions(tmp_path)] == ["q0", "q2", "q3"]
-    again = run(make_samples(4), tmp_path, controls=())
+    again = run(make_samples(4), tmp_path, variants=())
     assert (again["n"], again["failed"]) == (4, 0)
     assert sorted(keys(tmp_path)) == [(f"q{i}", "", 0) for i in range(4)]
     assert read_failures(tmp_path) == []
@@ -254,15 +254,15 @@ def test_failures_of_an_unfinished_run_wait_for_its_end(tmp_path: Path) -> None:
                 raise EngineError("the engine is gone; start it again")
             return super().generate(requests, params)
 
-    run(make_samples(5), tmp_path / "whole", FlakyEngine(), controls=())
+    run(make_samples(5), tmp_path / "whole", FlakyEngine(), variants=())
     with pytest.raises(EngineError):
-        run(make_samples(5), tmp_path / "cut", FlakyAndDying(), controls=())
-    assert run(make_samples(5), tmp_path / "cut", FlakyEngine(), controls=())["failed"] == 1
+        run(make_samples(5), tmp_path / "cut", FlakyAndDying(), variants=())
+    assert run(make_samples(5), tmp_path / "cut", FlakyEngine(), variants=())["failed"] == 1
     assert lines(tmp_path / "cut") == lines(tmp_path / "whole")
 
 
 def test_failures_of_an_older_version_are_read_and_mended(tmp_path: Path) -> None:
-    run(make_samples(4), tmp_path, FlakyEngine(), controls=())
+    run(make_samples(4), tmp_path, FlakyEngine(), variants=())
     kept = [line for line in lines(tmp_path) if "failure" not in line]
     for line in kept:
         del line["question"], line["images"]
@@ -272,7 +272,7 @@ def test_failures_of_an_older_version_are_read_and_mended(tmp_path: Path) -> Non
     (failure,) = read_failures(tmp_path)
     assert (failure.id, failure.draw, failure.kind, failure.message) == ("q1", 0, "picture", "image x.png is empty")
     assert {(p.question, p.images) for p in read_predictions(tmp_path)} == {(None, None)}
-    assert run(make_samples(4), tmp_path, controls=())["failed"] == 0
+    assert run(make_samples(4), tmp_path, variants=())["failed"] == 0
     assert not (tmp_path / "failures.jsonl").exists()
 
 
@@ -282,17 +282,17 @@ def test_an_image_that_cannot_be_opened_is_a_failure(tmp_path: Path) -> None:
     )
     named = replace(broken, id="named", images=(ImageRef(path="CT/torn.png", data=b"no image"),))
     two = SamplingParams(num_draws=2)
-    results = run([broken, *make_samples(3), named], tmp_path, controls=("blank",), params=two)
+    results = run([broken, *make_samples(3), named], tmp_path, variants=("blank",), params=two)
     assert (results["n"], results["failed"], results["controls"]["blank"]["failed"]) == (6, 4, 4)
     failures = read_failures(tmp_path)
     assert len({(f.id, f.variant, f.draw) for f in failures}) == len(failures) == 8
     assert {f.kind for f in failures} == {"picture"}
     assert all("CT/torn.png" in f.message for f in failures if f.id == "named")
-    again = run([broken, *make_samples(3), named], tmp_path, controls=("blank",), params=two)
+    again = run([broken, *make_samples(3), named], tmp_path, variants=("blank",), params=two)
     assert again == results
     assert len(set(keys(tmp_path))) == len(keys(tmp_path))
     with pytest.raises(DataError, match="none of the 1 samples"):
-        run([broken], tmp_path / "alone", controls=())
+        run([broken], tmp_path / "alone", variants=())
 
 
 def test_progress_counts_up_to_all_samples(tmp_path: Path) -> None:
@@ -306,7 +306,7 @@ def test_progress_counts_up_to_all_samples(tmp_path: Path) -> None:
     [
         ({"prompt": "thinks"}, ConfigError, "no prompt 'thinks'; choose one of think"),
         ({"protocol": "ours"}, ConfigError, "no protocol 'ours'"),
-        ({"controls": ("black",)}, ConfigError, "no variant 'black'; choose one of blank"),
+        ({"variants": ("black",)}, ConfigError, "no variant 'black'; choose one of blank"),
         ({"samples": []}, DataError, "no sample to evaluate"),
         ({"samples": make_samples(2) + make_samples(1)}, DataError, "two samples have the id 'q0'"),
         (

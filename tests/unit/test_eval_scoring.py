@@ -230,7 +230,7 @@ def test_most_draws_on_a_blank_image_decide() -> None:
 def test_without_either_the_split_is_not_there_and_says_why() -> None:
     found = score_predictions([prediction(sample(0), "A")], [sample(0)])["by_blind"]
     assert (found["answerable"], found["not_answerable"], found["by"], found["not_checked"]) == (None, None, [], 1)
-    assert "--controls blank" in found["reason"]
+    assert "--variants blank" in found["reason"]
 
 
 # --- Void ---------------------------------------------------------------------------------------------------------

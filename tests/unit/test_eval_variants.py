@@ -73,7 +73,7 @@ def run(
         params=params,
         batch_size=4,
         seed=2,
-        controls=variants,
+        variants=variants,
         **more,  # type: ignore[arg-type]
     )
 
@@ -90,8 +90,8 @@ def test_every_kind_of_variant_is_asked_and_scored_beside_the_original(samples: 
         assert np.array_equal(shown[f"{sample.id}:jpeg/3"][0], np.asarray(drawn))
         assert not np.array_equal(shown[f"{sample.id}:jpeg/3"][0], shown[f"{sample.id}:"][0])
     # The empty thinking names nothing, so A is answered where B was; the contradicting one is followed.
-    assert results["controls"]["thinking:empty"]["changed"]["share"] == 1.0
-    assert results["controls"]["thinking:contradicting"]["follows"]["share"] == 1.0
+    assert results["controls"]["thinking:empty"]["thinking"]["changed"]["share"] == 1.0
+    assert results["controls"]["thinking:contradicting"]["thinking"]["follows"]["share"] == 1.0
     assert results["controls"]["jpeg/3"]["difference"]["value"] == 0.0
     assert results["image_reliance"]["by_control"].keys() == {"blank"}
 
@@ -132,6 +132,8 @@ def test_verify_prepares_every_kind_again(samples: list[Sample], tmp_path: Path)
     )
     found = verify(tmp_path / "run", tmp_path / "data")
     assert (found.differing, found.unchecked) == ([], [])
+    blind = verify(tmp_path / "run")
+    assert (blind.differing, blind.unchecked) == ([], ["controls.thinking:contradicting.thinking.follows"])
 
 
 def test_confidence_in_the_right_letter_is_compared_where_the_right_option_is_gone(

@@ -35,7 +35,7 @@ def stored(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     train = list(read_samples(data / "train"))
     samples = list(read_samples(data / "test"))
     folder = tmp_path_factory.mktemp("stored") / "run"
-    return store(folder, samples, right=0.7, unreadable=0.1, num_draws=2, controls=CONTROLS, train_samples=train)
+    return store(folder, samples, right=0.7, unreadable=0.1, num_draws=2, variants=CONTROLS, train_samples=train)
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def test_the_data_are_looked_for_where_the_manifest_says(
     shutil.copytree(data / "test", tmp_path / "test")
     samples = choose(list(read_samples(tmp_path / "test")), 30, 3)
     arguments = {"data": tmp_path / "test", "limit": 30}
-    run = store(tmp_path / "run", samples, right=0.7, seed=3, controls=("swapped",), arguments=arguments)
+    run = store(tmp_path / "run", samples, right=0.7, seed=3, variants=("swapped",), arguments=arguments)
     found = verify(run)
     assert (found.differing, found.unchecked) == ([], []), "which image was swapped in is in the data only"
     shutil.rmtree(tmp_path / "test")

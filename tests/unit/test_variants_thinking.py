@@ -267,7 +267,7 @@ def test_rotated_runs_every_rotation_and_writes_who_relies_on_the_image(tmp_path
         params=SamplingParams(),
         batch_size=4,
         seed=0,
-        controls=["blank", "rotated"],
+        variants=["blank", "rotated"],
     )
     assert set(results["controls"]) == {"blank", "rotated1", "rotated2"}
     assert results["option_order"]["circular"]["accuracy"] == 0.0

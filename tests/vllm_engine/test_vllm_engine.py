@@ -184,7 +184,7 @@ class Interrupted:
 def test_an_evaluation_resumes_and_equals_transformers(pair: Pair, questions: list[Sample], tmp_path: Path) -> None:
     def run(engine: Engine, name: str) -> None:
         params = SamplingParams(max_new_tokens=16)
-        evaluate(questions, engine, out=tmp_path / name, params=params, batch_size=4, seed=0, controls=["blank"])
+        evaluate(questions, engine, out=tmp_path / name, params=params, batch_size=4, seed=0, variants=["blank"])
 
     run(pair.transformers, "transformers")
     run(pair.vllm, "whole")
@@ -204,7 +204,7 @@ def test_the_command_evaluates_with_vllm(
     for engine in ("vllm", "transformers"):
         command = [sys.executable, "-m", "medr1", "eval", str(vllm_checkpoints["qwen2_5_vl"]), "--engine", engine]
         command += ["--data", str(tmp_path / "data"), "--out", str(tmp_path / engine), "--max-new-tokens", "12"]
-        command += ["--device", "cpu", "--controls", "blank"]
+        command += ["--device", "cpu", "--variants", "blank"]
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
     assert read_predictions(tmp_path / "vllm") == read_predictions(tmp_path / "transformers")

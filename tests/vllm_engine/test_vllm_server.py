@@ -63,7 +63,7 @@ def test_an_evaluation_over_the_server_equals_transformers(
             batch_size=8,
             seed=0,
             prompt="bare",
-            controls=["blank"],
+            variants=["blank"],
         )
     served, known = (
         {(p.id, p.variant): p for p in read_predictions(tmp_path / name)} for name in ("endpoint", "transformers")

@@ -163,7 +163,7 @@ class Stage:
         return control
 
     def evaluate(
-        self, name: str, samples: Sequence[Sample], folder: Path, *, controls: Sequence[str] = (), batch_size: int,
+        self, name: str, samples: Sequence[Sample], folder: Path, *, variants: Sequence[str] = (), batch_size: int,
         train_samples: Sequence[Sample] | None = None,
     ) -> dict[str, Any]:  # fmt: skip
         """Free generation from files: the results, with the predictions in the folder."""
@@ -174,7 +174,7 @@ class Stage:
             prompt=self.job.prompt,
             protocol=self.job.protocol,
             params=self.params,
-            controls=controls,
+            variants=variants,
             batch_size=batch_size,
             seed=self.job.seed,
             train_samples=train_samples,
@@ -264,7 +264,7 @@ def clean_run(stage: Stage, samples: Sequence[Sample], train_samples: Sequence[S
     shown = with_images(kept, out / "clean")
     batch = stage.job.batch_size
     results = stage.evaluate(
-        "clean", shown, out / "clean", controls=CONTROLS, batch_size=batch, train_samples=train_samples
+        "clean", shown, out / "clean", variants=CONTROLS, batch_size=batch, train_samples=train_samples
     )
     stage.evaluate("clean again", shown, out / "clean_repeat", batch_size=max(1, batch // 2 + 1))
     native = stage.evaluate("original files", kept, out / "clean_native", batch_size=batch)

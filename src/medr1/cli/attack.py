@@ -49,7 +49,7 @@ def corrupt_command(settings: CorruptSettings, as_json: bool) -> None:
 
     \b
     medr1 corrupt data/test --out data/corrupted
-    medr1 eval MODEL --data data/corrupted --controls "" --out runs/corrupted
+    medr1 eval MODEL --data data/corrupted --variants "" --out runs/corrupted
     medr1 robustness runs/clean runs/corrupted
     """
     from medr1.report.tables import Table, rich_table

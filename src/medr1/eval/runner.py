@@ -31,7 +31,7 @@ from medr1.records import content_hashes, data_hash, short_hash
 from medr1.rollout.engine import AnswerPlace, Engine, OptionScorer, Request, SamplingParams
 from medr1.runs import Run
 from medr1.types import Completion, Failure, FailureKind, Prediction, Sample
-from medr1.variants import VARIANTS, prepare_all, variant_names
+from medr1.variants import VARIANTS, check_draws, prepare_all, variant_names
 from medr1.variants.thinking import COMPLETION_PREFIX
 from medr1.variants.variant import AS_IT_IS
 
@@ -52,7 +52,7 @@ def evaluate(
     seed: int,
     prompt: str = "think",
     protocol: str = "default",
-    controls: Sequence[str] = (),
+    variants: Sequence[str] = (),
     option_scorer: OptionScorer | None = None,
     train_samples: Sequence[Sample] | None = None,
     arguments: Mapping[str, Any] | None = None,
@@ -69,9 +69,10 @@ def evaluate(
     Raises `ConfigError` for unknown names and for a folder that holds another run, `DataError` for samples that cannot
     be evaluated, and lets `EngineError` through: what was generated until then is kept.
     """
-    controls = variant_names(controls, samples)
-    of_answers = [name for name in controls if VARIANTS[name].reads_answers]
-    _check(samples, prompt, protocol, controls, of_answers, params.num_draws)
+    variants = variant_names(variants, samples)
+    of_answers = [name for name in variants if VARIANTS[name].reads_answers]
+    check_draws(variants, params.num_draws)
+    _check(samples, prompt, protocol, variants)
     generation = _Generation(
         engine=engine,
         option_scorer=option_scorer,
@@ -79,11 +80,11 @@ def evaluate(
         protocol=protocol,
         params=params,
         seed=seed,
-        variants=controls,
+        variants=variants,
     )
-    prepared = {"": list(samples)} | prepare_all([n for n in controls if n not in of_answers], samples, seed)
+    prepared = {"": list(samples)} | prepare_all([n for n in variants if n not in of_answers], samples, seed)
     asked = {
-        "controls": list(controls),
+        "controls": list(variants),
         "train_data_hash": None if train_samples is None else data_hash(train_samples),
         "train_data": None if train_samples is None else short_hash(content_hashes(train_samples)),
     }
@@ -112,7 +113,7 @@ def evaluate(
         run.start(batch_size=batch_size, **asked)
         _generate_missing(stages(), generation, run, batch_size, progress)
         run.reach("whole")
-        in_order = {name: prepared[name] for name in ("", *controls)}
+        in_order = {name: prepared[name] for name in ("", *variants)}
         results = _score(in_order, read_predictions(out), run, params.num_draws, train_samples)
         run.write_json("results.json", results)
         run.reach("done")
@@ -123,22 +124,10 @@ def _together(prepared: Mapping[str, Sequence[Sample]]) -> list[Sample]:
     return [sample for samples in prepared.values() for sample in samples]
 
 
-def _check(
-    samples: Sequence[Sample],
-    prompt: str,
-    protocol: str,
-    controls: Sequence[str],
-    of_answers: Sequence[str],
-    num_draws: int,
-) -> None:
+def _check(samples: Sequence[Sample], prompt: str, protocol: str, variants: Sequence[str]) -> None:
     for kind, name, known in (("prompt", prompt, PROMPTS), ("protocol", protocol, PROTOCOLS)):
         if name not in known:
             raise ConfigError(f"there is no {kind} {name!r}; choose one of {', '.join(known)}")
-    if of_answers and num_draws > 1:
-        raise ConfigError(
-            f"{of_answers[0]} is made of one answer to every question, and {num_draws} are drawn; draw one, or leave "
-            "out the thinking"
-        )
     if not samples:
         raise DataError("there is no sample to evaluate; check the data and --limit")
     open_questions = [sample.id for sample in samples if sample.answer_index is None or not sample.options]
@@ -151,7 +140,7 @@ def _check(
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
         raise DataError(f"two samples have the id {twice[0]!r}; remove the repeated ones from the data")
-    if controls and any(sample.variant for sample in samples):
+    if variants and any(sample.variant for sample in samples):
         raise ConfigError(
             "variants are made of the questions as they are, and these samples are variants already; ask for none"
         )

@@ -168,7 +168,7 @@ def score_by_blind(
         name: {**accuracy(part), "chance": chance(by_key[key_of(p)] for p in part)} if part else None
         for name, part in parts.items()
     }
-    reason = None if by else "neither blank images nor a text prior were asked for: --controls blank, --train-data"
+    reason = None if by else "neither blank images nor a text prior were asked for: --variants blank, --train-data"
     return {**scored, "by": by, "not_checked": len(predictions) - sum(map(len, parts.values())), "reason": reason}
 
 
@@ -242,7 +242,7 @@ def score_probe(name: str, run: ControlRun, originals: Sequence[Prediction]) -> 
     if not run.predictions or name not in VARIANTS:
         return {}
     if VARIANTS[name].reads_answers:
-        return score_thinking(originals, run.predictions, run.samples)
+        return {"thinking": score_thinking(originals, run.predictions, run.samples)}
     if name == "none_of_the_above":
         return {"confidence": score_confidence_change(originals, run.predictions)}
     return {}

@@ -28,9 +28,11 @@ class EvalSettings(RunSettings, EngineSettings):
     else think."""
     protocol: str = "default"
     """How completions are read."""
-    controls: Several[str] = ("blank", "swapped")
-    """Controls, comma-separated: blank, noise, no_image, low_resolution, shuffled, other_modality, swapped and rotated
-    (every rotation of the options); or an empty text."""
+    variants: Several[str] = ("blank", "swapped")
+    """What else is done to the questions, comma-separated, or an empty text: blank, noise, no_image, low_resolution,
+    shuffled, other_modality, swapped, rotated (every rotation of the options), none_of_the_above; a corruption with its
+    severity, as jpeg/3; degraded:noise, degraded:corruption; thinking:own, :truncated, :empty, :swapped,
+    :contradicting."""
     option_logprobs: bool = False
     """Keep the log-probabilities of the option letters."""
     train_data: Path | None = None
@@ -44,7 +46,7 @@ class EvalSettings(RunSettings, EngineSettings):
     limit: Annotated[int, Ge(1)] | None = None
     """Evaluate so many samples, drawn at random."""
     seed: int = 0
-    """Seed of the drawn samples, the controls and sampling."""
+    """Seed of the drawn samples, the variants and sampling."""
 
     @field_validator("prompt")
     @classmethod
@@ -56,13 +58,20 @@ class EvalSettings(RunSettings, EngineSettings):
     def _protocol(cls, name: str) -> str:
         return known("protocol", name, PROTOCOLS)
 
-    @field_validator("controls")
+    @field_validator("variants")
     @classmethod
-    def _controls(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _variants(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         from medr1.variants import variant_names  # it reads images, and --help need not wait for that
 
         variant_names(names, ())
         return names
+
+    @model_validator(mode="after")
+    def _one_draw(self) -> Self:
+        from medr1.variants import check_draws
+
+        check_draws(self.variants, self.num_draws)
+        return self
 
     @model_validator(mode="after")
     def _scores_options(self) -> Self:

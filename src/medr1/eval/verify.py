@@ -145,8 +145,9 @@ def _unchecked(
     if not with_data:
         yield "void"
     for name, scores in (stored.get("controls") or {}).items():
-        if "follows" in scores and not with_data:
-            yield f"controls.{name}.follows"
+        for block, inside in ((scores, ""), (scores.get("thinking") or {}, "thinking.")):
+            if "follows" in block and not with_data:
+                yield f"controls.{name}.{inside}follows"
 
 
 def is_fitted(stored: Mapping[str, Any]) -> bool:

@@ -178,7 +178,7 @@ def _evaluate(
         out=run.settings.out / "eval" / name,
         prompt=PROMPT,
         params=SamplingParams(max_new_tokens=MAX_NEW_TOKENS),
-        controls=controls,
+        variants=controls,
         batch_size=EVALUATION_BATCH,
         seed=0,
         arguments={"model": name},

@@ -20,6 +20,7 @@ FURTHER_CONTROLS = {
     "low_resolution": "image at an eighth of its resolution",
     "shuffled": "image of another question",
     "other_modality": "image of another modality",
+    "none_of_the_above": "none of the above in place of the right option",
 }
 """Labels of the controls that stand beside the accuracy where they were asked for."""
 

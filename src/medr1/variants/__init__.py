@@ -22,6 +22,15 @@ ALL_ROTATIONS = "rotated"
 """Stands for those of `ROTATIONS` that the samples have options for."""
 
 
+def check_draws(names: Iterable[str], num_draws: int) -> None:
+    """Raise `ConfigError` where a variant is made of one answer to every question, and several are drawn."""
+    if num_draws > 1 and (of_answers := [name for name in names if name in VARIANTS and VARIANTS[name].reads_answers]):
+        raise ConfigError(
+            f"{of_answers[0]} is made of one answer to every question, and {num_draws} are drawn; draw one, or leave "
+            "out the thinking"
+        )
+
+
 def prepare_all(
     names: Iterable[str], samples: Sequence[Sample], seed: int, answers: Sequence[Prediction] = ()
 ) -> dict[str, list[Sample]]:
