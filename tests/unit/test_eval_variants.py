@@ -133,7 +133,8 @@ def test_verify_prepares_every_kind_again(samples: list[Sample], tmp_path: Path)
     found = verify(tmp_path / "run", tmp_path / "data")
     assert (found.differing, found.unchecked) == ([], [])
     blind = verify(tmp_path / "run")
-    assert (blind.differing, blind.unchecked) == ([], ["controls.thinking:contradicting.thinking.follows"])
+    assert blind.differing == []
+    assert "controls.thinking:contradicting.thinking.follows" in blind.unchecked
 
 
 def test_confidence_in_the_right_letter_is_compared_where_the_right_option_is_gone(
