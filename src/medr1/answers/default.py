@@ -17,6 +17,7 @@ Not read, on purpose:
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import lru_cache
 
 from medr1.answers.tags import AnswerFormat, answer_block, boxed_answer, outside_thinking
 from medr1.answers.wording import DENIALS, mentioned, plain_words, words_of
@@ -43,6 +44,8 @@ _BETWEEN_ANSWERS = re.compile(r"[,;/&\n、]|\b(?:or|and)\b|[或和及与]", re.I
 _LONE_CAPITAL = re.compile(rf"(?:(?<![\w'])|(?<=[{_CJK}]))[A-Z](?:(?![\w'])|(?=[{_CJK}]))")
 _WITH_ASIDE = re.compile(r"(?P<main>[^()\[\]]+?)\s*[(\[](?P<aside>[^()\[\]]+)[)\]]?")
 _DENIED = re.compile("[不非没無无]")
+LONGEST_CONFIRMED = 300
+"""Characters up to which a text may be an answer with a confirmation behind it ("B is correct")."""
 _ARTICLE = re.compile(r"(?:the|an?)\s+")
 
 _NOT_AN_OPTION = ParsedAnswer(None, ParseStatus.NOT_AN_OPTION)
@@ -73,9 +76,7 @@ def _around_a_letter() -> tuple[re.Pattern[str], re.Pattern[str]]:
         rf"\s+{en('verb')}\s+(?:{en('owner')}\s+)?{en('quality')}(?:\s+{en('noun')})?"
         rf"|\s*(?:{cjk('suffix')})?(?:{cjk('verb')})?{cjk('right')}|\s*{cjk('suffix')}"
     )
-    return re.compile(before, re.IGNORECASE), re.compile(
-        rf"(?P<rest>.{{1,200}}?)(?:{after})", re.IGNORECASE | re.DOTALL
-    )
+    return re.compile(before, re.IGNORECASE), re.compile(rf"(?P<rest>.+?)(?:{after})", re.IGNORECASE | re.DOTALL)
 
 
 _LEAD_IN, _LED_OUT = _around_a_letter()
@@ -92,7 +93,15 @@ def normalise(text: str) -> str:
     >>> normalise("**No**  diabetic retinopathy."), normalise("磁共振 ＭＲＩ。")
     ('no diabetic retinopathy', '磁共振 mri')
     """
-    plain = " ".join(unicodedata.normalize("NFC", _without_markup(text)).split())
+    return _folded(_without_markup(text))
+
+
+_normalised = lru_cache(maxsize=2**16)(normalise)
+"""For options, which come again and again."""
+
+
+def _folded(text: str) -> str:
+    plain = " ".join(unicodedata.normalize("NFC", text).split())
     # Nothing but punctuation is kept as it is: "!" and "?" may be the options.
     return (plain.strip(_SURROUNDING) or plain).casefold()
 
@@ -105,7 +114,7 @@ def read_answer(text: str, options: Sequence[str]) -> ParsedAnswer:
     """
     if not text.strip():
         return ParsedAnswer(None, ParseStatus.EMPTY)
-    letters, texts = option_letters(options), [normalise(option) for option in options]
+    letters, texts = option_letters(options), [_normalised(option) for option in options]
     text = _without_markup(text)
     bare = without_lead_in(text)
     for form in dict.fromkeys((text, bare, _without_lead_out(text), _without_lead_out(bare))):
@@ -124,13 +133,14 @@ def without_lead_in(text: str) -> str:
     >>> without_lead_in("The answer is pneumonia."), without_lead_in("答案：是。")
     ('pneumonia', '是')
     """
-    stripped = text.translate(_FULL_WIDTH).strip(_SURROUNDING)
+    stripped = (text if text.isascii() else text.translate(_FULL_WIDTH)).strip(_SURROUNDING)
     lead_in = _LEAD_IN.match(stripped)
     return stripped[lead_in.end() :] if lead_in else text
 
 
 def _without_lead_out(text: str) -> str:
-    led_out = _LED_OUT.fullmatch(text.strip(_SURROUNDING))
+    stripped = text.strip(_SURROUNDING)
+    led_out = _LED_OUT.fullmatch(stripped) if len(stripped) <= LONGEST_CONFIRMED else None
     return led_out["rest"] if led_out else text
 
 
@@ -141,7 +151,7 @@ def _read_one(text: str, letters: Sequence[str], texts: Sequence[str]) -> Parsed
         bare = unicodedata.normalize("NFKC", bare).strip(_SURROUNDING)  # Ⓑ, 𝐁
     if len(bare) == 1 and bare.isascii() and bare.upper() in letters:
         return ParsedAnswer(bare.upper(), ParseStatus.OK)  # before the texts: prompts ask for a letter
-    key = normalise(text)
+    key = _folded(text)
     same_text = [letter for letter, option in zip(letters, texts, strict=False) if option == key and key]
     if same_text:
         return ParsedAnswer(same_text[0], ParseStatus.OK) if len(same_text) == 1 else _SEVERAL_LETTERS
@@ -153,7 +163,7 @@ def _read_letter_and_text(text: str, letters: Sequence[str], texts: Sequence[str
     parts = _LETTER_AND_TEXT.fullmatch(" ".join(text.split()))
     if parts is None or parts["letter"].upper() not in letters:
         return _NOT_AN_OPTION
-    letter, beside = parts["letter"].upper(), normalise(parts["text"])
+    letter, beside = parts["letter"].upper(), _folded(parts["text"])
     own = texts[letters.index(letter)]
     if own == beside:
         return ParsedAnswer(letter, ParseStatus.OK)
@@ -215,10 +225,12 @@ def _named(text: str, letters: Sequence[str], texts: Sequence[str]) -> set[str]:
 
 def _without_markup(text: str) -> str:
     """ASCII for full width, and no Markdown emphasis, control tokens or LaTeX commands that only wrap an answer."""
-    text = _SPECIAL.sub("", text.translate(_FULL_WIDTH)).replace("*", "").replace("`", "")
-    for _ in range(_LATEX_DEPTH):
+    text = text if text.isascii() else text.translate(_FULL_WIDTH)
+    text = _SPECIAL.sub("", text) if "<" in text else text
+    text = text.replace("*", "").replace("`", "")
+    for _ in range(_LATEX_DEPTH if "{" in text else 0):
         text = _LATEX.sub(r"\1", text)
-    return _LATEX_MODE.sub("", text)
+    return _LATEX_MODE.sub("", text) if "\\" in text else text
 
 
 def parse_answer(completion: str, sample: Sample, answer_format: AnswerFormat = "think") -> ParsedAnswer:
