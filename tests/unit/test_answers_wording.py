@@ -95,3 +95,8 @@ def test_reward_evaluation_and_comparison_read_alike() -> None:
     assert scores is not None
     assert scores["consistent"]["n"] == 1
     assert names_gold(prediction)
+
+
+def test_the_tag_of_a_thinking_is_no_part_of_it() -> None:
+    sample = Sample(id="1", images=(), question="?", options=("CT", "Think"), answer_index=0)
+    assert consistency("<think>(A)</think><answer>A</answer>", sample).value == 1.0

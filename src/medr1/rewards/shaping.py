@@ -29,7 +29,8 @@ def consistency(completion: str, sample: Sample) -> Score:
     answer: str | None = None
     concluded: int | None = None
     if think_format(completion, sample).value:
-        thinking = completion[: list(TAG.finditer(completion))[1].start()]
+        opening, closing, *_ = TAG.finditer(completion)
+        thinking = completion[opening.end() : closing.start()]
         answer = read_answer(answer_text(completion)[0], sample.options).letter
         concluded = conclusion(thinking, sample.options)
     value = float(answer is not None and concluded is not None and answer == LETTERS[concluded])
