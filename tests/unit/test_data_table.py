@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from medr1.data import read_source
+from medr1.data import SOURCES, read_source
+from medr1.data.source import LeftOut
 from medr1.errors import DataError
 from medr1.types import Sample
 
@@ -129,6 +130,37 @@ def test_options_and_places_of_pictures_in_the_question(tmp_path: Path):
     assert sample.question == "Is image 1 older than image 2?"
     with pytest.raises(DataError, match="places for more pictures"):
         read_json(tmp_path, question="Is <image> older than <image>?")
+
+
+@pytest.mark.parametrize("mark", [";", "\t", ","])
+def test_the_header_tells_what_parts_the_cells(tmp_path: Path, mark: str):
+    [sample] = read_csv(
+        tmp_path,
+        mark.join(("image", "question", "A", "B", "answer")) + f"\na.png{mark}Which?{mark}CT{mark}MRI{mark}B\n",
+    )
+    assert (sample.options, sample.gold) == (("CT", "MRI"), "B")
+
+
+def test_a_missing_column_is_named(tmp_path: Path):
+    for header, missing in (("image,question,gold", "no `answer`"), ("image,ask,answer", "no `question`")):
+        with pytest.raises(DataError, match=missing):
+            read_csv(tmp_path, f"{header}\na.png,Which?,B\n")
+    (tmp_path / "own.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"own\.zip is an archive; unpack it"):
+        read_source(tmp_path / "own.zip")
+
+
+def test_rows_without_a_picture_are_counted_or_kept_where_asked_for(tmp_path: Path):
+    rows = [RECORD | {"image": image, "question": f"{n}?"} for n, image in enumerate(["a.png", "", None, "nan"])]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"own\.jsonl record 2: has no picture, nor have 2 others; .*--allow-text-only"):
+        list(read_source(tmp_path / "own.jsonl"))
+    kept = list(SOURCES["jsonl"].read(tmp_path / "own.jsonl", left_out=LeftOut(text_only=True)))
+    assert [len(sample.images) for sample in kept] == [1, 0, 0, 0]
+    assert len({sample.group for sample in kept}) == len({sample.id for sample in kept}) == 4
+    left_out = LeftOut(skip_bad=True)
+    assert len(list(SOURCES["jsonl"].read(tmp_path / "own.jsonl", left_out=left_out))) == 1
+    assert left_out.bad == 3
 
 
 def test_columns_that_happen_to_have_one_letter_are_no_options(tmp_path: Path):

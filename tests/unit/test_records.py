@@ -59,6 +59,18 @@ sample_lists = st.lists(
 # --- JSON and JSON lines ------------------------------------------------------------------------------------------
 
 
+def test_files_of_other_kinds_are_told_what_to_do(tmp_path: Path) -> None:
+    for name, content, message in (
+        ("own.csv", b"image,question\n", r"data convert .*own\.csv --out DIR"),
+        ("own.jsonl", b"{}", r"data convert .*own\.jsonl --out DIR"),
+        ("own.zip", b"PK\x03\x04", "own.zip is an archive; unpack it"),
+        ("own.tar.gz", b"\x1f\x8b", "is an archive; unpack it"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=message):
+            list(read_samples(tmp_path / name))
+
+
 def test_json_keeps_the_order_of_keys_and_replaces_the_file(tmp_path: Path):
     path = tmp_path / "deep" / "results.json"
     write_json(path, {"old": 1})

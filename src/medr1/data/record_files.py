@@ -31,6 +31,8 @@ ROW_SUFFIXES = (".parquet", SAVED_STATE)
 MAX_RECORD_CHARS = 64 * 2**20
 """A longer record is refused: it is damage (a quote that never closes) or a compressed bomb."""
 _CHUNK_CHARS = 2**18
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+"""What parts the cells of a table."""
 _BLANK = re.compile(r"[ \t\r\n]*")
 _ROWS_AT_ONCE = 32
 _BOOKKEEPING = frozenset({SAVED_STATE, "dataset_info.json", "dataset_dict.json"})
@@ -174,7 +176,14 @@ def _json_lines(file: Path) -> Iterator[Record]:
 
 
 def _csv(file: Path) -> Iterator[Record]:
-    return _table(file, "CSV", ",")
+    return _table(file, "CSV", _delimiter(file))
+
+
+def _delimiter(file: Path) -> str:
+    """A comma, or what a spreadsheet of another language or habit puts in its place; told by the header."""
+    with _opened(file, "CSV") as stream:
+        header = stream.readline(MAX_RECORD_CHARS)
+    return max(",;\t", key=header.count)
 
 
 def _tsv(file: Path) -> Iterator[Record]:
@@ -194,7 +203,7 @@ def _table(file: Path, kind: str, delimiter: str) -> Iterator[Record]:
                 if None in record or None in record.values():
                     raise DataError(
                         f"{file} record {number}: has more or fewer cells than the header; put texts with "
-                        f"{'commas' if delimiter == ',' else 'tabs'} in quotes"
+                        f"{DELIMITERS[delimiter]} in quotes"
                     )
                 yield record
         except csv.Error as error:

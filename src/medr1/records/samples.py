@@ -27,6 +27,7 @@ SHARD_BYTES = 512 * 2**20
 
 NEW, OLD = "new", "old"
 """What becomes of a folder, and what it was, while `write_samples` writes it."""
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 REQUIRED_COLUMNS = ("id", "images", "question")
 ALLOWED_VALUES = {"modality": MODALITIES, "task": TASKS, "answer_type": ANSWER_TYPES}
 
@@ -181,10 +182,25 @@ def _tables(path: Path) -> Iterator["pa.Table | pa.RecordBatch"]:
         yield from _saved_tables(path)
         return
     shards = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    if path.is_file() and path.suffix.lower() in ARCHIVES:
+        raise DataError(f"{path} is an archive; unpack it, and convert what is in it with `medr1 data convert`")
+    if path.is_file() and not is_parquet(path):
+        raise DataError(
+            f"{path} is no data set of medr1; make one of it first: medr1 data convert {path} --out DIR, then give DIR"
+        )
     if not shards:
         raise DataError(f"{path} holds no parquet shards; convert the data first with `medr1 data convert`")
     for shard in shards:
         yield from _parquet_batches(shard)
+
+
+def is_parquet(file: Path) -> bool:
+    """Whether a file begins as parquet does, whatever its name; also one whose end is missing."""
+    try:
+        with file.open("rb") as stream:
+            return stream.read(4) == b"PAR1" or file.suffix == ".parquet"
+    except OSError:
+        return file.suffix == ".parquet"
 
 
 def _parquet_batches(shard: Path) -> Iterator["pa.RecordBatch"]:

@@ -66,7 +66,8 @@ class Fields:
 
     def sniff(self, record: Record) -> bool:
         """Whether a record has the fields of the format."""
-        return self.needs is not None and self.needs <= record.keys()
+        placed = self.place in record and "variant" not in record  # those with a variant are medr1's own samples
+        return self.needs is not None and self.needs <= record.keys() and (self.answer[-1] in record or placed)
 
     def parse(self, record: Record, file: Path) -> Sample:
         """The sample of a record."""
