@@ -56,7 +56,7 @@ TEXTS = (
         "breast",
         "Aa",
         "No finding",
-        "T",
+        "Q wave",
         "b12",
         "α-blocker",
         '"quoted"',
