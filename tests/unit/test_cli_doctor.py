@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from medr1.cli.doctor import doctor_command
 from medr1.errors import DataError
-from medr1.records import JsonlAppender, write_json
+from medr1.records import JsonlAppender, read_json, write_json
+from stored_runs import questions, store
 
 app = typer.Typer()
 app.command()(doctor_command)
@@ -84,6 +85,29 @@ def test_a_format_reward_that_paid_nothing_is_named(tmp_path: Path) -> None:
     printed = CliRunner().invoke(app, [str(folder)], env={"COLUMNS": "250"}).output
     assert "unpaid reward: format (error)" in printed
     assert "Nothing is wrong" not in printed
+
+
+SILENT = {"what": "accuracy", "why": "12 of 12 answers could not be read"}
+
+
+@pytest.mark.parametrize(
+    ("void", "outcome", "printed"),
+    [
+        ([], "passed", "no number is void"),
+        ([SILENT], "failed", "void: accuracy: 12 of 12 answers could not be read"),
+        (None, "not_checked", "Not checked: "),
+    ],
+)
+def test_an_evaluation_is_examined_too(
+    tmp_path: Path, void: list[dict[str, str]] | None, outcome: str, printed: str
+) -> None:
+    store(tmp_path, questions(20), right=0.7)
+    results = read_json(tmp_path / "results.json")
+    assert results.pop("void") == []
+    write_json(tmp_path / "results.json", results if void is None else {**results, "void": void})
+    assert printed in CliRunner().invoke(app, [str(tmp_path)]).output
+    report = json.loads(CliRunner().invoke(app, [str(tmp_path), "--json"]).stdout)
+    assert report == {"checks": {"void": outcome}, "void": void}
 
 
 def test_a_folder_that_is_no_run_is_an_error_with_its_mend(tmp_path: Path) -> None:

@@ -119,6 +119,15 @@ def test_wide_table(tmp_path: Path) -> None:
     ]
 
 
+def test_figures_that_could_not_be_tested_are_not_passed(tmp_path: Path) -> None:
+    for table, told in (
+        ("model,a,b\nm,61.7,50\n", "2 figures have no n"),
+        ("model,a\nn,100000\nm,61.7\n", "1 figures: n is too large for their decimals"),
+    ):
+        (line,) = check_table(write(tmp_path / "t.csv", table))["verdicts"]
+        assert line.startswith(f"not checked: {told}")
+
+
 def test_weighted_and_plain_averages_are_told_apart(tmp_path: Path) -> None:
     table = "model,a,b,mean\nn,100,300,\nplain,50,70,60\nweighted,50,70,65\n"
     found = check_table(write(tmp_path / "t.csv", table))["averages"]

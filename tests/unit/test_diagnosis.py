@@ -213,6 +213,7 @@ ACCURACY, FORMAT = "rewards/accuracy/mean", "rewards/format/mean"
         # All the same, and not in full; in full is where a format should end.
         ([{"step": k, FORMAT: 0.5, "rewards/format/std": 0.0} for k in range(1, 31)], {"uniform reward: format"}),
         ([{"step": k, FORMAT: 0.5, "rewards/format/std": 0.0} for k in range(1, 30)], set()),
+        ([{"step": k, FORMAT: -3.0, "rewards/format/std": 0.0} for k in range(1, 31)], {"uniform reward: format"}),
         ([{"step": k, FORMAT: 1.0, "rewards/format/std": 0.0} for k in range(1, 31)], set()),
         ([{"step": k, FORMAT: 0.5, "rewards/format/std": 0.1} for k in range(1, 31)], set()),
     ],

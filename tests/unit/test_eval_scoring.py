@@ -7,6 +7,7 @@ from statsmodels.stats.proportion import proportion_confint
 
 from medr1.answers import PROTOCOLS, YES_NO_ONLY
 from medr1.eval.measures import is_right
+from medr1.eval.rescore import read_again
 from medr1.eval.scoring import ControlRun, protocol_for, score_predictions
 from medr1.types import ImageRef, ParseStatus, Prediction, Receipt, Sample
 from medr1.variants.controls import SHOWN_ANSWER
@@ -273,3 +274,12 @@ def test_pictures_that_nobody_saw_void_the_accuracy() -> None:
         found = score_predictions(answered, pictures)["void"]
         assert [item["what"] for item in found] == ["accuracy"]
         assert why in found[0]["why"]
+
+
+def test_a_letter_beyond_the_options_is_unreadable_and_not_wrong() -> None:
+    samples = [sample(i, gold=i % 4) for i in range(12)]
+    said = [prediction(s, "G", completion="<think>x</think><answer>G</answer>") for s in samples]
+    read = [read_again(p, s) for p, s in zip(said, samples, strict=True)]
+    results = score_predictions(read, samples)
+    assert results["parse"] == {"not_an_option": 12}
+    assert "12 of 12 answers could not be read (not an option 12)" in results["void"][0]["why"]

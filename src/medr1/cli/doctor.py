@@ -1,4 +1,4 @@
-"""`medr1 doctor`: what is installed here, or what is wrong with a training run."""
+"""`medr1 doctor`: what is installed here, or what is wrong with a training run or an evaluation."""
 
 import json
 import shutil
@@ -17,10 +17,12 @@ if TYPE_CHECKING:
 
 
 def doctor_command(
-    run: Annotated[Path | None, typer.Argument(help="Output folder of a training run; none: this machine.")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(help="Folder of a training run or an evaluation; none: this machine.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of tables.")] = False,
 ) -> None:
-    """Say what a training run suffers from; without RUN, what this machine has.
+    """Say what a training run or an evaluation suffers from; without RUN, what this machine has.
 
     \b
     medr1 doctor
@@ -53,8 +55,14 @@ def _examine(run: Path, as_json: bool) -> None:
     from medr1.records import checked, read_json, read_jsonl
 
     log = run / "train_log.jsonl"
+    if not log.is_file() and (run / "results.json").is_file():
+        _examine_evaluation(run, as_json)
+        return
     if not log.is_file():
-        raise DataError(f"{run} is no training run: it has no train_log.jsonl; name the --output_dir of a training")
+        raise DataError(
+            f"{run} is no training run and no evaluation: it has no train_log.jsonl and no results.json; "
+            "name the --output_dir of a training or the --out of `medr1 eval`"
+        )
     records = read_jsonl(log)
     path = run / "manifest.json"
     manifest = checked(read_json(path) if path.is_file() else {"arguments": {}}, TrainingManifest, path)
@@ -73,6 +81,24 @@ def _examine(run: Path, as_json: bool) -> None:
         typer.echo(json.dumps(report, indent=2))
         return
     _show(run, facts, watch)
+
+
+def _examine_evaluation(run: Path, as_json: bool) -> None:
+    """What of the numbers of an evaluation cannot mean anything."""
+    from medr1.eval.files import read_results
+
+    void = read_results(run).get("void")
+    if as_json:
+        checks = {"void": "not_checked" if void is None else "failed" if void else "passed"}
+        typer.echo(json.dumps({"checks": checks, "void": void}, indent=2))
+        return
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    for item in void or ():
+        console.print(f"void: {item['what']}: {item['why']}", style="bold red")
+    if void is None:
+        console.print(f"Not checked: {run} was evaluated by a version that did not ask; call `medr1 rescore {run}`.")
+    elif not void:
+        console.print(f"{run}: no number is void by the rules of medr1.diagnosis.")
 
 
 def _facts(manifest: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:

@@ -62,7 +62,8 @@ def verify_command(settings: VerifySettings, as_json: bool) -> None:
             option = "--data and, where a text prior was fitted, --train-data"
             console.print(f"not checked: {path} (needs {option})", style="yellow")
         verdict = f"{len(found.differing):,} differ" if found.differing else "all as stored"
-        console.print(f"{settings.run}: {found.checked:,} values computed again, {verdict}")
+        unchecked = f"; {len(found.unchecked):,} not checked" if found.unchecked else ""
+        console.print(f"{settings.run}: {found.checked:,} values computed again, {verdict}{unchecked}")
     if found.differing:
         raise typer.Exit(1)
 

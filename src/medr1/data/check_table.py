@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from medr1.diagnosis import FAIL, NOT_CHECKED, PASS
 from medr1.errors import DataError
 
 AVERAGES = ("average", "avg", "avg.", "mean", "overall", "macro", "micro")
@@ -270,22 +271,24 @@ def _weighted(parts: Sequence[Figure], weights: Sequence[int]) -> tuple[Fraction
 
 def _verdicts(result: Mapping[str, Any]) -> list[str]:
     lines = [
-        f"fail: {item['model']} on {item['test']}: {item['printed']} is no k / {item['n']:,}; "
+        f"{FAIL}: {item['model']} on {item['test']}: {item['printed']} is no k / {item['n']:,}; "
         f"nearest is {' or '.join(dict.fromkeys(item['nearest']))}."
         for item in result["figures"]
         if item["possible"] is False
     ]
     lines += [
-        f"fail: {item['model']}: {item['test']} {item['printed']} is not {item['macro']:.2f}, the mean of its row."
+        f"{FAIL}: {item['model']}: {item['test']} {item['printed']} is not {item['macro']:.2f}, the mean of its row."
         for item in result["averages"]
         if item["matches"] == []
     ]
     vague = sum(item["informative"] is False for item in result["figures"])
     unknown = sum(item["n"] is None for item in result["figures"])
     if vague:
-        lines.append(f"warn: {vague} figures cannot be tested, because n is too large for their decimals.")
+        lines.append(f"{NOT_CHECKED}: {vague} figures: n is too large for their decimals, so every one is possible.")
     if unknown:
-        lines.append(f"warn: {unknown} figures have no n; give it in a row or column n, or with --n.")
+        lines.append(f"{NOT_CHECKED}: {unknown} figures have no n; give it in a row or column n, or with --n.")
     if not lines:
-        lines.append(f"pass: all {len(result['figures'])} figures and {len(result['averages'])} averages are possible.")
+        lines.append(
+            f"{PASS}: all {len(result['figures'])} figures and {len(result['averages'])} averages are possible."
+        )
     return lines

@@ -305,7 +305,7 @@ def uniform_reward(history: History, key: str) -> Symptom | None:
     """A reward that pays all completions the same, and not in full."""
     std, paid = key.removesuffix("/mean") + "/std", history.values(key)[-1]
     steps = history.standing(std, 0.0)
-    if steps < UNPAID_STEPS or not 0 < paid < SATURATED_REWARD:
+    if steps < UNPAID_STEPS or paid == 0 or paid >= SATURATED_REWARD:
         return None
     return Symptom(
         f"{std} 0 for {steps} steps, {key} {paid:.2f}",
