@@ -18,8 +18,8 @@ from torch import Tensor
 
 from medr1.models.pixels import preprocess
 from medr1.models.prefix import PromptTensors, backbone, left_padded
-from medr1.prompts import PromptTemplate, render
-from medr1.rollout.engine import Request, SamplingParams
+from medr1.prompts import PromptTemplate
+from medr1.rollout.engine import SamplingParams, request_for
 from medr1.rollout.sampler import sample
 from medr1.rollout.transformers import TransformersEngine, end_token_ids, image_token_ids
 from medr1.types import ParsedAnswer, ParseStatus, Sample
@@ -72,16 +72,9 @@ class Victim:
 
     def encode(self, samples: Sequence[Sample], images: Sequence[np.ndarray]) -> list[PromptTensors]:
         """Prompts of samples with one image each, as the engine makes them."""
-        pictures = [Image.fromarray(image) for image in images]
         requests = [
-            Request(
-                key=one.id,
-                text=render(self.prompt, one),
-                images=(picture,),
-                image_first=self.prompt.image_first,
-                system=self.prompt.system,
-            )
-            for one, picture in zip(samples, pictures, strict=True)
+            request_for(self.prompt, one, [Image.fromarray(image)], key=one.id)
+            for one, image in zip(samples, images, strict=True)
         ]
         return [prompt.to(self.model.device) for prompt in self.engine.prompts(requests)]
 

@@ -26,9 +26,17 @@ from medr1.eval.files import (
 from medr1.eval.receipts import receipts_of
 from medr1.eval.reliance import reliance_rows
 from medr1.eval.scoring import ControlRun, answers_to, key_of, protocol_for, score_predictions
-from medr1.prompts import PROMPTS, render
+from medr1.prompts import PROMPTS
 from medr1.records import content_hashes, data_hash, short_hash
-from medr1.rollout.engine import AnswerPlace, Engine, OptionScorer, Request, SamplingParams
+from medr1.rollout.engine import (
+    AnswerPlace,
+    Engine,
+    OptionScorer,
+    Request,
+    SamplingParams,
+    about_pictures,
+    request_for,
+)
 from medr1.runs import Run
 from medr1.types import Completion, Failure, FailureKind, Prediction, Sample
 from medr1.variants import VARIANTS, check_draws, prepare_all, variant_names
@@ -186,13 +194,11 @@ class _Generation:
     def request(self, sample: Sample) -> Request:
         """The request for a sample or a prepared variant. Raises `DataError` where an image cannot be opened."""
         variant = VARIANTS[sample.variant] if sample.variant in self.variants else AS_IT_IS
-        template = PROMPTS[self.prompt]
-        return Request(
+        return request_for(
+            PROMPTS[self.prompt],
+            sample,
+            variant.pictures(sample, self.seed),
             key=f"{sample.id}:{sample.variant}",
-            text=render(template, sample),
-            images=tuple(variant.pictures(sample, self.seed)),
-            image_first=template.image_first,
-            system=template.system,
             completion_prefix=sample.extra.get(COMPLETION_PREFIX, ""),
         )
 
@@ -258,8 +264,7 @@ class _Generation:
 
     def failure(self, sample: Sample, draw: int, kind: FailureKind, said: str) -> Failure:
         """Why there is no completion, with the names of the files where the fault is in a picture."""
-        files = ", ".join(ref.path for ref in sample.images if ref.path is not None and ref.path not in said)
-        message = f"{files}: {said}" if kind == "picture" and files else said
+        message = about_pictures(sample, said) if kind == "picture" else said
         asked = asked_of(sample, self.prompt)
         return Failure(id=sample.id, variant=sample.variant, draw=draw, **asked, kind=kind, message=message)
 

@@ -64,7 +64,7 @@ def unpatchify(patches: Tensor, image_processor: Any, height: int, width: int) -
 
 
 def grid_size(height: int, width: int, image_processor: Any) -> tuple[int, int]:
-    """Height and width that the processor resizes an image to."""
+    """Height and width that the processor resizes an image to. Raises `ValueError` for one that it refuses."""
     size = image_processor.size
     return smart_resize(
         height,
@@ -73,6 +73,12 @@ def grid_size(height: int, width: int, image_processor: Any) -> tuple[int, int]:
         min_pixels=size["shortest_edge"],
         max_pixels=size["longest_edge"],
     )
+
+
+def image_tokens(width: int, height: int, image_processor: Any) -> int:
+    """Tokens of a picture in a prompt. Raises `ValueError` for a picture that the processor refuses."""
+    rows, columns = grid_size(height, width, image_processor)
+    return rows * columns // (image_processor.patch_size * image_processor.merge_size) ** 2
 
 
 def grid_image(image: Image.Image, image_processor: Any) -> np.ndarray:

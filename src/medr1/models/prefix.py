@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from medr1.models.flash import Packing
+from medr1.models.literal import token_ids
 from medr1.models.shared_attention import NO_MASK, SHARED_PREFIX, FlatAttention, PackedAttention
 
 
@@ -82,38 +83,65 @@ def encode_prompts(
     Args:
         processor: the checkpoint's own processor.
         model: used for its rule of positions only; no forward is run.
-        texts: prompts after the chat template, one image placeholder per image.
+        texts: prompts after the chat template, one image placeholder per image, with marks where `medr1.models.literal`
+            has put them.
         images: the images of every prompt, in the order of their placeholders; empty for a text-only prompt.
+
+    Raises:
+        ValueError: the processor refuses a picture, or a text has not as many places as there are pictures.
     """
-    flat = [image for prompt_images in images for image in prompt_images]
-    inputs = processor(text=list(texts), images=flat or None, padding=True, return_tensors="pt")
-    grids = inputs.get("image_grid_thw")
-    positions_APL, _ = backbone(model).get_rope_index(
-        inputs["input_ids"],
-        mm_token_type_ids=inputs["mm_token_type_ids"],
-        image_grid_thw=grids,
-        attention_mask=inputs["attention_mask"],
-    )
-    num_images = [len(prompt_images) for prompt_images in images]
+    ids, pixels = tokenized(processor, texts, images)
+    ids_P = [torch.tensor(row) for row in ids]
+    grids = pixels.get("image_grid_thw")
     grids_P: Sequence[Tensor | None] = [None] * len(images)
     patches_P: Sequence[Tensor | None] = grids_P
-    if flat:
-        split = torch.split(grids, num_images)
-        patches = torch.split(inputs["pixel_values"], [int(grid.prod(-1).sum()) for grid in split])
-        grids_P = [grid if count else None for grid, count in zip(split, num_images, strict=True)]
-        patches_P = [rows if count else None for rows, count in zip(patches, num_images, strict=True)]
-    prompts = []
-    for index, mask_L in enumerate(inputs["attention_mask"].bool()):
-        prompts.append(
-            PromptTensors(
-                inputs["input_ids"][index][mask_L],
-                positions_APL[:, index][:, mask_L],
-                inputs["mm_token_type_ids"][index][mask_L],
-                patches_P[index],
-                grids_P[index],
-            )
-        )
-    return prompts
+    if grids is not None:
+        split = torch.split(grids, [len(prompt_images) for prompt_images in images])
+        patches = torch.split(pixels["pixel_values"], [int(grid.prod(-1).sum()) for grid in split])
+        grids_P = [grid if len(grid) else None for grid in split]
+        patches_P = [rows if len(rows) else None for rows in patches]
+    ids_PL = pad_sequence(ids_P, batch_first=True, padding_value=processor.tokenizer.pad_token_id, padding_side="left")
+    mask_PL = pad_sequence([torch.ones_like(row) for row in ids_P], batch_first=True, padding_side="left")
+    types_P = [(row == processor.image_token_id).long() for row in ids_P]
+    types_PL = pad_sequence(types_P, batch_first=True, padding_side="left")
+    positions_APL, _ = backbone(model).get_rope_index(
+        ids_PL, mm_token_type_ids=types_PL, image_grid_thw=grids, attention_mask=mask_PL
+    )
+    return [
+        PromptTensors(ids_L, positions_APL[:, row, -len(ids_L) :], types_P[row], patches_P[row], grids_P[row])
+        for row, ids_L in enumerate(ids_P)
+    ]
+
+
+def tokenized(
+    processor: Any, texts: Sequence[str], images: Sequence[Sequence[Image.Image]]
+) -> tuple[list[list[int]], dict[str, Tensor]]:
+    """Ids of every prompt, as many placeholders in it as its pictures have tokens, and the patches of all pictures.
+
+    Arguments and errors as of `encode_prompts`; there are no patches where there is no picture.
+    """
+    flat = [image for prompt_images in images for image in prompt_images]
+    pixels = dict(processor.image_processor(images=flat, return_tensors="pt")) if flat else {}
+    merged = processor.image_processor.merge_size**2
+    counts = iter((pixels["image_grid_thw"].prod(-1) // merged).tolist() if flat else ())
+    ids = [
+        expanded(token_ids(processor.tokenizer, text), processor.image_token_id, [next(counts) for _ in own])
+        for text, own in zip(texts, images, strict=True)
+    ]
+    return ids, pixels
+
+
+def expanded(ids: Sequence[int], image_token_id: int, counts: Sequence[int]) -> list[int]:
+    """A prompt with as many placeholders as each picture has tokens.
+
+    >>> expanded([5, 9, 6, 9, 7], image_token_id=9, counts=[3, 2])
+    [5, 9, 9, 9, 6, 9, 9, 7]
+    """
+    places = ids.count(image_token_id)
+    if places != len(counts):
+        raise ValueError(f"the prompt has {places} places for {len(counts)} pictures")
+    numbers = iter(counts)
+    return [token for one in ids for token in ([one] * next(numbers) if one == image_token_id else [one])]
 
 
 def image_inputs(prompts: Sequence[PromptTensors]) -> dict[str, Tensor]:

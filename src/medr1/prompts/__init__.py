@@ -56,6 +56,9 @@ def _load() -> tuple[dict[str, PromptTemplate], dict[AnswerType, str]]:
 
 PROMPTS, _ASKED_FOR = _load()
 
+RECORD = "record"
+"""Key of a part of a message: begin and end of what the record says in its text."""
+
 
 def question_text(sample: Sample, options_style: OptionsStyle) -> str:
     r"""Question and options as one text: what stands in place of `{Question}`. Letters without an option are left out.
@@ -84,11 +87,23 @@ def written_style(sample: Sample) -> OptionsStyle | None:
 
 def render(template: PromptTemplate, sample: Sample) -> str:
     """The user text for one sample, without image placeholders."""
+    return "".join(_parts(template, sample))
+
+
+def record_span(template: PromptTemplate, sample: Sample) -> tuple[int, int]:
+    """Begin and end, in the user text, of what the record says: everything else are the words of the template."""
+    before, asked, _ = _parts(template, sample)
+    return len(before), len(before) + len(asked)
+
+
+def _parts(template: PromptTemplate, sample: Sample) -> tuple[str, str, str]:
+    """The words of a template before question and options, these, and its words behind them."""
     listed = sample.options and sample.answer_type in ("choice", "yes_no")
-    text = template.text.replace("{Answer}", _ASKED_FOR["choice" if listed else sample.answer_type])
-    style = (written_style(sample) if template.as_recorded else None) or template.options_style
     # Not str.format: a template may hold other braces, such as a JSON example.
-    return text.replace("{Question}", question_text(sample, style))
+    words = template.text.replace("{Answer}", _ASKED_FOR["choice" if listed else sample.answer_type])
+    before, _, after = words.partition("{Question}")
+    style = (written_style(sample) if template.as_recorded else None) or template.options_style
+    return before, question_text(sample, style), after
 
 
 def messages(template: PromptTemplate, sample: Sample) -> list[dict[str, Any]]:
@@ -98,14 +113,20 @@ def messages(template: PromptTemplate, sample: Sample) -> list[dict[str, Any]]:
 
 
 def chat(
-    text: str, images: Sequence[Mapping[str, Any]], *, system: str | None, image_first: bool
+    text: str,
+    images: Sequence[Mapping[str, Any]],
+    *,
+    system: str | None,
+    image_first: bool,
+    record: tuple[int, int] | None = None,
 ) -> list[dict[str, Any]]:
     """Chat messages of one question, in the form that processors of transformers and chat endpoints share.
 
     Args:
         images: a part of the content for each picture.
+        record: begin and end of what the record says in the text, for our own processors; endpoints know no such field.
     """
-    written: list[Mapping[str, Any]] = [{"type": "text", "text": text}]
+    written: list[Mapping[str, Any]] = [{"type": "text", "text": text} | ({RECORD: record} if record else {})]
     user = {"role": "user", "content": [*images, *written] if image_first else [*written, *images]}
     if system is None:
         return [user]

@@ -33,7 +33,7 @@ def request_hash(
     Greedy decoding knows no random numbers: neither the request's name nor the seed nor the draw changes its result.
     Where the temperature is among the fields that are `omitted`, the server may sample at its own.
     """
-    asked = {field.name: getattr(request, field.name) for field in fields(Request)}
+    asked = {field.name: getattr(request, field.name) for field in fields(Request) if field.name != "record"}
     asked["images"] = [image_hash(image) for image in request.images]
     sampling = asdict(params) | {"num_draws": 1, "draw": draw}
     if params.temperature == 0 and "temperature" not in omitted:

@@ -6,7 +6,8 @@ from typing import Protocol
 
 from PIL import Image
 
-from medr1.types import Completion
+from medr1.prompts import PromptTemplate, record_span, render
+from medr1.types import Completion, Sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +42,34 @@ class Request:
     images: tuple[Image.Image, ...] = ()
     image_first: bool = True
     """Whether the images stand before the text of the user turn, or behind it."""
+    record: tuple[int, int] | None = None
+    """Begin and end of what a record says in the text. No control token is live anywhere in it; there, the tags of
+    answers are not either."""
     system: str | None = None
     """System turn; None leaves the chat template's own default."""
     completion_prefix: str = ""
     """What the completion is forced to begin with. It is part of the completion's text, not of its sampled tokens."""
+
+
+def request_for(
+    template: PromptTemplate, sample: Sample, images: Sequence[Image.Image], *, key: str, completion_prefix: str = ""
+) -> Request:
+    """The request that asks a sample's question under a template."""
+    return Request(
+        key=key,
+        text=render(template, sample),
+        images=tuple(images),
+        image_first=template.image_first,
+        record=record_span(template, sample),
+        system=template.system,
+        completion_prefix=completion_prefix,
+    )
+
+
+def about_pictures(sample: Sample, said: str) -> str:
+    """What is said against a sample's pictures, with the names of their files."""
+    files = ", ".join(ref.path for ref in sample.images if ref.path is not None and ref.path not in said)
+    return f"{files}: {said}" if files else said
 
 
 class Engine(Protocol):

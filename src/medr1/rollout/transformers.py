@@ -1,6 +1,6 @@
 """The engine on transformers: prompts prefilled once, images encoded once, any number of draws."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,9 @@ from torch import nn
 from transformers import GenerationConfig
 from transformers.processing_utils import ProcessorMixin
 
+from medr1.models import literal
 from medr1.models.loading import checkpoint_identity, identity_in_memory, image_backend, load_model, load_processor
+from medr1.models.pixels import image_tokens
 from medr1.models.prefix import PromptTensors, encode_prompts
 from medr1.prompts import chat
 from medr1.rollout.engine import Request, SamplingParams
@@ -45,10 +47,44 @@ def image_token_ids(tokenizer: Any) -> list[int]:
 
 
 def chat_text(processor: ProcessorMixin, request: Request) -> str:
-    """The request after the checkpoint's chat template, one placeholder per image."""
+    """The request after the checkpoint's chat template, one placeholder per image, control text of its own marked."""
     images = [{"type": "image"} for _ in request.images]
-    messages = chat(request.text, images, system=request.system, image_first=request.image_first)
-    return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)  # type: ignore[return-value]
+    messages = chat(request.text, images, system=request.system, image_first=request.image_first, record=request.record)
+    return literal.chat_text(processor, messages)
+
+
+def forced_ids(tokenizer: Any, request: Request) -> list[int]:
+    """Tokens that the completion is forced to begin with."""
+    return literal.token_ids(tokenizer, literal.literal(tokenizer, request.completion_prefix))
+
+
+def refusal(processor: Any, request: Request) -> Completion | None:
+    """Why a checkpoint cannot be asked a question, as a completion that failed; None where it can."""
+    try:
+        literal.token_ids(processor.tokenizer, chat_text(processor, request))
+        forced_ids(processor.tokenizer, request)
+    except literal.TEXT_ERRORS as error:
+        said = f"its text is refused by the checkpoint's template or tokenizer ({error})"
+        return Completion(text=said, finish_reason="error", failure="text")
+    for number, image in enumerate(request.images, start=1):
+        try:
+            image_tokens(image.width, image.height, processor.image_processor)
+        except ValueError as error:
+            said = (
+                f"picture {number} ({image.width} × {image.height}) is refused by the checkpoint's processor ({error})"
+            )
+            return Completion(text=said, finish_reason="error", failure="picture")
+    return None
+
+
+def askable(
+    processor: Any, requests: Sequence[Request], num_draws: int, generate: Callable[..., list[list[Completion]]]
+) -> list[list[Completion]]:
+    """Completions by `generate(requests)` of those that the checkpoint can be asked, and of the others what refuses."""
+    refused = [refusal(processor, request) for request in requests]
+    asked = [request for request, why in zip(requests, refused, strict=True) if why is None]
+    drawn = iter(generate(asked))
+    return [next(drawn) if why is None else [why] * num_draws for why in refused]
 
 
 class TransformersEngine:
@@ -104,7 +140,13 @@ class TransformersEngine:
         return chat_text(self.processor, request)
 
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> list[list[Completion]]:
-        """Completions of every request: `result[request][draw]`. float32 results do not depend on the batch size."""
+        """Completions of every request: `result[request][draw]`. float32 results do not depend on the batch size.
+
+        A request that the checkpoint cannot be asked gets completions with the finish reason `error`.
+        """
+        return askable(self.processor, requests, params.num_draws, lambda some: self._generate(some, params))
+
+    def _generate(self, requests: Sequence[Request], params: SamplingParams) -> list[list[Completion]]:
         step = max(1, self.batch_size // params.num_draws)
         results: list[list[Completion]] = []
         for start in range(0, len(requests), step):
@@ -115,7 +157,7 @@ class TransformersEngine:
         """The requests as the model takes them, each with the tokens that its completion is forced to begin with."""
         texts = [self.chat_text(request) for request in requests]
         prompts = encode_prompts(self.processor, self.model, texts, [request.images for request in requests])
-        forced = [self.tokenizer(r.completion_prefix, add_special_tokens=False).input_ids for r in requests]
+        forced = [forced_ids(self.tokenizer, request) for request in requests]
         return [prompt.followed_by(ids) for prompt, ids in zip(prompts, forced, strict=True)]
 
     def _generate_batch(self, requests: Sequence[Request], params: SamplingParams) -> list[list[Completion]]:
@@ -137,8 +179,16 @@ class TransformersEngine:
                     num_tokens=len(draw.token_ids),
                     finish_reason="stop" if draw.finished else "length",
                     logprobs=tuple(draw.logprobs),
+                    image_tokens=self._image_tokens(prompt),
                 )
                 for draw in draws
             ]
-            for request, draws in zip(requests, drawn, strict=True)
+            for request, prompt, draws in zip(requests, prompts, drawn, strict=True)
         ]
+
+    def _image_tokens(self, prompt: PromptTensors) -> tuple[int, ...]:
+        """Of each picture, counted in the prompt as the model takes it."""
+        if prompt.image_grid_thw is None:
+            return ()
+        merged = self.processor.image_processor.merge_size**2  # type: ignore[attr-defined]
+        return tuple((prompt.image_grid_thw.prod(-1) // merged).tolist())

@@ -17,9 +17,12 @@ from transformers import AutoConfig, GenerationConfig
 
 from medr1.errors import ConfigError, EngineError, ModelError
 from medr1.models.adapters import is_adapter
+from medr1.models.literal import token_ids
 from medr1.models.loading import checkpoint_identity, image_backend, load_processor, locate, model_type
+from medr1.models.pixels import image_tokens
+from medr1.models.prefix import expanded
 from medr1.rollout.engine import Request, SamplingParams
-from medr1.rollout.transformers import chat_text, declared_ends, image_token_ids
+from medr1.rollout.transformers import askable, chat_text, declared_ends, forced_ids, image_token_ids
 from medr1.types import Completion
 
 PACKAGE = "vllm"
@@ -126,10 +129,14 @@ class VllmEngine:
     def generate(self, requests: Sequence[Request], params: SamplingParams) -> list[list[Completion]]:
         """Completions of every request: `result[request][draw]`.
 
-        A prompt that leaves no room for `max_new_tokens` becomes a completion with the finish reason `error`.
+        A prompt that leaves no room for `max_new_tokens` becomes a completion with the finish reason `error`, and so
+        does one that the checkpoint cannot be asked.
 
         Raises `ConfigError` for sampling that vLLM does not take, such as temperatures above 2.
         """
+        return askable(self.processor, requests, params.num_draws, lambda some: self._generate(some, params))
+
+    def _generate(self, requests: Sequence[Request], params: SamplingParams) -> list[list[Completion]]:
         prompts = [self.prompt(request) for request in requests]
         lengths = [len(self.expanded(prompt)) for prompt in prompts]
         fitting = [i for i, length in enumerate(lengths) if length + params.max_new_tokens <= self.max_model_len]
@@ -150,23 +157,19 @@ class VllmEngine:
 
     def prompt(self, request: Request) -> dict[str, Any]:
         """The request as vLLM takes it: token ids with one placeholder per image, and the images."""
-        ids = self.tokenizer(chat_text(self.processor, request)).input_ids
-        ids = ids + self.tokenizer(request.completion_prefix, add_special_tokens=False).input_ids
-        prompt: dict[str, Any] = {"prompt_token_ids": ids}
+        ids = token_ids(self.tokenizer, chat_text(self.processor, request))
+        prompt: dict[str, Any] = {"prompt_token_ids": ids + forced_ids(self.tokenizer, request)}
         if request.images:
             prompt["multi_modal_data"] = {"image": list(request.images)}
         return prompt
 
     def expanded(self, prompt: Mapping[str, Any]) -> list[int]:
         """Token ids of a prompt as the checkpoint's processor makes them: a placeholder for every patch of an image."""
+        return expanded(prompt["prompt_token_ids"], self.processor.image_token_id, self._image_tokens(prompt))
+
+    def _image_tokens(self, prompt: Mapping[str, Any]) -> tuple[int, ...]:
         images = prompt.get("multi_modal_data", {}).get("image", ())
-        sizes = [(image.height, image.width) for image in images]
-        counts = iter(self.processor._get_num_multimodal_tokens(image_sizes=sizes).num_image_tokens if sizes else ())
-        placeholder = self.processor.image_token_id
-        ids: list[int] = []
-        for token in prompt["prompt_token_ids"]:
-            ids += [placeholder] * next(counts) if token == placeholder else [token]
-        return ids
+        return tuple(image_tokens(image.width, image.height, self.processor.image_processor) for image in images)
 
     def sampling(self, request: Request, params: SamplingParams, draw: int) -> Any:
         """`vllm.SamplingParams` of one draw, every field explicit."""
@@ -208,11 +211,13 @@ class VllmEngine:
             num_tokens=len(ids),
             finish_reason=drawn.finish_reason,
             logprobs=tuple(step[token].logprob for step, token in zip(drawn.logprobs, ids, strict=True)),
+            image_tokens=self._image_tokens(prompt),
         )
 
     def _too_long(self, length: int, params: SamplingParams) -> Completion:
         reason = f"the prompt has {length} tokens, and with {params.max_new_tokens} new ones the engine "
-        return Completion(text=reason + f"takes {self.max_model_len} at most", finish_reason="error")
+        said = reason + f"takes {self.max_model_len} at most"
+        return Completion(text=said, finish_reason="error", failure="length")
 
 
 def refuse_adapter(model: str | Path) -> None:

@@ -25,6 +25,13 @@ class DataArguments:
         default=None,
         metadata={"help": "Questions whose prompt with image tokens is longer are left out, with a count; never cut."},
     )
+    max_bad_share: float = field(
+        default=0.01,
+        metadata={
+            "help": "Records that cannot be trained on (a picture that cannot be read or that the processor refuses, a "
+            "text that breaks the template) are left out and named; where they are a larger share, nothing is trained."
+        },
+    )
     shuffle_options: bool = field(default=True, metadata={"help": "Draw the order of the options anew per epoch."})
     train_images: Literal["real", "blank", "shuffled"] = field(
         default="real",

@@ -18,7 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from medr1.answers.without_options import gold_text
 from medr1.data.options import keeps_order
 from medr1.errors import ConfigError, DataError
-from medr1.prompts import PromptTemplate, messages
+from medr1.prompts import PromptTemplate, chat, record_span, render
 from medr1.rewards import REWARDS, sample_columns
 from medr1.types import Sample
 from medr1.variants import VARIANTS
@@ -92,7 +92,7 @@ class TrainingRows:
         if self.shuffle_options:
             sample = reordered(sample, np.random.default_rng([self.seed, self.epoch, index]))
         return {
-            "prompt": messages(self.prompt, sample),
+            "prompt": conversation(self.prompt, sample),
             "images": self._pictures(index),
             **sample_columns(sample),
             **self.extra(sample),
@@ -128,6 +128,18 @@ class RowDataset(Dataset):
 
     def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
         return (self[key] for key in range(len(self)))
+
+
+def conversation(template: PromptTemplate, sample: Sample) -> list[dict[str, Any]]:
+    """The prompt of a row: chat messages that say which of their words are the record's."""
+    images = [{"type": "image"} for _ in sample.images]
+    return chat(
+        render(template, sample),
+        images,
+        system=template.system,
+        image_first=template.image_first,
+        record=record_span(template, sample),
+    )
 
 
 def reordered(sample: Sample, rng: np.random.Generator) -> Sample:

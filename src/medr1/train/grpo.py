@@ -19,6 +19,7 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
 from medr1.errors import ConfigError
+from medr1.models.literal import chat_text
 from medr1.models.prefix import PackedGroups, PromptTensors, backbone, encode_prompts, pack_flat, pack_groups
 from medr1.models.sharding import head_gathered, is_sharded, largest_of_all
 from medr1.models.shared_attention import PACKABLE_ATTENTION, SHARED_PREFIX, packs_flat, product_type
@@ -36,6 +37,14 @@ logger = logging.getLogger(__name__)
 
 # Losses that are sums over the whole optimizer step, so that it does not matter which micro-batch a completion is in.
 REGROUPABLE_LOSSES = {"grpo", "dapo", "dr_grpo", "cispo", "sapo", "vespo", "luspo"}
+
+
+def parents_path(config: GRPOConfig) -> dict[str, bool]:
+    """Settings under which TRL's own path runs, and whether they are on."""
+    return {
+        "generation_kwargs are set": bool(config.generation_kwargs) and not config.use_vllm,
+        "continuous batching is on": config.use_transformers_continuous_batching,
+    }
 
 
 class SharedPrefixGRPOTrainer(PublishesCheckpoints, MasterWeights, GRPOTrainer):
@@ -95,8 +104,7 @@ class SharedPrefixGRPOTrainer(PublishesCheckpoints, MasterWeights, GRPOTrainer):
             "tools are used": bool(self.tools),
             "environments are used": self.environment_factories is not None,
             "a rollout function is set": self.rollout_func is not None,
-            "generation_kwargs are set": bool(self.args.generation_kwargs) and not self.use_vllm,
-            "continuous batching is on": self.use_transformers_continuous_batching,
+            **parents_path(self.args),
             "an auxiliary router loss is on": self.aux_loss_enabled,
             "the model is text-only": not self._is_vlm,
         }
@@ -161,13 +169,8 @@ class SharedPrefixGRPOTrainer(PublishesCheckpoints, MasterWeights, GRPOTrainer):
         return self._evaluation_batches
 
     def _chat_text(self, prompt: list[dict[str, Any]]) -> str:
-        return self.processing_class.apply_chat_template(
-            prompt,
-            chat_template=self.chat_template,
-            add_generation_prompt=True,
-            tokenize=False,
-            **self.chat_template_kwargs,
-        )
+        settings = {"chat_template": self.chat_template, **self.chat_template_kwargs}
+        return chat_text(self.processing_class, prompt, **settings)
 
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
         if not self.shares_prefix:

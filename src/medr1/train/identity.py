@@ -25,7 +25,7 @@ NEUTRAL = {
 }  # fmt: skip
 """Settings that say where a run goes, what it tells and how fast it is, not what it learns."""
 NEUTRAL_STARTS = ("logging_", "push_to_hub", "hub_", "include_")
-DATA = ("train_data", "eval_data", "limit", "plan", "overwrite")
+DATA = ("train_data", "eval_data", "limit", "max_bad_share", "plan", "overwrite")
 """Arguments that the contents of the questions stand for, or that say what to do with the folder."""
 
 

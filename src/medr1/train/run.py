@@ -5,7 +5,7 @@ Everything that can be refused is refused before weights are loaded.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,30 +13,31 @@ import torch
 from peft import PeftModel, get_peft_model
 from transformers import TrainerCallback, set_seed
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
-from trl import GRPOConfig, SFTConfig, SFTTrainer, get_peft_config
+from trl import GRPOConfig, SFTConfig, get_peft_config
 
 from medr1.data.convert import choose
-from medr1.data.images import open_image
 from medr1.errors import ConfigError
 from medr1.models.loading import image_backend, load_model, load_processor, locate, model_type, save_checkpoint
 from medr1.models.memory import remember
-from medr1.models.sharding import head_gathered, is_sharded
+from medr1.models.sharding import is_sharded
 from medr1.models.shared_attention import packable_attention
-from medr1.prompts import PROMPTS, PromptTemplate, messages, target
+from medr1.prompts import PROMPTS, PromptTemplate, target
 from medr1.records import data_hash, read_samples
 from medr1.rewards import REWARDS, trl_reward
 from medr1.runs import Run, stored_manifest
 from medr1.train.adversarial import Adversary, check_adversarial
 from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments
 from medr1.train.callbacks import COMPLETIONS, TRAIN_LOG, CompletionLog, TrainLog
-from medr1.train.checkpoints import PublishesCheckpoints, is_main_process, newest_whole, wait_for_all
+from medr1.train.checkpoints import is_main_process, newest_whole, wait_for_all
 from medr1.train.dataset import Augmentation, EpochOfRows, TrainingRows, check_trainable
 from medr1.train.diagnose import Diagnosis
-from medr1.train.grpo import SharedPrefixGRPOTrainer
+from medr1.train.grpo import SharedPrefixGRPOTrainer, parents_path
 from medr1.train.identity import training_identity
-from medr1.train.masters import MasterWeights, load_for_training, precision, settle
+from medr1.train.masters import load_for_training, precision, settle
 from medr1.train.preflight import check_exploration, check_grpo, check_model, check_reference, check_settings
+from medr1.train.records import Check, usable
 from medr1.train.rehearsal import rehearse
+from medr1.train.supervised import SupervisedTrainer
 from medr1.train.vllm import check_vllm
 from medr1.types import Sample
 
@@ -165,22 +166,6 @@ def train_sft(
     return setup.final
 
 
-class SupervisedTrainer(PublishesCheckpoints, MasterWeights, SFTTrainer):
-    """TRL's trainer with float32 masters, and with the head gathered that its fused loss takes without calling it."""
-
-    def compute_loss(self, model: Any, *args: Any, **kwargs: Any) -> Any:
-        """The parent's."""
-        with head_gathered(self.accelerator.unwrap_model(model)):
-            return super().compute_loss(model, *args, **kwargs)
-
-    def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
-        """The parent's; tokens are counted on from the checkpoint, where TRL begins with none."""
-        found = super()._init_training_state(*args, **kwargs)
-        counts = [record["num_tokens"] for record in self.state.log_history if "num_tokens" in record]
-        self._total_train_tokens = counts[-1] if counts else 0
-        return found
-
-
 class Setup:
     """What both kinds of training do before and after the trainer.
 
@@ -217,8 +202,17 @@ class Setup:
         given = samples if samples is not None else list(read_samples(Path(str(script.train_data))))
         chosen = choose(list(given), script.limit, config.seed)
         check_trainable(chosen, script.reward_funcs if isinstance(script, GRPOArguments) else ())
-        self.samples, self.too_long = self._short_enough(chosen)
+        check = Check(
+            processor=self.processor,
+            template=template,
+            row=extra,
+            max_length=script.max_prompt_length,
+            literal=kind != "grpo" or not any(parents_path(config).values()),
+        )
+        found = usable(chosen, check, max_bad_share=script.max_bad_share)
+        self.samples, self.bad, self.too_long = found.samples, found.bad, found.too_long
         self.rows = self._rows(self.samples, shuffle_options=script.shuffle_options, augment=script.augment)
+        self.evaluation_samples = self._evaluation_samples(replace(check, max_length=None))
         check_model(self.source, model_arguments)
         self.precision = precision(config, model_arguments, self.source)
         settle(config, self.precision)
@@ -255,30 +249,16 @@ class Setup:
             extra=self.extra,
         )
 
-    def _short_enough(self, samples: Sequence[Sample]) -> tuple[list[Sample], int]:
-        """Samples whose prompt fits; the others are counted, never cut."""
-        limit = self.script.max_prompt_length
-        if limit is None:
-            return list(samples), 0
-        kept = [sample for sample in samples if self._prompt_length(sample) <= limit]
-        if not kept:
-            raise ConfigError(
-                f"all {len(samples)} prompts are longer than max_prompt_length {limit}; raise it or lower max_pixels"
-            )
-        return kept, len(samples) - len(kept)
-
-    def _prompt_length(self, sample: Sample) -> int:
-        text = self.processor.apply_chat_template(
-            messages(self.template, sample), tokenize=False, add_generation_prompt=True
-        )
-        images = [open_image(ref) for ref in sample.images]
-        return len(self.processor(text=[text], images=images or None)["input_ids"][0])
+    def _evaluation_samples(self, check: Check) -> list[Sample] | None:
+        if self.script.eval_data is None:
+            return None
+        given = list(read_samples(Path(self.script.eval_data)))
+        return usable(given, check, max_bad_share=self.script.max_bad_share, name="evaluation").samples
 
     def evaluation_rows(self) -> Any:
         """Rows of the evaluation data, options as they are; None where there is none."""
-        if self.script.eval_data is None:
-            return None
-        return self._rows(list(read_samples(Path(self.script.eval_data))), shuffle_options=False).dataset()
+        samples = self.evaluation_samples
+        return None if samples is None else self._rows(samples, shuffle_options=False).dataset()
 
     def adversary(self, script: GRPOArguments) -> Adversary | None:
         """What moves the training images, where adversarial training is asked for."""
@@ -336,6 +316,7 @@ class Setup:
                 data_hash=data_hash(self.samples),
                 num_samples=len(self.samples),
                 prompts_too_long=self.too_long,
+                bad_records=self.bad,
                 image_backend=image_backend(),
             )
         trainer.add_callback(TrainLog(run))
