@@ -1,6 +1,6 @@
 """What evaluation and attacks ask of an engine, whatever runs behind it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,7 +52,7 @@ class Request:
 
 
 def request_for(
-    template: PromptTemplate, sample: Sample, images: Sequence[Image.Image], *, key: str, completion_prefix: str = ""
+    template: PromptTemplate, sample: Sample, images: Iterable[Image.Image], *, key: str, completion_prefix: str = ""
 ) -> Request:
     """The request that asks a sample's question under a template."""
     return Request(
