@@ -9,7 +9,7 @@ import pytest
 from medr1.data import read_source
 from medr1.errors import DataError
 from medr1.eval.stored import clean_result, read_stored, seed_result
-from medr1.eval.stored.run import options_in_prompt, unlabelled
+from medr1.eval.stored.run import options_in_prompt, options_of
 from medr1.types import Sample
 
 MEDVLM_RECORD = {
@@ -190,8 +190,8 @@ def test_the_output_of_a_kit_joined_with_the_data(tmp_path: Path) -> None:
         ("x.json", {"accuracy": 1.0, "results": []}, "holds no list of results"),
         ("x.json", {"results": [{"model_output": "B"}]}, "record 1: has no model_output or no ground_truth"),
         ("x.json", {"results": [of_seed({"q": 1}, "B", "B")]}, "record 1: its question is no record of"),
-        ("x.json", {"results": [of_seed(MEDVLM_RECORD, "B.", "B")]}, "record 1: the solution 'B.' is not a letter"),
-        ("x.json", [VLM_ROW | {"answer": "E"}], "record 1: the gold answer 'E' is none of the options"),
+        ("x.json", {"results": [of_seed(MEDVLM_RECORD, "?", "B")]}, "record 1: the answer '\\?' is not among"),
+        ("x.json", [VLM_ROW | {"answer": "E"}], "record 1: the gold letter E is outside the options A B"),
         ("x.json", [VLM_ROW, {"index": 1}], "record 2: lacks fields of vlmevalkit"),
         ("x.json", [{"response": "B", "answer": "", "question": "?"}], "record 1: has no gold answer"),
         (
@@ -255,6 +255,45 @@ def test_questions_of_other_sources_are_written_in_medvlm_r1s_form(tmp_path: Pat
 
 
 def test_labels_of_options() -> None:
-    assert unlabelled(["A. CT", "B. MRI"]) == ["CT", "MRI"]
-    assert unlabelled(["A. CT", "C. MRI"]) == ["A. CT", "C. MRI"]
+    assert options_of({"options": ["A. CT", "B. MRI"]}) == ("CT", "MRI")
+    assert options_of({"options": ["A. CT", "C. MRI"]}) == ("A. CT", "C. MRI")
     assert options_in_prompt("Example\nA. x\nB. y\nNow\n(A) CT\n(B) MRI: a\nAnswer.") == ["CT", "MRI: a"]
+
+
+EMPTY_CELLS = [
+    {"A": "", "B": "axial", "C": "coronal", "D": "sagittal"},
+    {"A": None, "B": "axial", "C": "coronal", "D": "sagittal"},
+    {"A": float("nan"), "B": "axial", "C": "coronal", "D": "sagittal", "E": float("nan")},
+    {"option_A": "nan", "option_B": "axial", "option_C": "coronal", "option_D": "sagittal"},
+    {"options": [None, "axial", "coronal", "sagittal"]},
+    {"options": {"B": "axial", "C": "coronal", "D": "sagittal"}},
+    {"options": "{'A': None, 'B': 'axial', 'C': 'coronal', 'D': 'sagittal'}"},
+]
+
+
+@pytest.mark.parametrize("cells", EMPTY_CELLS)
+@pytest.mark.parametrize("gold", ["C", "c", "(C)", "coronal"])
+def test_letters_of_stored_results_stay_where_a_cell_is_empty(tmp_path: Path, cells: dict[str, Any], gold: str) -> None:
+    records = [
+        {"index": 1, "question": "Which?", "answer": gold, "prediction": said, **cells} for said in ("C", "D", "A")
+    ]
+    run = read_stored(write(tmp_path / "x.json", records))
+    assert [sample.gold for sample in run.samples] == ["C"] * 3
+    assert run.samples[0].options == ("", "axial", "coronal", "sagittal")
+    assert [prediction.answer == "C" for prediction in run.predictions] == [True, False, False]
+
+
+def test_twelve_options_are_read(tmp_path: Path) -> None:
+    record = {"index": 1, "question": "Which?", "answer": "L", "prediction": "L. t11"}
+    cells = {letter: f"t{number}" for number, letter in enumerate("ABCDEFGHIJKL")}
+    [prediction] = read_stored(write(tmp_path / "x.json", [record | cells])).predictions
+    assert (prediction.gold, prediction.answer, len(prediction.options)) == ("L", "L", 12)
+
+
+def test_a_gold_that_is_no_option_or_none_is_refused(tmp_path: Path) -> None:
+    record = {"index": 1, "question": "Which?", "prediction": "A", "A": "CT", "B": "MRI", "C": ""}
+    for gold in ("C", None, float("nan"), "nan", 2, "PET"):  # a cell that held the word None is read as empty
+        with pytest.raises(DataError, match="record 1"):
+            read_stored(write(tmp_path / "x.json", [record | {"answer": gold}]))
+    with pytest.raises(DataError, match="no commas"):
+        read_stored(write(tmp_path / "x.json", [record | {"answer": "A", "options": "['CT' 'MRI']"}]))
