@@ -27,19 +27,20 @@ COLOUR_DEPTHS = (8, 10, 12, 16)
 def shares(grey: NDArray[Any], measured: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
     """Grey of any depth from its smallest to its largest value to 0 … 1; constant values become 0.
 
-    Only pixels that are `measured` have a say in the range; the others are clipped to it.
+    Only pixels that are `measured` have a say in the range; the others may leave it.
     """
-    values = np.asarray(grey, np.float64)
-    known = values if measured is None or not measured.any() else values[measured]
-    low, high = known.min(), known.max()
-    return np.clip((values - low) / (high - low), 0, 1) if high > low else np.zeros_like(values)
+    known = grey if measured is None or not measured.any() else grey[measured]
+    low, high = float(known.min()), float(known.max())
+    return np.subtract(grey, low, dtype=np.float64) / (high - low) if high > low else np.zeros(grey.shape)
 
 
 def to_bytes(parts: NDArray[np.float64]) -> Shades:
     """0 … 1 to 0 … 255, rounded. `ValueError` for what is not finite."""
     if not np.isfinite(parts).all():
         raise ValueError("values that are not finite")
-    return np.rint(np.clip(parts, 0, 1) * 255).astype(np.uint8)
+    levels = np.clip(parts, 0, 1)
+    levels *= 255
+    return np.rint(levels, out=levels).astype(np.uint8)
 
 
 def bits_in_use(values: NDArray[Any], declared: int, container: int, depths: Sequence[int] = COLOUR_DEPTHS) -> int:

@@ -133,7 +133,7 @@ def _refused(image: Image.Image) -> str | None:
         return "has several frames; save the one you mean as a PNG of its own"
     if image.mode == "CMYK" and image.format == "JPEG" and "adobe" not in image.info:
         return "is a CMYK JPEG that does not say whether its inks are inverted; save it as RGB"
-    if image.mode == "CMYK" and _is_deep(image):
+    if image.mode == "CMYK" and _is_deep(image, _raw_mode(image)):
         return "is CMYK of 16 bits; save it as RGB"
     if isinstance(image, _Tiff):
         tags = image.tag_v2
@@ -153,13 +153,14 @@ def _raw_mode(image: Image.Image) -> str:
     return ""
 
 
-def _is_deep(image: Image.Image) -> bool:
-    return image.mode in ("RGB", "RGBA", "CMYK") and ";16" in _raw_mode(image)
+def _is_deep(image: Image.Image, raw: str) -> bool:
+    return ";16" in raw and image.mode in ("RGB", "RGBA", "CMYK")
 
 
 def _shown(image: Image.Image, data: bytes, name: str) -> tuple[Image.Image, bool]:
     """Decoded and upright; see `decode_raster`."""
-    is_deep, raw = _is_deep(image), _raw_mode(image)
+    raw = _raw_mode(image)
+    is_deep = _is_deep(image, raw)
     _put_right(image, raw)
     image.load()
     grey = _deep_grey(image)
@@ -207,7 +208,7 @@ def _deep_grey(image: Image.Image) -> NDArray[Any] | None:
 
 
 def _from_grey(image: Image.Image, grey: NDArray[Any], name: str) -> Image.Image:
-    if not np.isfinite(grey).all():
+    if grey.dtype.kind == "f" and not np.isfinite(grey).all():
         raise DataError(f"image {name} has values that are not finite; save it as 16-bit grey")
     key = image.info.get("transparency")
     return _stretched(grey, None if key is None else (grey != key).astype(np.float64), name)
