@@ -143,7 +143,7 @@ def test_lossless_jpeg_has_no_decoder_and_says_how_to_unpack_it():
 def test_decoders_that_fail_write_no_log(caplog: pytest.LogCaptureFixture, syntax: str):
     pytest.importorskip({"JPEG2000Lossless": "openjpeg", "JPEGLSLossless": "jpeg_ls"}[syntax])
     header = pydicom.dcmread(io.BytesIO(dicom()))
-    header.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51" * 20])
+    header.PixelData = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xd9" * 20])
     header["PixelData"].VR = "OB"
     header.file_meta.TransferSyntaxUID = getattr(uid, syntax)
     buffer = io.BytesIO()

@@ -1,13 +1,16 @@
 """DICOM headers without a certain meaning: refused, with their own reason."""
 
 import io
+import struct
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dicom_files import dicom, pydicom, rewritten, saved, table
+from dicom_files import dicom, pydicom, rewritten, saved, table, uid
 from medr1.data.dicom import decode_dicom
 from medr1.errors import DataError
 
@@ -94,3 +97,35 @@ def test_narrow_windows_of_fractions_are_windows():
     elements = {"RescaleSlope": "0.0001", "RescaleIntercept": "0", "WindowCenter": "0.2", "WindowWidth": "0.3"}
     expected = np.rint(255 * np.clip((GREY * 0.0001 - 0.2) / 0.3 + 0.5, 0, 1))
     assert np.abs(shown(dicom(GREY, BitsStored=12, **elements)) - expected).max() <= 1
+
+
+def test_a_deflated_file_is_unpacked_up_to_a_limit():
+    whole = dicom(GREY)
+    header = pydicom.dcmread(io.BytesIO(whole))
+    header.file_meta.TransferSyntaxUID = uid.DeflatedExplicitVRLittleEndian
+    deflated = saved(header)
+    assert np.array_equal(shown(deflated), shown(whole))
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    meta = deflated[: 144 + int.from_bytes(deflated[140:144], "little")]
+    bomb = meta + b"".join(packer.compress(bytes(2**24)) for _ in range(64)) + packer.flush()
+    assert len(bomb) < 2**21
+    tracemalloc.start()
+    with pytest.raises(DataError, match="unpacks to more than 7 MiB"):
+        decode_dicom(bomb, "x.dcm", max_pixels=10**6)
+    assert tracemalloc.get_traced_memory()[1] < 2**26
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("syntax", ["JPEG2000Lossless", "JPEGLSLossless"])
+def test_pixels_of_another_size_than_the_header_says_are_not_decoded(syntax: str):
+    pytest.importorskip({"JPEG2000Lossless": "openjpeg", "JPEGLSLossless": "jpeg_ls"}[syntax])
+    whole = dicom(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64), getattr(uid, syntax))
+    assert shown(whole).shape == (64, 64)
+    if syntax == "JPEG2000Lossless":
+        at = whole.index(b"\xff\x4f\xff\x51") + 8
+        huge = whole[:at] + struct.pack(">II", 60_000, 60_000) + whole[at + 8 :]
+    else:
+        at = whole.index(b"\xff\xf7") + 5
+        huge = whole[:at] + struct.pack(">HH", 60_000, 60_000) + whole[at + 4 :]
+    with pytest.raises(DataError, match="another size than its header says"):
+        shown(huge)

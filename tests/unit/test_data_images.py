@@ -143,6 +143,20 @@ def test_random_damage_ends_in_a_picture_or_a_data_error(kind: str):
             continue
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "large"])
+def test_what_is_no_ordinary_file_is_not_read(tmp_path: Path, kind: str):
+    path = Path("/dev/zero") if kind == "device" else tmp_path / "a.png"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "large":
+        with path.open("wb") as file:
+            file.truncate(images.MAX_FILE_BYTES + 1)
+    with pytest.raises(DataError, match="larger than 512 MiB" if kind == "large" else "no ordinary file"):
+        open_image(ImageRef(path=str(path)))
+
+
 @pytest.mark.parametrize("name", ["/etc/passwd", "../x.png", "a/../../x.png", "a/..", "", "a\0b"])
 def test_names_that_lead_out_are_refused(tmp_path: Path, name: str):
     with pytest.raises(DataError):

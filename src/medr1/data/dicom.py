@@ -27,6 +27,7 @@ import logging
 import math
 import struct
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medr1.data import depth
-from medr1.data.dicom_header import FRAME, Range, Refusal, Table, number, read_header, signed_bits
+from medr1.data.dicom_header import FRAME, Range, Refusal, Table, codestream_size, number, read_header, signed_bits
 from medr1.errors import DataError
 
 if TYPE_CHECKING:
@@ -60,10 +61,14 @@ OWNER = ("PatientID", "SeriesInstanceUID")
 GREY = ("MONOCHROME1", "MONOCHROME2")
 JPEG_2000_COLOURS = ("YBR_ICT", "YBR_RCT")
 JPEG_2000_SYNTAXES = ("1.2.840.10008.1.2.4.9", "1.2.840.10008.1.2.4.20")
+JPEG_LS_SYNTAXES = ("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81")
 COLOURS = ("RGB", "YBR_FULL", "YBR_FULL_422", *JPEG_2000_COLOURS)
 FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
-HEADER_ERRORS = (ArithmeticError, AttributeError, EOFError, LookupError, OSError, TypeError, ValueError, struct.error)
+HEADER_ERRORS = (
+    *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, TypeError, ValueError),
+    *(struct.error, zlib.error),
+)
 """What pydicom raises on damaged headers, beside its own two errors."""
 PIXEL_ERRORS = (*HEADER_ERRORS, RuntimeError, MemoryError)
 """What its decoders raise on damaged or unsupported pixels (NotImplementedError is a RuntimeError)."""
@@ -89,7 +94,7 @@ def decode_dicom(data: bytes, name: str, *, max_pixels: int) -> DicomImage:
         raise DataError(f"image {name} is DICOM, which needs pydicom; run `pip install 'medr1[dicom]'`") from error
     with _silent():
         try:
-            header = read_header(data, [*DISPLAY, *OWNER])
+            header = read_header(data, [*DISPLAY, *OWNER], max_pixels=max_pixels)
             _check(header, name, max_pixels)
             stored = _stored(header, name)
             return DicomImage(
@@ -127,6 +132,13 @@ def _check(header: "Dataset", name: str, max_pixels: int) -> None:
         raise DataError(f"image {name} has several frames; save the one you mean as a file of its own")
     if int(header.Rows) * int(header.Columns) > max_pixels:
         raise DataError(f"image {name} has more than {max_pixels // 10**6} million pixels; resize it first")
+    claimed = (
+        codestream_size(header.PixelData)
+        if str(header.file_meta.TransferSyntaxUID).startswith((*JPEG_2000_SYNTAXES, *JPEG_LS_SYNTAXES))
+        else None
+    )
+    if claimed not in (None, (int(header.Rows), int(header.Columns))):
+        raise Refusal("whose pixels have another size than its header says; export it again")
     colours, samples = str(header.PhotometricInterpretation), int(header.get("SamplesPerPixel") or 1)
     if colours not in (*GREY, *COLOURS, "PALETTE COLOR"):
         raise Refusal("of a colour model that is not supported; export it as PNG")

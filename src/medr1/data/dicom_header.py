@@ -7,6 +7,8 @@ values beside it; where it has none, `Refusal` says what is wrong, without any v
 
 import io
 import math
+import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -31,6 +33,9 @@ GROUPS = (
 )
 """Functional groups that hold elements of `FRAME`."""
 MAGIC = b"DICM"
+DEFLATED = b"1.2.840.10008.1.2.1.99"
+BYTES_A_PIXEL = 8
+"""Of a file once it is unpacked: colours of 16 bits take 6."""
 SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT IS LO LT OB OW PN SH SQ ST TM UI UL UN US UT".split())
 """What the first elements of a file without preamble may be written with."""
 
@@ -56,11 +61,12 @@ def is_dicom(data: bytes) -> bool:
     return data[:2] in (b"\0\2", b"\0\x08") and data[4:6] in SHORT_VRS
 
 
-def read_header(data: bytes, keywords: list[str]) -> "Dataset":
+def read_header(data: bytes, keywords: list[str], *, max_pixels: int) -> "Dataset":
     """The elements of a file with these keywords, those of its one frame among them, and its transfer syntax."""
     from pydicom import dcmread
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
+    _check_inflated(data, BYTES_A_PIXEL * max_pixels)
     has_preamble = data[128:132] == MAGIC
     stream = io.BytesIO(data if has_preamble else data.removeprefix(MAGIC))
     header = dcmread(stream, force=not has_preamble, specific_tags=[*keywords, *SHARED_AND_OWN])
@@ -71,6 +77,34 @@ def read_header(data: bytes, keywords: list[str]) -> "Dataset":
     if int(header.get("NumberOfFrames") or 1) == 1:
         _take_up_functional_groups(header)
     return header
+
+
+def _check_inflated(data: bytes, limit: int) -> None:
+    """Refuse a deflated file that would unpack to more than `limit` bytes; pydicom unpacks it without asking."""
+    start = data.find(MAGIC, 0, 132) + len(MAGIC)
+    end = start + 12 + int.from_bytes(data[start + 8 : start + 12], "little")  # group 2 begins with its length
+    if data.find(DEFLATED, start) < 0:  # anywhere: a false length of group 2 must not hide it
+        return
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+    rest, room = data[end:], limit
+    while rest and room > 0 and not unpacker.eof:
+        room -= len(unpacker.decompress(rest, min(room, 2**24)))
+        rest = unpacker.unconsumed_tail
+    if not room:
+        raise Refusal(f"that unpacks to more than {limit // 2**20} MiB; export it again with a smaller picture")
+
+
+def codestream_size(pixels: bytes) -> tuple[int, int] | None:
+    """Height and width that JPEG 2000 or JPEG-LS data claim; None for others. Decoders make room for them unasked."""
+    at = pixels.find(b"\xff\x4f\xff\x51")
+    if at >= 0 and len(pixels) >= at + 24:
+        right, bottom, left, top = struct.unpack_from(">IIII", pixels, at + 8)
+        return bottom - top, right - left
+    at = pixels.find(b"\xff\xf7", pixels.find(b"\xff\xd8") + 2) if b"\xff\xd8" in pixels[:4096] else -1
+    if at >= 0 and len(pixels) >= at + 9:
+        height, width = struct.unpack_from(">HH", pixels, at + 5)
+        return height, width
+    return None
 
 
 def _take_up_functional_groups(header: "Dataset") -> None:

@@ -20,8 +20,11 @@ from medr1.errors import DataError
 from medr1.records import short_hash
 from medr1.types import ImageRef, Sample
 
+MAX_FILE_BYTES = 2**29
+"""Larger files are refused before they are read."""
 MAX_PIXELS = 64_000_000
-"""Larger images are refused before they are decoded: a few kilobytes can unpack to gigabytes."""
+"""Larger images are refused before they are decoded: a few kilobytes can unpack to gigabytes. Deflated DICOM unpacks to
+`dicom_header.BYTES_A_PIXEL` times as many bytes at most."""
 
 MAX_ASPECT = 200
 """How many times longer than the other a side may be: the image processors of Qwen-VL raise an error beyond it."""
@@ -149,7 +152,15 @@ def _encoded_bytes(ref: ImageRef) -> bytes:
         return ref.data
     assert ref.path is not None, "a reference has a path or data"
     try:
-        return Path(ref.path).read_bytes()
+        path = Path(ref.path)
+        if not path.is_file():  # a pipe or device has no end
+            path.stat()
+            raise DataError(f"image {ref.path} is no ordinary file; name the picture itself")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise DataError(f"image {ref.path} is larger than {MAX_FILE_BYTES // 2**20} MiB; save it as PNG")
+        return path.read_bytes()
+    except DataError:
+        raise
     except FileNotFoundError as error:
         raise DataError(f"image {ref.path} does not exist; check the image folder") from error
     except (OSError, ValueError) as error:
