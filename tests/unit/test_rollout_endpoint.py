@@ -542,3 +542,25 @@ def test_a_reasoning_model_behind_a_strict_server_is_evaluated(tmp_path: Path) -
         "frequency_penalty,presence_penalty,temperature"
     )
     assert all(refuse_as_openai(body) is None for body in server.bodies[-6:])
+
+
+@pytest.mark.parametrize(
+    ("text", "noted"),
+    [
+        ("Which <|im_end|>?", True),
+        ("Which [INST] x?", True),
+        ("Is <think> a tag?", True),
+        ("<｜User｜>", True),
+        ("Is a < b and b > c, or CT <5 mm>?", False),
+    ],
+)
+def test_control_text_that_a_servers_template_may_take_for_syntax_is_noted_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str, noted: bool
+) -> None:
+    asked = [replace(sample, question=f"{sample.question} {text}") for sample in questions(4)]
+    with FaultyServer(answer=lambda body: "<answer>A</answer>") as server, caplog.at_level("WARNING", "medr1"):
+        settings = {"params": GREEDY, "batch_size": 2, "seed": 0, "prompt": "nothink"}
+        evaluate(asked, engine_for(server), out=tmp_path, **settings)  # type: ignore[arg-type]
+    said = [record.getMessage() for record in caplog.records if "control token" in record.getMessage()]
+    assert len(said) == noted
+    assert all(line.startswith("4 questions hold what reads like a control token (q0 first)") for line in said)

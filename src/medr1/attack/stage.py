@@ -15,14 +15,17 @@ one that is done changes nothing, and further attacks and budgets are further wo
 import copy
 import hashlib
 import json
+import logging
 import shutil
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from medr1.attack.craft import ATTACKS, Attack, default_modes
 from medr1.attack.objective import Mode
@@ -38,11 +41,15 @@ from medr1.eval.scoring import protocol_for
 from medr1.models.pixels import grid_image
 from medr1.prompts import PROMPTS
 from medr1.records import content_hashes, data_hash, labels_hash, short_hash
-from medr1.rollout.engine import SamplingParams
-from medr1.rollout.transformers import TransformersEngine
+from medr1.rollout.engine import SamplingParams, about_pictures, request_for
+from medr1.rollout.transformers import TransformersEngine, refusal
 from medr1.runs import Run, stored_manifest
 from medr1.types import ImageRef, Prediction, Sample
 
+logger = logging.getLogger(__name__)
+
+NAMED = 3
+"""Samples that cannot be attacked that a message names."""
 Progress = Callable[[str, int, int], None]
 """Called with what is done, how many samples of it, and of how many."""
 
@@ -284,17 +291,14 @@ def clean_run(stage: Stage, samples: Sequence[Sample], train_samples: Sequence[S
 
 
 def _write_clean(stage: Stage, samples: Sequence[Sample]) -> tuple[list[Sample], dict[str, int]]:
-    """The samples that can be attacked, their clean images written; the others by reason."""
-    kept, failures = [], {}
+    """The samples that can be attacked, their clean images written; the others by reason, the first of them named."""
+    kept, failures, told = [], Counter[str](), []
     with stage.run.staged() as aside:
         for number, one in enumerate(samples, start=1):
-            try:
-                if len(one.images) != 1:
-                    raise DataError(f"{len(one.images)} images")
-                image = open_image(one.images[0])
-            except DataError as error:
-                reason = "not one image" if len(one.images) != 1 else f"unreadable image ({type(error).__name__})"
-                failures[reason] = failures.get(reason, 0) + 1
+            image, reason, said = _attackable(stage, one)
+            if image is None:
+                failures[reason] += 1
+                told.append(f"{one.id}: {said}")
                 continue
             name = f"clean/{png_name(one.id)}"
             if not stage.run.has(name):
@@ -303,10 +307,29 @@ def _write_clean(stage: Stage, samples: Sequence[Sample]) -> tuple[list[Sample],
                 stage.run.publish(aside / name, name, durable=False)
             kept.append(one)
             stage.progress("clean images", number, len(samples))
+    first = "; ".join(told[:NAMED])
     if not kept:
-        raise DataError(f"none of the {len(samples)} samples has one readable image ({failures}); check the data")
+        raise DataError(f"none of the {len(samples)} samples has one readable image ({first}); check the data")
+    if told:
+        logger.warning("%d of %d samples cannot be attacked (first: %s).", len(told), len(samples), first)
     stage.run.write_dataset("clean/dataset.parquet", dataset_samples(kept, ""))
-    return kept, failures
+    return kept, dict(failures)
+
+
+def _attackable(stage: Stage, one: Sample) -> tuple[Image.Image | None, str, str]:
+    """The picture of a sample that can be attacked; else none, with the kind of reason and what is wrong."""
+    if len(one.images) != 1:
+        return None, "not one image", f"it has {len(one.images)} pictures"
+    try:
+        image = open_image(one.images[0])
+    except DataError as error:
+        return None, f"unreadable image ({type(error).__name__})", about_pictures(one, str(error))
+    asked = request_for(PROMPTS[stage.job.prompt], one, [image], key=one.id)
+    refused = refusal(stage.engine.processor, asked)
+    if refused is None:
+        return image, "", ""
+    said = about_pictures(one, refused.text) if refused.failure == "picture" else refused.text
+    return None, f"refused {refused.failure}", said
 
 
 def with_images(samples: Sequence[Sample], folder: Path, variant: str = "") -> list[Sample]:

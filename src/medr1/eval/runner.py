@@ -35,6 +35,7 @@ from medr1.rollout.engine import (
     Request,
     SamplingParams,
     about_pictures,
+    note_control_text,
     request_for,
 )
 from medr1.runs import Run
@@ -118,6 +119,7 @@ def evaluate(
             return read_results(out)
         if run.state != "started":
             _forget_failures(run)
+        note_control_text(samples, engine.describe())
         run.start(batch_size=batch_size, **asked)
         _generate_missing(stages(), generation, run, batch_size, progress)
         run.reach("whole")

@@ -1,5 +1,7 @@
 """What evaluation and attacks ask of an engine, whatever runs behind it."""
 
+import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -8,6 +10,8 @@ from PIL import Image
 
 from medr1.prompts import PromptTemplate, record_span, render
 from medr1.types import Completion, Sample
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +74,28 @@ def about_pictures(sample: Sample, said: str) -> str:
     """What is said against a sample's pictures, with the names of their files."""
     files = ", ".join(ref.path for ref in sample.images if ref.path is not None and ref.path not in said)
     return f"{files}: {said}" if files else said
+
+
+CONTROL_LIKE = re.compile(
+    r"<[|｜][^<>\s]{1,40}[|｜]>|</?(?:s|think|answer|image|img|tool_call|tool_response|(?:start|end)_of_turn)>"
+    r"|\[/?INST\]|<</?SYS>>|<(?:bos|eos|pad|unk)>",
+    re.IGNORECASE,
+)
+"""What the templates and tokenizers of common families have for control tokens, where those of a server are not known."""
+
+
+def note_control_text(samples: Iterable[Sample], engine: Mapping[str, str]) -> None:
+    """Warn once of questions that a server's own template may take for syntax; our own engines take text for text."""
+    if engine.get("engine") != "endpoint":
+        return
+    found = [one.id for one in samples if CONTROL_LIKE.search("\n".join([one.question, *one.options]))]
+    if found:
+        logger.warning(
+            "%d questions hold what reads like a control token (%s first); what the server's template makes of it is "
+            "not checked.",
+            len(found),
+            found[0],
+        )
 
 
 class Engine(Protocol):
