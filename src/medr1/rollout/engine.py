@@ -81,7 +81,7 @@ CONTROL_LIKE = re.compile(
     r"|\[/?INST\]|<</?SYS>>|<(?:bos|eos|pad|unk)>",
     re.IGNORECASE,
 )
-    """Warn once of questions that a server's template may take for syntax; our own engines take text for text."""
+"""What templates and tokenizers of common families have for control tokens, where those of a server are unknown."""
 
 
 def note_control_text(samples: Iterable[Sample], engine: Mapping[str, str]) -> None:
