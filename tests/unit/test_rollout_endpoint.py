@@ -461,13 +461,16 @@ def test_waits_add_up_to_the_patience_and_no_further(waits: list[float]) -> None
 def test_a_server_from_which_only_failures_come_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     with FaultyServer(lambda prompt, attempt: 500 if prompt == "t0" else None) as server:
         engine = engine_for(server, max_retries=0)
-        engine.generate(requests_for(1), GREEDY)
+        answered = replace(engine, concurrency=1)
+        for one in (engine, answered):
+            one.generate(requests_for(1), GREEDY)
+        answered.generate(requests_for(3)[2:], GREEDY)
         later = endpoint.time.monotonic() + endpoint.SILENCE + 1
         monkeypatch.setattr(endpoint.time, "monotonic", lambda: later)
         (late,) = engine.generate(requests_for(2)[1:], GREEDY)[0]
         assert (late.finish_reason, server.attempts["t1"]) == ("error", 0)
         assert late.text == "not asked: nothing but failures had come from the server for 30 min"
-        assert engine_for(server).generate(requests_for(2)[1:], GREEDY)[0][0].text == "re: t1"
+        assert answered.generate(requests_for(2)[1:], GREEDY)[0][0].text == "re: t1", "an answer had come since"
 
 
 def test_the_patience_of_a_run_is_told() -> None:
@@ -505,7 +508,9 @@ def test_draws_of_a_model_without_temperature_are_kept_apart(tmp_path: Path) -> 
     params = SamplingParams(num_draws=2)
     with FaultyServer(answer=lambda body: str(body["seed"])) as server:
         cache = ResponseCache(tmp_path)
-        drawn = engine_for(server, cache=cache, omit=("temperature",)).generate(requests_for(1), params)[0]
+        drawn = engine_for(server, cache=cache, omit=("temperature",), concurrency=1).generate(requests_for(1), params)[
+            0
+        ]
         assert drawn[0].text != drawn[1].text, "the server samples: one draw is not the other"
         assert server.attempts == {"t0": 2}
         greedy = engine_for(server, cache=cache, concurrency=1).generate(requests_for(1), params)[0]
