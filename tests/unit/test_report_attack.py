@@ -56,6 +56,14 @@ def test_the_table_shows_baselines_crashes_and_doubt() -> None:
     assert "NOT trustworthy: gradient" in table.note
 
 
+def test_a_clean_accuracy_that_cannot_mean_anything_is_said_above_the_attacks() -> None:
+    void = [{"what": "accuracy", "why": "50 of 50 answers could not be read"}]
+    grid = {**GRID, "clean": {**GRID["clean"], "void": void}}
+    assert attack_table(grid).warnings == ["void: accuracy: 50 of 50 answers could not be read."]
+    assert "void: accuracy" in render_report(attack_report(grid, [], {}))
+    assert list(attack_table(GRID).warnings) == []
+
+
 def test_a_small_change_is_magnified() -> None:
     clean = np.full((84, 84, 3), 100, np.uint8)
     moved = clean.copy()

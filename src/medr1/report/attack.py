@@ -10,7 +10,7 @@ from PIL import Image
 
 from medr1.report.html import Fact, FigureItem, Finding, GalleryItem, Report
 from medr1.report.plots import ACCENT, BASE, INK, OTHER, chance_line, new_figure, percent_axis, styled, to_svg
-from medr1.report.tables import NONE, Table, percent, with_interval
+from medr1.report.tables import NONE, Table, percent, warnings, with_interval
 from medr1.types import Sample
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def attack_table(grid: Mapping[str, Any], title: str = "Attacks") -> Table:
         f"{percent(grid['native_clean_accuracy'])} %. Answers that differ between two clean runs: "
         f"{percent(floor['share'])} %. " + trust_line(grid)
     )
-    return Table(title=title, columns=columns, rows=rows, note=note)
+    return Table(title=title, columns=columns, rows=rows, note=note, warnings=warnings(clean))
 
 
 def trust_line(grid: Mapping[str, Any]) -> str:
