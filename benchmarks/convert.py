@@ -69,25 +69,27 @@ def make(folder: Path, kind: str, rows: int, size: int) -> Path:
 
 def measure(path: Path) -> dict[str, float]:
     """Convert in this process; seconds and peak memory in MiB."""
-    from medr1.data.convert import Conversion, convert
+    from medr1.data.convert import convert
+    from medr1.data.settings import ConvertSettings
 
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as out:
-        convert(Conversion(path=path, out=Path(out) / "out"))
+        convert(ConvertSettings(path=path, out=Path(out) / "out"))
     seconds = time.perf_counter() - started
     return {"seconds": seconds, "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 
 def resizing(images: int, from_size: int, to_size: int) -> float:
     """Images a second of `medr1 data resize`."""
-    from medr1.data.convert import Conversion, convert
-    from medr1.data.resize import Resizing, resize
+    from medr1.data.convert import convert
+    from medr1.data.resize import resize
+    from medr1.data.settings import ConvertSettings, ResizeSettings
 
     with tempfile.TemporaryDirectory() as folder:
         path = make(Path(folder) / "source", "parquet", images, from_size)
-        convert(Conversion(path=path, out=Path(folder) / "data"))
+        convert(ConvertSettings(path=path, out=Path(folder) / "data"))
         started = time.perf_counter()
-        resize(Resizing(path=Path(folder) / "data", out=Path(folder) / "out", size=to_size))
+        resize(ResizeSettings(path=Path(folder) / "data", out=Path(folder) / "out", size=to_size))
         return images / (time.perf_counter() - started)
 
 

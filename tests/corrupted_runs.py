@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from medr1.data.phantom import phantom
+from medr1.data.settings import CorruptSettings
 from medr1.records import write_samples
-from medr1.variants.corruptions.write import CorruptionJob, write_corrupted
+from medr1.variants.corruptions.write import write_corrupted
 
 PICTURES = 6
 """Three samples in two severities."""
@@ -20,5 +21,5 @@ def make_data(folder: Path) -> Path:
 def corrupted(data: Path, out: Path, *, processes: int = 1, severities: tuple[int, ...] = (1, 5)) -> dict[str, Any]:
     """Corrupt them in one way."""
     return write_corrupted(
-        CorruptionJob(path=data, out=out, corruptions=("jpeg",), severities=severities, processes=processes)
+        CorruptSettings(data=data, out=out, corruptions=("jpeg",), severities=severities, processes=processes)
     )

@@ -9,12 +9,19 @@ from unittest import mock
 from PIL import Image
 
 from medr1.data import resize as resizing
-from medr1.data.convert import Conversion, convert
-from medr1.data.harden import Hardening, harden
+from medr1.data.convert import convert
+from medr1.data.harden import harden
 from medr1.data.phantom import write_phantoms
-from medr1.data.resize import Resizing, resize
-from medr1.data.settings import AuditSettings, StatsSettings
-from medr1.data.splits import Split, split
+from medr1.data.resize import resize
+from medr1.data.settings import (
+    AuditSettings,
+    ConvertSettings,
+    HardenSettings,
+    ResizeSettings,
+    SplitSettings,
+    StatsSettings,
+)
+from medr1.data.splits import split
 from medr1.flows.audit import run_audit, run_stats
 from medr1.records import samples as storage
 from medr1.records import write_samples
@@ -57,20 +64,20 @@ def question(number: int, picture: bytes | None = None) -> Sample:
 
 def make_convert(sources: Path, out: Path) -> object:
     with small_shards():
-        return convert(Conversion(path=sources / "own.jsonl", out=out))
+        return convert(ConvertSettings(path=sources / "own.jsonl", out=out))
 
 
 def make_split(sources: Path, out: Path) -> object:
-    return split(Split(data=sources / "text", out=out, by="modality", test_share=0.5))
+    return split(SplitSettings(data=sources / "text", out=out, by="modality", test_share=0.5))
 
 
 def make_harden(sources: Path, out: Path) -> object:
-    return harden(Hardening(data=sources / "text", out=out, train=sources / "train"))
+    return harden(HardenSettings(data=sources / "text", out=out, train=sources / "train"))
 
 
 def make_resize(sources: Path, out: Path) -> object:
     with mock.patch.object(resizing, "SHARD_SAMPLES", 3):
-        return resize(Resizing(path=sources / "data", out=out, size=6, threads=1))
+        return resize(ResizeSettings(path=sources / "data", out=out, size=6, threads=1))
 
 
 def make_phantom(sources: Path, out: Path) -> object:

@@ -10,12 +10,13 @@ from PIL import Image
 
 from medr1.cli import main
 from medr1.data.phantom import write_phantoms
+from medr1.data.settings import CorruptSettings
 from medr1.eval.runner import evaluate
 from medr1.models.tiny import WARM_START
 from medr1.records import read_samples
 from medr1.rollout.engine import SamplingParams
 from medr1.rollout.scripted import ScriptedEngine
-from medr1.variants.corruptions.write import CorruptionJob, write_corrupted
+from medr1.variants.corruptions.write import write_corrupted
 
 TRAIN = (
     "--config demo --model_name_or_path {model} --train_data {in}/train --output_dir {out} --use_cpu true --max_steps 1"
@@ -79,7 +80,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
     write_phantoms(folder / "train", "train", 12)
     write_phantoms(folder / "test", "test", 6)
-    write_corrupted(CorruptionJob(path=folder / "test", out=folder / "bad", corruptions=("jpeg",), severities=(5,)))
+    write_corrupted(CorruptSettings(data=folder / "test", out=folder / "bad", corruptions=("jpeg",), severities=(5,)))
     for name, data in (("test", "test"), ("again", "test"), ("bad", "bad")):
         evaluate(
             list(read_samples(folder / data)),

@@ -60,9 +60,9 @@ class Settings(BaseModel):
         """Folder of the package's recipes for these Settings: `eval` of `EvalSettings`."""
         return cls.__name__.removesuffix("Settings").lower()
 
-    def dump(self) -> dict[str, Any]:
-        """The fields as JSON values: what a recipe with the same meaning holds, for the manifest."""
-        return self.model_dump(mode="json")
+    def dump(self, *but: str) -> dict[str, Any]:
+        """The fields as JSON values but some: what a recipe with the same meaning holds, for the manifest."""
+        return self.model_dump(mode="json", exclude=set(but))
 
 
 class RunSettings(Settings):
@@ -73,9 +73,9 @@ class RunSettings(Settings):
     overwrite: bool = False
     """Start anew where the folder holds a run."""
 
-    def dump(self) -> dict[str, Any]:
+    def dump(self, *but: str) -> dict[str, Any]:
         """As of `Settings`, but for where to write: the same run in another folder has the same."""
-        return self.model_dump(mode="json", exclude={"out", "overwrite"})
+        return super().dump("out", "overwrite", *but)
 
 
 def complaints(error: ValidationError) -> Iterator[tuple[str, str]]:

@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from medr1.data import SOURCES
-from medr1.data.convert import Conversion, convert
+from medr1.data.convert import convert
 from medr1.data.images import open_image
+from medr1.data.settings import ConvertSettings
 from medr1.errors import DataError
 from medr1.types import ImageRef
 from source_cases import CASES, drawn, picture, write
@@ -70,7 +71,7 @@ def converted(path: Path, name: str, **options: Any) -> str | None:
     """None where it could be converted, else the message; never half a folder."""
     out = path.parent / "out" if path.is_file() else path.with_name("out")
     try:
-        convert(Conversion(path=path, out=out, source=name, allow_missing_images=True, **options))
+        convert(ConvertSettings(path=path, out=out, source=name, allow_missing_images=True, **options))
     except DataError as error:
         assert not out.exists()
         assert not list(out.parent.glob(".out*"))

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from medr1.data import SOURCES, find_source
-from medr1.data.convert import Conversion, convert
+from medr1.data.convert import convert
 from medr1.data.images import open_image
+from medr1.data.settings import ConvertSettings
 from medr1.errors import DataError
 from medr1.records import read_samples
 from medr1.types import Sample
@@ -69,7 +70,7 @@ def test_a_folder_with_its_images_is_converted_and_read_back(tmp_path: Path, nam
         file = data / case.images_in / str(ref.path)
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (4, 3), 7).save(file)
-    summary = convert(Conversion(path=data, out=tmp_path / "out", source=name))
+    summary = convert(ConvertSettings(path=data, out=tmp_path / "out", source=name))
     assert (summary["n"], summary["missing_images"]) == (5, 0)
     for before, after in zip(samples, read_samples(tmp_path / "out"), strict=True):
         assert (after.id, after.group, after.question, after.options) == (

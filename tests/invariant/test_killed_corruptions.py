@@ -7,13 +7,14 @@ from pathlib import Path
 import pytest
 
 from corrupted_runs import PICTURES, corrupted, make_data
+from medr1.data.settings import CorruptSettings
 from medr1.errors import ConfigError
 from medr1.eval.corruption import compare_corrupted
 from medr1.eval.runner import evaluate
 from medr1.records import read_samples
 from medr1.rollout.engine import SamplingParams
 from medr1.rollout.scripted import ScriptedEngine
-from medr1.variants.corruptions.write import CorruptionJob, write_corrupted
+from medr1.variants.corruptions.write import write_corrupted
 from run_faults import Forks, assert_same, full_disk, heals, small_files, stamps, stopped
 
 POINTS = ["folder", "manifest", *["file", "line"] * PICTURES, "manifest", "file", "file", "manifest"]
@@ -81,7 +82,7 @@ def test_two_at_once(data: Path, tmp_path: Path) -> None:
             corrupted(data, tmp_path / "out")
         refused.append(caught.value)
 
-    job = CorruptionJob(path=data, out=tmp_path / "out", corruptions=("jpeg",), severities=(1, 5))
+    job = CorruptSettings(data=data, out=tmp_path / "out", corruptions=("jpeg",), severities=(1, 5))
     write_corrupted(job, second)
     assert len(refused) == 3
     corrupted(data, tmp_path / "whole" / "out")

@@ -13,9 +13,10 @@ import torch
 from typer.testing import CliRunner
 
 import medr1.cli
-from medr1.data.convert import Conversion, convert
+from medr1.data.convert import convert
 from medr1.data.images import open_image
 from medr1.data.phantom import write_phantoms
+from medr1.data.settings import ConvertSettings
 from medr1.models.loading import load_model, load_processor
 from medr1.models.tiny import WARM_START
 from medr1.prompts import PROMPTS, messages
@@ -50,7 +51,7 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def real_cases(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cases") / "data"
-    convert(Conversion(path=real_data / "medvlm_r1" / "cases.json", out=folder))
+    convert(ConvertSettings(path=real_data / "medvlm_r1" / "cases.json", out=folder))
     return folder
 
 

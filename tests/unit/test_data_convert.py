@@ -10,9 +10,10 @@ import pytest
 from PIL import Image
 
 from medr1.data import SOURCES
-from medr1.data.convert import Conversion, choose, convert
+from medr1.data.convert import choose, convert
 from medr1.data.images import png_bytes
-from medr1.data.source import Choice, choice_sample
+from medr1.data.settings import ConvertSettings
+from medr1.data.source import choice_sample
 from medr1.errors import ConfigError, DataError
 from medr1.records import data_hash, read_json, read_samples
 from run_faults import files
@@ -46,8 +47,8 @@ def write(folder: Path, value: Any) -> None:
     (folder / "X-Ray_test.json").write_text(json.dumps(value))
 
 
-def job(folder: Path, **change: Any) -> Conversion:
-    return Conversion(**({"path": folder / "X-Ray_test.json", "out": folder / "out"} | change))
+def job(folder: Path, **change: Any) -> ConvertSettings:
+    return ConvertSettings(**({"path": folder / "X-Ray_test.json", "out": folder / "out"} | change))
 
 
 def test_a_converted_folder_has_everything(folder: Path):
@@ -219,7 +220,7 @@ def test_a_bad_image_inside_a_record_is_found_by_its_question(tmp_path: Path):
     ]
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "test.parquet")
     with pytest.raises(DataError, match=r"question 'Which 1\?': image .* is none of PNG"):
-        convert(Conversion(path=tmp_path, out=tmp_path / "out"))
+        convert(ConvertSettings(path=tmp_path, out=tmp_path / "out"))
 
 
 def huatuo(answers: str) -> Records:
@@ -234,8 +235,9 @@ def test_withheld_answers_are_counted(folder: Path):
     write(folder, huatuo("a??b"))
     summary = convert(job(folder))
     assert (summary["n"], summary["left_out"]) == (2, {"withheld": 2, "bad": 0, "first_bad": []})
-    asked = Choice(where={"dataset": ["VQA"]})
-    assert convert(job(folder, choice=asked, overwrite=True))["left_out"]["withheld"] == 0, "what was not asked for"
+    assert convert(job(folder, where=("dataset=VQA",), overwrite=True))["left_out"]["withheld"] == 0, (
+        "what was not asked for"
+    )
     write(folder, huatuo("???"))
     with pytest.raises(DataError, match=r"X-Ray_test\.json tells no answer, its publisher keeps all 3"):
         convert(job(folder, overwrite=True))
@@ -263,7 +265,7 @@ def test_the_image_root_may_be_elsewhere(folder: Path, tmp_path_factory: pytest.
 
 
 def test_the_twelve_published_examples(real_data: Path, tmp_path: Path):
-    summary = convert(Conversion(path=real_data / "medvlm_r1/cases.json", out=tmp_path / "cases"))
+    summary = convert(ConvertSettings(path=real_data / "medvlm_r1/cases.json", out=tmp_path / "cases"))
     assert summary["by_modality"] == {"CT": 2, "MRI": 8, "X-Ray": 2}
     assert summary["missing_images"] == 0
     assert all(sample.images[0].data for sample in read_samples(tmp_path / "cases"))

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,8 @@ import pytest
 from PIL import Image
 
 from data_commands import make_sources, small_shards
-from medr1.data.convert import Conversion, convert
-from medr1.data.source import Choice
+from medr1.data.convert import convert
+from medr1.data.settings import ConvertSettings
 from medr1.errors import ConfigError
 from medr1.records import read_json, read_samples
 from run_faults import assert_same, files, moments, refusal, stamps, stopped
@@ -47,7 +46,7 @@ OTHER_SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
     "skip_bad": ({"skip_bad": True}, "skip bad was False, now True"),
     "allow_missing": ({"allow_missing_images": True}, "allow missing images was False, now True"),
     "choice": (
-        {"choice": Choice(where={"modality": ["CT"]})},
+        {"where": ("modality=CT",)},
         "other gold answers; other labels; other pictures; other questions; mod",
     ),
 }
@@ -56,7 +55,7 @@ OTHER_SETTINGS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("name", [*OTHER_INPUTS, *OTHER_SETTINGS])
 def test_other_input_is_refused_by_name_and_may_replace(own: Path, name: str):
     out = own.parent / "out"
-    whole = Conversion(path=own, out=out)
+    whole = ConvertSettings(path=own, out=out)
     convert(whole)
     change, settings = (lambda path: None), {}
     if name in OTHER_INPUTS:
@@ -64,27 +63,27 @@ def test_other_input_is_refused_by_name_and_may_replace(own: Path, name: str):
     else:
         settings, named = OTHER_SETTINGS[name]
     change(own)
-    other = replace(whole, **settings)
+    other = whole.model_copy(update=settings)
     said = refusal(lambda: convert(other), own.parent)
     assert f"out holds another run ({named}" in said
     assert said.endswith("choose another folder, or start anew with --overwrite")
-    convert(replace(other, overwrite=True))
-    convert(replace(other, out=own.parent / "fresh"))
+    convert(other.model_copy(update={"overwrite": True}))
+    convert(other.model_copy(update={"out": own.parent / "fresh"}))
     assert_same(out, own.parent / "fresh", but=("manifest.json",))
 
 
 def test_what_does_not_change_the_result_does_not_matter(own: Path):
-    first = convert(Conversion(path=own, out=own.parent / "out"))
+    first = convert(ConvertSettings(path=own, out=own.parent / "out"))
     moved = own.parent.rename(own.parent.with_name("moved"))
     Image.new("L", (3, 3)).save(moved / "pictures" / "unasked.png")
     before = stamps(moved)
-    job = Conversion(path=moved / "own.jsonl", out=moved / "out", source="jsonl", image_root=moved)
+    job = ConvertSettings(path=moved / "own.jsonl", out=moved / "out", source="jsonl", image_root=moved)
     assert convert(job) == first
     assert stamps(moved) == before
 
 
 def test_a_limit_asks_for_the_pictures_that_are_drawn(own: Path):
-    job = Conversion(path=own, out=own.parent / "out", limit=3)
+    job = ConvertSettings(path=own, out=own.parent / "out", limit=3)
     convert(job)
     drawn = {sample.images[0].path for sample in read_samples(job.out)}
     for n in range(8):
@@ -96,7 +95,7 @@ def test_a_limit_asks_for_the_pictures_that_are_drawn(own: Path):
 
 
 def test_shards_that_were_taken_away_are_made_again(own: Path):
-    job = Conversion(path=own, out=own.parent / "out")
+    job = ConvertSettings(path=own, out=own.parent / "out")
     first = convert(job)
     (job.out / "data-00000.parquet").unlink()
     assert convert(job) == first
@@ -104,7 +103,7 @@ def test_shards_that_were_taken_away_are_made_again(own: Path):
 
 
 def test_shards_of_an_unfinished_call_do_not_stay(own: Path):
-    whole, job = (Conversion(path=own, out=own.parent / name) for name in ("whole", "out"))
+    whole, job = (ConvertSettings(path=own, out=own.parent / name) for name in ("whole", "out"))
     with small_shards():
         before_done = moments(lambda: convert(whole))[-2]
         assert stopped(lambda: convert(job), before_done)
@@ -127,12 +126,12 @@ def test_a_place_that_is_not_its_own_is_left_alone(own: Path, overwrite: bool):
         ("web", "is no manifest of medr1"),
         ("pictures", "is not empty and holds no run (0.png is there)"),
     ):
-        job = Conversion(path=own, out=own.parent / name, overwrite=overwrite)
+        job = ConvertSettings(path=own, out=own.parent / name, overwrite=overwrite)
         assert said in refusal(lambda job=job: convert(job), own.parent)
 
 
 def test_two_at_once_are_one_too_many(own: Path):
-    job = Conversion(path=own, out=own.parent / "out")
+    job = ConvertSettings(path=own, out=own.parent / "out")
     said: list[str] = []
 
     def second(done: int, total: int) -> None:
@@ -146,7 +145,7 @@ def test_two_at_once_are_one_too_many(own: Path):
 
 
 def test_a_folder_of_version_0_1_is_read_and_not_taken_for_the_same(own: Path):
-    job = Conversion(path=own, out=own.parent / "out")
+    job = ConvertSettings(path=own, out=own.parent / "out")
     convert(job)
     manifest = read_json(job.out / "manifest.json")
     for name in ("command", "state", "identity"):
@@ -155,7 +154,7 @@ def test_a_folder_of_version_0_1_is_read_and_not_taken_for_the_same(own: Path):
     assert len(list(read_samples(job.out))) == 8
     assert "was written by version 0.1.0, which did not note what went in" in refusal(lambda: convert(job), own.parent)
     (job.out / "notes.txt").write_text("mine")
-    anew = replace(job, overwrite=True)
+    anew = job.model_copy(update={"overwrite": True})
     assert "also holds notes.txt, which `medr1 data convert` does not write" in refusal(
         lambda: convert(anew), own.parent
     )

@@ -13,11 +13,11 @@ from PIL import Image
 
 from data_commands import make_sources, question
 from medr1.data import resize as resizing
-from medr1.data.harden import Hardening, harden
+from medr1.data.harden import harden
 from medr1.data.phantom import write_phantoms
-from medr1.data.resize import Resizing, resize
-from medr1.data.settings import AuditSettings, StatsSettings
-from medr1.data.splits import Split, split
+from medr1.data.resize import resize
+from medr1.data.settings import AuditSettings, HardenSettings, ResizeSettings, SplitSettings, StatsSettings
+from medr1.data.splits import split
 from medr1.flows.audit import run_audit, run_stats
 from medr1.records import read_samples, write_samples
 from run_faults import assert_same, files, moments, refusal, stamps, stopped
@@ -59,11 +59,11 @@ def made(folder: Path, name: str, **settings: Any) -> object:
     text, train = folder / "text", folder / "train"
     match name:
         case "split":
-            return split(replace(Split(data=text, out=folder / "out"), **settings))
+            return split(SplitSettings(data=text, out=folder / "out", **settings))
         case "harden":
-            return harden(replace(Hardening(data=text, out=folder / "out", train=train), **settings))
+            return harden(HardenSettings(**{"data": text, "out": folder / "out", "train": train, **settings}))
         case "resize":
-            return resize(replace(Resizing(path=folder / "data", out=folder / "out", size=6), **settings))
+            return resize(ResizeSettings(**{"path": folder / "data", "out": folder / "out", "size": 6, **settings}))
         case "audit":
             return run_audit(AuditSettings(train=train, test=text, out=folder / "out", **settings))
         case "stats":
@@ -74,14 +74,14 @@ def made(folder: Path, name: str, **settings: Any) -> object:
 CASES: list[tuple[str, Change, str]] = [
     ("split", {"by": "modality"}, "by was 'none', now 'modality'"),
     ("split", {"test_share": 0.5}, "test share was 0.2, now 0.5"),
-    ("split", {"gap": 3}, "gap was 10, now 3"),
-    ("split", {"largest": 3}, "largest was 50, now 3"),
+    ("split", {"series_gap": 3}, "series gap was 10, now 3"),
+    ("split", {"series_max": 3}, "series max was 50, now 3"),
     ("split", {"seed": 1}, "seed was 0, now 1"),
     ("split", rewritten("text", question="Other?"), "other questions"),
     ("split", rewritten("text", answer_index=3), "other gold answers"),
     ("split", rewritten("text", modality="MRI"), "other labels"),
     ("split", reordered("text"), "other gold answers; other labels; other pictures; other questions"),
-    ("harden", {"size": 3}, "options was 4, now 3"),
+    ("harden", {"options": 3}, "options was 4, now 3"),
     ("harden", {"seed": 1}, "seed was 0, now 1"),
     ("harden", rewritten("text", answer_index=3), "other gold answers"),
     ("harden", rewritten("train", question="Other?"), "other train questions"),
@@ -224,7 +224,7 @@ def test_manifests_hold_what_they_held(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert isinstance(summary, dict)
     assert manifest.items() >= summary.items()
-    assert manifest["arguments"].keys() == set(Split.__slots__)
+    assert manifest["arguments"].keys() == SplitSettings.model_fields.keys() - {"out", "overwrite"}
     assert (manifest["command"], manifest["state"], manifest["seed"]) == ("data split", "done", 0)
 
 

@@ -22,16 +22,9 @@ from medr1.data.answer_blocks import (
     build_blocks,
 )
 from medr1.data.families import NEUTRAL_QUESTION, common_question, families
-from medr1.data.harden import (
-    NOT_CHOICE,
-    SHEET_COLUMNS,
-    UNCLEAR,
-    Hardening,
-    controlled,
-    harden,
-    harden_questions,
-)
+from medr1.data.harden import NOT_CHOICE, SHEET_COLUMNS, UNCLEAR, controlled, harden, harden_questions
 from medr1.data.questions import question_set
+from medr1.data.settings import HardenSettings
 from medr1.data.shortcuts import MajorityLetter, TextPrior, format_rule, longest_option, rule_accuracy
 from medr1.data.synonyms import exclusive, finds_nothing, imaging_technique, tidy, topic
 from medr1.errors import ConfigError
@@ -321,6 +314,6 @@ def test_command_writes_everything(tmp_path: Path):
     table = CliRunner().invoke(app, [*arguments, "--overwrite", "--options", "3"], catch_exceptions=False)
     assert "20 of 21" in table.stdout or "21 of 21" in table.stdout
     assert "text prior" in table.stdout
-    with pytest.raises(ConfigError, match="2 to 10"):
-        harden(Hardening(data=tmp_path / "data", out=tmp_path / "no", size=1))
+    with pytest.raises(ConfigError, match="options is 1: input should be greater than or equal to 2"):
+        harden(HardenSettings(data=tmp_path / "data", out=tmp_path / "no", options=1))
     assert not (tmp_path / "no").exists()

@@ -8,7 +8,8 @@ from PIL import Image
 
 from medr1.data import resize as module
 from medr1.data.images import open_image, unfit
-from medr1.data.resize import Resizing, resize, resized
+from medr1.data.resize import resize, resized
+from medr1.data.settings import ResizeSettings
 from medr1.data.source import choice_sample
 from medr1.errors import ConfigError, DataError
 from medr1.records import data_hash, read_samples, write_samples
@@ -60,7 +61,7 @@ def test_rounding_makes_no_picture_unfit():
 
 def test_a_resized_folder_has_the_same_questions(data: Path, tmp_path: Path):
     steps: list[int] = []
-    assert resize(Resizing(path=data, out=tmp_path / "out", size=8), steps.append) == 10
+    assert resize(ResizeSettings(path=data, out=tmp_path / "out", size=8), steps.append) == 10
     assert steps == [4, 8, 10]
     before, after = list(read_samples(data)), list(read_samples(tmp_path / "out"))
     assert data_hash(before) == data_hash(after)
@@ -78,7 +79,7 @@ class Killed(BaseException):
 
 
 def test_a_killed_run_goes_on_with_the_next_shard(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    job = Resizing(path=data, out=tmp_path / "out", size=8)
+    job = ResizeSettings(path=data, out=tmp_path / "out", size=8)
     opened: list[str | None] = []
 
     def counted(ref: ImageRef) -> Image.Image:
@@ -109,19 +110,19 @@ def test_shards_of_another_size_or_other_data_are_not_used(data: Path, tmp_path:
 
     out = tmp_path / "out"
     with pytest.raises(Killed):
-        resize(Resizing(path=data, out=out, size=8), kill)
+        resize(ResizeSettings(path=data, out=out, size=8), kill)
     with pytest.raises(ConfigError, match="size was 8, now 9"):
-        resize(Resizing(path=data, out=out, size=9))
+        resize(ResizeSettings(path=data, out=out, size=9))
     with pytest.raises(Killed):
-        resize(Resizing(path=data, out=out, size=9, overwrite=True), kill)
-    assert resize(Resizing(path=data, out=out, size=9)) == 10
+        resize(ResizeSettings(path=data, out=out, size=9, overwrite=True), kill)
+    assert resize(ResizeSettings(path=data, out=out, size=9)) == 10
     assert {open_image(s.images[0]).size for s in read_samples(out)} == {(9, 9)}
     with pytest.raises(Killed):
-        resize(Resizing(path=data, out=tmp_path / "again", size=9), kill)
+        resize(ResizeSettings(path=data, out=tmp_path / "again", size=9), kill)
     write_samples(data, [sample(number) for number in range(20, 23)], overwrite=True)
     with pytest.raises(ConfigError, match="other labels; other pictures; other questions"):
-        resize(Resizing(path=data, out=tmp_path / "again", size=9))
-    assert resize(Resizing(path=data, out=tmp_path / "again", size=9, overwrite=True)) == 3
+        resize(ResizeSettings(path=data, out=tmp_path / "again", size=9))
+    assert resize(ResizeSettings(path=data, out=tmp_path / "again", size=9, overwrite=True)) == 3
     assert [s.question for s in read_samples(tmp_path / "again")] == ["20?", "21?", "22?"]
 
 
@@ -129,11 +130,11 @@ def test_a_damaged_image_is_named_and_nothing_is_left(data: Path, tmp_path: Path
     write_samples(data, [*map(sample, range(9)), sample(9, b"\x89PNG\r\n\x1a\n")], overwrite=True)
     for done_before in (False, True):
         with pytest.raises(DataError, match=rf"sample {sample(9).id}: image 9\.jpg"):
-            resize(Resizing(path=data, out=tmp_path / "out", size=8, overwrite=done_before))
+            resize(ResizeSettings(path=data, out=tmp_path / "out", size=8, overwrite=done_before))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["data"]
 
 
 @pytest.mark.parametrize("size", [0, -3, 10**6])
 def test_sizes_that_make_no_sense_are_refused(data: Path, tmp_path: Path, size: int):
     with pytest.raises(ConfigError, match="size"):
-        resize(Resizing(path=data, out=tmp_path / "out", size=size))
+        resize(ResizeSettings(path=data, out=tmp_path / "out", size=size))

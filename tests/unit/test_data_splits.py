@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from medr1.cli.data import app
 from medr1.data.groups import SERIES_MAX, group_questions, image_names, patient_key, series
 from medr1.data.questions import QuestionSet, fingerprint, question_set
-from medr1.data.splits import Split, assign, axis_parts, overlaps, published_parts, split
+from medr1.data.settings import SplitSettings
+from medr1.data.splits import assign, axis_parts, overlaps, published_parts, split
 from medr1.errors import ConfigError, DataError
 from medr1.records import read_samples, write_samples
 from medr1.types import ImageRef, Sample
@@ -241,7 +242,7 @@ def test_command_writes_every_part_and_a_manifest(data: Path):
     assert not groups["train"] & groups["test"]
     found = group_questions(question_set("x", read_samples(data))).group_of
     assert groups["train"] | groups["test"] == set(found.values())
-    whole = split(Split(data=data, out=data.parent / "whole", seed=3))
+    whole = split(SplitSettings(data=data, out=data.parent / "whole", seed=3))
     assert whole["assignment"] == summary["assignment"]
     assert summary["overlaps"]["group"] == summary["series_neighbours"] == 0
     assert summary["largest_group"] >= 3
@@ -259,7 +260,7 @@ def test_images_travel_and_their_pixels_are_kept_together(tmp_path: Path):
             replace(ask(n, "image.png", "own"), group=str(n), images=(ImageRef(path=f"{n}", data=buffer.getvalue()),))
         )
     write_samples(tmp_path / "data", samples)
-    summary = split(Split(data=tmp_path / "data", out=tmp_path / "out", test_share=0.5))
+    summary = split(SplitSettings(data=tmp_path / "data", out=tmp_path / "out", test_share=0.5))
     assert summary["overlaps"] == {"path": 0, "file": 0, "pixels": 0, "group": 0}
     assert summary["num_groups"] == 10
     parts = {name: {s.id: s for s in read_samples(tmp_path / "out" / name)} for name in ("train", "test")}
@@ -270,9 +271,9 @@ def test_images_travel_and_their_pixels_are_kept_together(tmp_path: Path):
 
 
 def test_errors_name_the_mend(data: Path):
-    with pytest.raises(ConfigError, match="between 0 and 1"):
-        split(Split(data=data, out=data.parent / "out", test_share=1.0))
+    with pytest.raises(ConfigError, match=r"test_share is 1\.0: input should be less than 1"):
+        split(SplitSettings(data=data, out=data.parent / "out", test_share=1.0))
     with pytest.raises(DataError, match="published split"):
-        split(Split(data=data, out=data.parent / "out", published=True))
+        split(SplitSettings(data=data, out=data.parent / "out", published=True))
     assert not (data.parent / "out").exists()
     assert SERIES_MAX == 50

@@ -11,12 +11,13 @@ from PIL import Image
 
 from medr1.data.images import open_image
 from medr1.data.phantom import phantom
+from medr1.data.settings import CorruptSettings
 from medr1.errors import ConfigError, DataError
 from medr1.records import read_jsonl, read_samples, write_samples
 from medr1.types import Sample
 from medr1.variants.corruptions import CORRUPTIONS, corrupt
 from medr1.variants.corruptions.scanners import gibbs, kspace_motion, limited_angle, sparse_view, undersampling
-from medr1.variants.corruptions.write import CorruptionJob, write_corrupted
+from medr1.variants.corruptions.write import write_corrupted
 from run_faults import refusal
 
 
@@ -93,9 +94,9 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def job(data: Path, name: str = "out", **changes: object) -> CorruptionJob:
+def job(data: Path, name: str = "out", **changes: object) -> CorruptSettings:
     fields = {"corruptions": ("jpeg", "speckle", "hair"), "severities": (1, 5), **changes}
-    return CorruptionJob(path=data, out=data.parent / name, **fields)  # type: ignore[arg-type]
+    return CorruptSettings(data=data, out=data.parent / name, **fields)  # type: ignore[arg-type]
 
 
 def variants_of(samples: list[Sample]) -> set[tuple[str, str]]:
@@ -179,4 +180,4 @@ def test_what_is_refused(data: Path) -> None:
         write_corrupted(job(data, severities=(0,)))
     write_corrupted(job(data, corruptions=("jpeg",), severities=(1,)))
     with pytest.raises(DataError, match="variant"):
-        write_corrupted(CorruptionJob(path=data.parent / "out", out=data.parent / "twice"))
+        write_corrupted(CorruptSettings(data=data.parent / "out", out=data.parent / "twice"))

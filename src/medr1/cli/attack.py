@@ -53,20 +53,10 @@ def corrupt_command(settings: CorruptSettings, as_json: bool) -> None:
     medr1 robustness runs/clean runs/corrupted
     """
     from medr1.report.tables import Table, rich_table
-    from medr1.variants.corruptions.write import CorruptionJob, write_corrupted
+    from medr1.variants.corruptions.write import write_corrupted
 
-    job = CorruptionJob(
-        path=settings.data,
-        out=settings.out,
-        corruptions=settings.corruptions or None,
-        severities=settings.severities,
-        limit=settings.limit,
-        seed=settings.seed,
-        processes=settings.processes,
-        overwrite=settings.overwrite,
-    )
     with progress("Corrupting") as show:
-        summary = write_corrupted(job, show)
+        summary = write_corrupted(settings, show)
     if as_json:
         print_json(summary)
         return

@@ -56,25 +56,10 @@ def convert(settings: ConvertSettings, as_json: bool) -> None:
     medr1 data convert downloads/slake --source slake --where q_lang=en --out data/slake
     medr1 data convert questions.csv --column answer=label --image-root pictures --out data/mine
     """
-    from medr1.data.convert import Conversion
     from medr1.data.convert import convert as run
-    from medr1.data.source import Choice
 
-    job = Conversion(
-        path=settings.path,
-        out=settings.out,
-        source=settings.source,
-        choice=Choice(where=settings.wanted, columns=settings.columns),
-        image_root=settings.image_root,
-        limit=settings.limit,
-        seed=settings.seed,
-        allow_missing_images=settings.allow_missing_images,
-        allow_text_only=settings.allow_text_only,
-        skip_bad=settings.skip_bad,
-        overwrite=settings.overwrite,
-    )
     with progress("Converting") as show:
-        summary = run(job, show)
+        summary = run(settings, show)
     _print_summary(summary, title=settings.out.name, as_json=as_json)
     if not as_json:
         out = settings.out
@@ -171,18 +156,10 @@ def resize(settings: ResizeSettings) -> None:
     medr1 data resize data/train --out data/train384
     medr1 data resize data/train --size 512 --longest-side --out data/train512
     """
-    from medr1.data.resize import Resizing
     from medr1.data.resize import resize as run
 
-    job = Resizing(
-        path=settings.path,
-        out=settings.out,
-        size=settings.size,
-        longest_side=settings.longest_side,
-        overwrite=settings.overwrite,
-    )
     with progress("Resizing") as show:
-        total = run(job, show)
+        total = run(settings, show)
     typer.echo(f"Resized the images of {total} questions into {settings.out}")
 
 
@@ -195,22 +172,10 @@ def split(settings: SplitSettings, as_json: bool) -> None:
     medr1 data split data/all --out data/split
     medr1 data split data/all --by modality --test-share 0.1 --out data/by_modality
     """
-    from medr1.data.splits import Split
     from medr1.data.splits import split as run
 
-    job = Split(
-        data=settings.data,
-        out=settings.out,
-        by=settings.by,
-        test_share=settings.test_share,
-        seed=settings.seed,
-        gap=settings.series_gap,
-        largest=settings.series_max,
-        published=settings.published,
-        overwrite=settings.overwrite,
-    )
     with progress("Splitting") as show:
-        summary = run(job, lambda step, done: show(done, what=step))
+        summary = run(settings, lambda step, done: show(done, what=step))
     if as_json:
         print_json(summary)
         return
@@ -236,19 +201,10 @@ def harden(settings: HardenSettings, as_json: bool) -> None:
     medr1 data harden data/test --out data/hardened
     medr1 data harden data/test --train data/train --out data/hardened
     """
-    from medr1.data.harden import Hardening
     from medr1.data.harden import harden as run
 
-    job = Hardening(
-        data=settings.data,
-        out=settings.out,
-        train=settings.train,
-        size=settings.options,
-        seed=settings.seed,
-        overwrite=settings.overwrite,
-    )
     with progress("Hardening") as show:
-        summary = run(job, lambda step, done: show(done, what=step))
+        summary = run(settings, lambda step, done: show(done, what=step))
     if as_json:
         print_json(summary)
         return

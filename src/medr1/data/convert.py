@@ -11,8 +11,9 @@ from typing import Any
 from medr1.data import find_source
 from medr1.data.images import BURNED_IN, UNFIT, embed_images
 from medr1.data.options import options_refer
-from medr1.data.source import EVERYTHING, NAMED, Choice, LeftOut, Source
-from medr1.errors import ConfigError, DataError
+from medr1.data.settings import ConvertSettings
+from medr1.data.source import NAMED, LeftOut, Source
+from medr1.errors import DataError
 from medr1.records import DataHash, sample_hash, short_hash, write_shards
 from medr1.runs import Run
 from medr1.types import Sample
@@ -30,61 +31,34 @@ Progress = Callable[[int, int], None]
 """Called with the number of samples done and of all samples."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conversion:
-    """What to convert, and how."""
-
-    path: Path
-    """File or folder of the source."""
-    out: Path
-    """Folder to write."""
-    source: str | None = None
-    """Name in `SOURCES`; None detects it."""
-    choice: Choice = EVERYTHING
-    """Which records, and what their fields are called."""
-    image_root: Path | None = None
-    """Folder that the image names are relative to; None takes the source's own (see `Source.image_folders`)."""
-    limit: int | None = None
-    """Take this many at random: published files are ordered by data set, so the first ones would be biased."""
-    seed: int = 0
-    allow_missing_images: bool = False
-    """Keep the reference of an image that is not there (enough for audits of the text)."""
-    allow_text_only: bool = False
-    """Keep questions without a picture, which are an error otherwise."""
-    skip_bad: bool = False
-    """Leave out and count records that cannot be used, or whose image cannot, instead of stopping at the first."""
-    overwrite: bool = False
-
-
-def convert(job: Conversion, progress: Progress = lambda done, total: None) -> dict[str, Any]:
-    """Write `job.out` with shards and `manifest.json`, whole or not at all, and return the counts of `summarise`.
+def convert(settings: ConvertSettings, progress: Progress = lambda done, total: None) -> dict[str, Any]:
+    """Write `settings.out` with shards and `manifest.json`, whole or not at all, and return the counts of `summarise`.
 
     With them come `missing_images` and `left_out` (`withheld`, `bad`, `first_bad`; see `LeftOut`).
 
     The records are read twice: once to count, check and hash them all, before any image is decoded, and once to write
     them as they stream by. Every image is decoded once before its bytes are embedded; see `embed_images` for what is
-    stored. Called again, it changes nothing; other records or pictures are refused unless `job.overwrite`.
+    stored. Called again, it changes nothing; other records or pictures are refused unless `settings.overwrite`.
     """
-    if job.limit is not None and job.limit < 1:
-        raise ConfigError(f"the limit is {job.limit}; take at least one sample")
-    source = find_source(job.path, job.source, job.choice)
-    survey = _Survey.of(source, job)
-    asked = {"where": {name: sorted(v) for name, v in job.choice.where.items()}, "columns": job.choice.columns}
-    settings = {name: getattr(job, name) for name in ("limit", "allow_missing_images", "skip_bad")}
-    settings |= {"allow_text_only": True} if job.allow_text_only else {}  # older folders do not name it
+    choice = settings.choice
+    source = find_source(settings.path, settings.source, choice)
+    survey = _Survey.of(source, settings)
+    asked = {"where": {name: sorted(v) for name, v in choice.where.items()}, "columns": choice.columns}
+    decisive = {name: getattr(settings, name) for name in ("limit", "allow_missing_images", "skip_bad")}
+    decisive |= {"allow_text_only": True} if settings.allow_text_only else {}  # older folders do not name it
     with Run(
-        job.out,
+        settings.out,
         command="data convert",
-        arguments={**{name: getattr(job, name) for name in job.__slots__ if name != "choice"}, **asked},
-        identity={"source": source.name, **asked, **settings, **survey.identity},
-        seed=job.seed,
+        arguments={**settings.dump(), **asked},
+        identity={"source": source.name, **asked, **decisive, **survey.identity},
+        seed=settings.seed,
         owns=SHARDS,
-        overwrite=job.overwrite,
+        overwrite=settings.overwrite,
     ) as run:
         if run.done and run.facts.keys() >= FACTS and run.has("data-00000.parquet"):
             return run.facts
         with run.everything() as staged:
-            summary = {"source": source.name, **_write(staged, source, job, survey, progress)}
+            summary = {"source": source.name, **_write(staged, source, settings, survey, progress)}
         run.reach("done", **summary)
     return summary
 
@@ -104,17 +78,17 @@ class _Survey:
     """Hashes of the records, and of the pictures of those that are drawn."""
 
     @classmethod
-    def of(cls, source: Source, job: Conversion) -> "_Survey":
+    def of(cls, source: Source, settings: ConvertSettings) -> "_Survey":
         """Read all records. Raises `DataError` for the first that cannot be used, where such are not to be skipped."""
-        left_out = LeftOut(skip_bad=job.skip_bad, text_only=job.allow_text_only)
+        left_out = LeftOut(skip_bad=settings.skip_bad, text_only=settings.allow_text_only)
         content = DataHash()
         total, shown = 0, []
-        for sample in content.watch(source.read(job.path, choice=job.choice, left_out=left_out)):
+        for sample in content.watch(source.read(settings.path, choice=settings.choice, left_out=left_out)):
             total += 1
-            if job.limit is not None:
+            if settings.limit is not None:
                 shown.append([ref.path for ref in sample.images if ref.data is None and ref.path])
-        chosen = _drawn(total, job.limit, job.seed)
-        root = job.image_root or source.image_root(job.path, job.choice, skip_bad=job.skip_bad)
+        chosen = _drawn(total, settings.limit, settings.seed)
+        root = settings.image_root or source.image_root(settings.path, settings.choice, skip_bad=settings.skip_bad)
         names = content.files if chosen is None else (name for position in sorted(chosen) for name in shown[position])
         pictures = {name: root / name for name in names if _is_inside(name)}
         return cls(total=total, chosen=chosen, root=root, left_out=left_out, identity=content.identity(pictures))
@@ -126,26 +100,30 @@ def _is_inside(name: str) -> bool:
     return not path.is_absolute() and ".." not in path.parts
 
 
-def _write(folder: Path, source: Source, job: Conversion, survey: _Survey, progress: Progress) -> dict[str, Any]:
+def _write(
+    folder: Path, source: Source, settings: ConvertSettings, survey: _Survey, progress: Progress
+) -> dict[str, Any]:
     """Write the shards, and return what the summary says of them."""
     again = source.read(
-        job.path, choice=job.choice, left_out=LeftOut(skip_bad=job.skip_bad, text_only=job.allow_text_only)
+        settings.path,
+        choice=settings.choice,
+        left_out=LeftOut(skip_bad=settings.skip_bad, text_only=settings.allow_text_only),
     )
     samples = (s for n, s in enumerate(again) if survey.chosen is None or n in survey.chosen)
     written = _Embedding(
         root=survey.root,
-        allow_missing=job.allow_missing_images,
+        allow_missing=settings.allow_missing_images,
         left_out=survey.left_out,
         total=survey.total if survey.chosen is None else len(survey.chosen),
         progress=progress,
     )
     counts = _Counts()
     if not write_shards(folder, counts.watch(written.embedded(samples)), embed_images=False):
-        raise survey.left_out.no_sample(job.path, job.choice)
+        raise survey.left_out.no_sample(settings.path, settings.choice)
     return {
         **counts.summary(),
         "missing_images": written.missing,
-        "left_out": _summary_of(survey.left_out, job.path, written.root),
+        "left_out": _summary_of(survey.left_out, settings.path, written.root),
         **{name: count for name, count in written.noticed.items() if count},
         **({"first_unfit": written.first_unfit} if written.first_unfit else {}),
     }

@@ -21,8 +21,8 @@ from medr1.data.derived import samples_with_images
 from medr1.data.families import common_question, families
 from medr1.data.groups import group_questions, image_names
 from medr1.data.questions import QuestionSet, content_of, read_questions
+from medr1.data.settings import HardenSettings
 from medr1.data.synonyms import UNCLEAR_ANSWERS, exclusive, tidy
-from medr1.errors import ConfigError
 from medr1.records import data_hash, read_json, sample_id, short_hash, write_json, write_shards
 from medr1.runs import Run
 from medr1.stats import chance
@@ -47,20 +47,6 @@ Key = tuple[str, str]
 Progress = Callable[[str, int], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hardening:
-    """What to harden, and how."""
-
-    data: Path
-    out: Path
-    train: Path | None = None
-    """Training set on which blind rules are fitted, for their scores and for the controlled subset."""
-    size: int = 4
-    """Most options of a question."""
-    seed: int = 0
-    overwrite: bool = False
-
-
 @dataclass(frozen=True, slots=True)
 class Hardened:
     """Hardened questions by the key of the original one, and why the others fell out."""
@@ -69,55 +55,55 @@ class Hardened:
     left_out: dict[Key, str]
 
 
-def harden(job: Hardening, progress: Progress = lambda step, done: None) -> dict[str, Any]:
-    """Write `hardened/`, the sheet and `harden.json` under `job.out`, whole or not at all; return the summary.
+def harden(settings: HardenSettings, progress: Progress = lambda step, done: None) -> dict[str, Any]:
+    """Write `hardened/`, the sheet and `harden.json` under `settings.out`, whole or not at all; return the summary.
 
-    With `job.train` also `controlled/`, the original questions that no blind rule fitted there answers, and the blind
+    With `train` also `controlled/`, the original questions that no blind rule fitted there answers, and the blind
     scores of originals and hardened questions. Called again, it changes nothing.
     """
-    if not 2 <= job.size <= len(LETTERS):
-        raise ConfigError(f"blocks of {job.size} are asked for; take 2 to {len(LETTERS)} options")
-    train = {} if job.train is None else content_of(job.train, with_images=False)
+    train = {} if settings.train is None else content_of(settings.train, with_images=False)
     with Run(
-        job.out,
+        settings.out,
         command="data harden",
-        arguments={name: getattr(job, name) for name in job.__slots__},
+        arguments=settings.dump(),
         identity={
-            "options": job.size,
-            **content_of(job.data),
+            "options": settings.options,
+            **content_of(settings.data),
             **{f"train_{name}": value for name, value in train.items()},
         },
-        seed=job.seed,
+        seed=settings.seed,
         owns=FILES,
-        overwrite=job.overwrite,
+        overwrite=settings.overwrite,
     ) as run:
         if run.done and run.has(*(FILES if train else FILES[1:])):
-            return read_json(job.out / SUMMARY)
-        questions, hardened, parts, summary = _made(job, progress)
+            return read_json(settings.out / SUMMARY)
+        questions, hardened, parts, summary = _made(settings, progress)
         with run.everything() as staged:
             for name, chosen in parts.items():
                 (staged / name).mkdir()
-                write_shards(staged / name, _with_images(job.data, questions, chosen), embed_images=False)
-            _write_sheet(staged / SHEET, hardened, job.seed)
+                write_shards(staged / name, _with_images(settings.data, questions, chosen), embed_images=False)
+            _write_sheet(staged / SHEET, hardened, settings.seed)
             write_json(staged / SUMMARY, summary)
         run.reach("done")
     return summary
 
 
 def _made(
-    job: Hardening, progress: Progress
+    settings: HardenSettings, progress: Progress
 ) -> tuple[QuestionSet, Hardened, dict[str, dict[Key, Sample]], dict[str, Any]]:
     """The questions, what they become, the samples of each part, and what `harden.json` says."""
-    questions = read_questions(job.data, progress=lambda done: progress("reading", done))
-    hardened = harden_questions(questions, size=job.size, seed=job.seed)
+    questions = read_questions(settings.data, progress=lambda done: progress("reading", done))
+    hardened = harden_questions(questions, size=settings.options, seed=settings.seed)
     parts = {"hardened": hardened.samples}
     summary = summarise(questions, hardened)
-    if job.train is not None:
-        train = read_questions(job.train, with_images=False, progress=lambda done: progress("reading train", done))
+    if settings.train is not None:
+        train = read_questions(settings.train, with_images=False, progress=lambda done: progress("reading train", done))
         progress("blind rules", 0)
-        parts["controlled"] = {(s.id, s.variant): s for s in controlled(train.samples, questions.samples, job.seed)}
+        parts["controlled"] = {
+            (s.id, s.variant): s for s in controlled(train.samples, questions.samples, settings.seed)
+        }
         summary["controlled"] = {"n": len(parts["controlled"]), "left_out_by": list(SOLVING_RULES)}
-        summary["blind"] = blind_scores(train, questions, hardened, size=job.size, seed=job.seed)
+        summary["blind"] = blind_scores(train, questions, hardened, size=settings.options, seed=settings.seed)
     return questions, hardened, parts, summary
 
 

@@ -1,13 +1,17 @@
 """What the commands are asked for that make and describe data."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import field_validator
 
 from medr1.errors import ConfigError
 from medr1.settings import Positional, Repeated, RunSettings, Settings, Several
+from medr1.types import LETTERS
+
+if TYPE_CHECKING:
+    from medr1.data.source import Choice
 
 
 class CorruptSettings(RunSettings):
@@ -109,18 +113,16 @@ class ConvertSettings(RunSettings):
         return texts
 
     @property
-    def wanted(self) -> dict[str, list[str]]:
-        """Values of each field that records are chosen by."""
-        values: dict[str, list[str]] = {}
-        for text in self.where:
-            name, _, value = text.partition("=")
-            values.setdefault(name, []).append(value)
-        return values
+    def choice(self) -> "Choice":
+        """Which records, and what their fields are called."""
+        from medr1.data.source import Choice
 
-    @property
-    def columns(self) -> dict[str, str]:
-        """What the data call a field of the format."""
-        return {name: value for name, _, value in (text.partition("=") for text in self.column)}
+        values: dict[str, list[str]] = {}
+        for name, _, value in (text.partition("=") for text in self.where):
+            values.setdefault(name, []).append(value)
+        return Choice(
+            where=values, columns={name: value for name, _, value in (text.partition("=") for text in self.column)}
+        )
 
 
 class DownloadSettings(RunSettings):
@@ -141,10 +143,12 @@ class ResizeSettings(RunSettings):
 
     path: Positional[Path]
     """Folder that `convert` wrote, or any other parquet folder of samples."""
-    size: Annotated[int, Ge(1)] = 384
+    size: Annotated[int, Ge(1), Le(8192)] = 384
     """Pixels; Med-R1 trains on 384 × 384."""
     longest_side: bool = False
     """Keep the shape, and never enlarge: SIZE is for the longer side."""
+    threads: Annotated[int, Ge(1)] | None = None
+    """Threads that work; by default one a core."""
 
 
 class SplitSettings(RunSettings):
@@ -173,7 +177,7 @@ class HardenSettings(RunSettings):
     """Folder that `convert` wrote, or any other parquet folder of samples."""
     train: Path | None = None
     """Training set to fit blind rules on: adds their scores and `controlled`."""
-    options: int = 4
+    options: Annotated[int, Ge(2), Le(len(LETTERS))] = 4
     """Most options of a question."""
     seed: int = 0
     """Seed of the blocks and of the order of their options."""

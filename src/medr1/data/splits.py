@@ -10,16 +10,17 @@ import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from medr1.answers.wording import plain_words
 from medr1.data.derived import samples_with_images
-from medr1.data.groups import SERIES_GAP, SERIES_MAX, Grouping, group_questions, image_names, series_slice, source_of
+from medr1.data.groups import Grouping, group_questions, image_names, series_slice, source_of
 from medr1.data.questions import QuestionSet, content_of, read_questions
+from medr1.data.settings import SplitSettings
 from medr1.data.source import SPLITS
-from medr1.errors import ConfigError, DataError
+from medr1.errors import DataError
 from medr1.records import data_hash, write_shards
 from medr1.runs import Run, stored_manifest
 from medr1.types import Sample
@@ -36,51 +37,32 @@ Progress = Callable[[str, int], None]
 """Called with the name of the step and the number of samples done in it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Split:
-    """What to split, and how."""
-
-    data: Path
-    out: Path
-    by: Axis = "none"
-    test_share: float = 0.2
-    seed: int = 0
-    gap: int = SERIES_GAP
-    """Largest step between the numbers of two slices of one series."""
-    largest: int = SERIES_MAX
-    """Most images of one series."""
-    published: bool = False
-    """Write the published split that the samples carry instead of a new one."""
-    overwrite: bool = False
-
-
-def split(job: Split, progress: Progress = lambda step, done: None) -> dict[str, Any]:
-    """Write one parquet folder a part under `job.out`, with `manifest.json`, whole or not at all; return the summary.
+def split(settings: SplitSettings, progress: Progress = lambda step, done: None) -> dict[str, Any]:
+    """Write one parquet folder a part and `manifest.json`, whole or not at all; return the summary.
 
     Called again, it changes nothing. `DataError` when there is nothing to split, and with `published` when no sample
     carries a published split.
     """
-    if not 0 < job.test_share < 1:
-        raise ConfigError(f"the test share is {job.test_share}; give a share between 0 and 1")
-    chosen = {name: getattr(job, name) for name in ("by", "test_share", "gap", "largest") if not job.published}
+    names = () if settings.published else ("by", "test_share", "series_gap", "series_max")
+    chosen = {name: getattr(settings, name) for name in names}
     with Run(
-        job.out,
+        settings.out,
         command="data split",
-        arguments={name: getattr(job, name) for name in job.__slots__},
-        identity={"published": job.published, **chosen, **content_of(job.data)},
-        seed=job.seed,
-        owns=_parts_in(job.out),
-        overwrite=job.overwrite,
+        arguments=settings.dump(),
+        identity={"published": settings.published, **chosen, **content_of(settings.data)},
+        seed=settings.seed,
+        owns=_parts_in(settings.out),
+        overwrite=settings.overwrite,
     ) as run:
         if run.done and run.facts.keys() >= FACTS and run.has(*run.facts["parts"]):
             return run.facts
-        questions, parts, grouping, summary = _assigned(job, progress)
+        questions, parts, grouping, summary = _assigned(settings, progress)
         with run.everything() as staged:
             for name, members in parts.items():
                 progress(name, len(members))
                 folder = staged / name
                 folder.mkdir(parents=True)
-                write_shards(folder, _members(job.data, questions, members, grouping), embed_images=False)
+                write_shards(folder, _members(settings.data, questions, members, grouping), embed_images=False)
             run.start(parts=summary["parts"])
         run.reach("done", **summary)
     return summary
@@ -94,21 +76,21 @@ def _parts_in(out: Path) -> tuple[str, ...]:
 
 
 def _assigned(
-    job: Split, progress: Progress
+    settings: SplitSettings, progress: Progress
 ) -> tuple[QuestionSet, dict[str, set[Key]], Grouping | None, dict[str, Any]]:
     """The questions, the members of each part, the groups of a new split, and what the manifest says of it."""
-    questions = read_questions(job.data, progress=lambda done: progress("reading", done))
+    questions = read_questions(settings.data, progress=lambda done: progress("reading", done))
     samples = questions.samples
-    if job.published:
+    if settings.published:
         grouping, parts = None, published_parts(samples)
         axes = sorted({name.split("/")[0] for name in parts if "/" in name})
         by_axis = {axis: overlaps(questions, _of_axis(parts, axis), None) for axis in axes}
         summary: dict[str, Any] = {"kind": "published", "overlaps_by_axis": by_axis}
     else:
-        grouping = group_questions(questions, gap=job.gap, largest=job.largest)
-        assigned = assign(samples, grouping.group_of, job.test_share, job.seed)
-        parts = axis_parts(samples, assigned, job.by)
-        summary = {"kind": "grouped", "by": job.by, **_describe(samples, grouping, assigned, job)}
+        grouping = group_questions(questions, gap=settings.series_gap, largest=settings.series_max)
+        assigned = assign(samples, grouping.group_of, settings.test_share, settings.seed)
+        parts = axis_parts(samples, assigned, settings.by)
+        summary = {"kind": "grouped", "by": settings.by, **_describe(samples, grouping, assigned, settings)}
     summary |= {"n": len(samples), "data_hash": data_hash(samples)}
     summary["overlaps"] = overlaps(questions, parts, grouping)
     summary["parts"] = {name: len(members) for name, members in parts.items()}
@@ -229,7 +211,7 @@ def stratification(samples: Sequence[Sample], assigned: Mapping[Key, Part]) -> d
 
 
 def _describe(
-    samples: Sequence[Sample], grouping: Grouping, assigned: Mapping[Key, Part], job: Split
+    samples: Sequence[Sample], grouping: Grouping, assigned: Mapping[Key, Part], settings: SplitSettings
 ) -> dict[str, Any]:
     sizes = Counter(grouping.group_of.values())
     assignment = "\n".join(f"{id_} {variant} {part}" for (id_, variant), part in sorted(assigned.items()))
@@ -238,8 +220,9 @@ def _describe(
         "num_groups": len(sizes),
         "largest_group": max(sizes.values()),
         "group_rules": dict(grouping.rules),
-        "series_rule": f"numbers at most {job.gap} apart, at most {job.largest} images, cut at the widest gap",
-        "series_neighbours": _neighbours(samples, assigned, job.gap),
+        "series_rule": f"numbers at most {settings.series_gap} apart, at most {settings.series_max} images, cut at "
+        "the widest gap",
+        "series_neighbours": _neighbours(samples, assigned, settings.series_gap),
         **stratification(samples, assigned),
     }
 

@@ -24,6 +24,7 @@ from PIL import Image, ImageDraw
 from medr1.data.image_distance import l2, linf, psnr, ssim
 from medr1.data.images import open_image
 from medr1.data.resize import resized
+from medr1.data.settings import CorruptSettings
 from medr1.errors import ConfigError, DataError
 from medr1.records import content_hashes, labels_hash, read_jsonl, read_samples, short_hash
 from medr1.runs import Run
@@ -47,33 +48,15 @@ AHEAD = 4
 """Samples that each process may be ahead of the one that is written."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CorruptionJob:
-    """What to corrupt, and how."""
-
-    path: Path
-    """Folder that `medr1 data convert` wrote, or any other that `read_samples` reads."""
-    out: Path
-    corruptions: tuple[str, ...] | None = None
-    """By name, each made for the samples of its modalities; None takes all of them."""
-    severities: tuple[int, ...] = DEFAULT_SEVERITIES
-    limit: int | None = None
-    """Take this many samples at random."""
-    seed: int = 0
-    processes: int = 1
-    overwrite: bool = False
-    """Start anew where the folder holds other corruptions."""
-
-
-def write_corrupted(job: CorruptionJob, progress: Progress = lambda done, total: None) -> dict[str, Any]:
+def write_corrupted(settings: CorruptSettings, progress: Progress = lambda done, total: None) -> dict[str, Any]:
     """Make what is missing and write the data set; returns `{n, variants: {variant: {n, ssim, …}}}`.
 
     `ConfigError` for unknown names, for corruptions that no sample can suffer and for a folder of another run;
     `DataError` for images that cannot be read, and for data without images.
     """
-    _check(job)
-    clean = _survey(job)
-    wanted = {modality: _variants(job, modality) for modality in clean.first}
+    _check(settings)
+    clean = _survey(settings)
+    wanted = {modality: _variants(settings, modality) for modality in clean.first}
     if not any(wanted.values()):
         raise ConfigError(
             f"none of the corruptions fits the modalities of the data ({', '.join(clean.first)}); "
@@ -81,24 +64,24 @@ def write_corrupted(job: CorruptionJob, progress: Progress = lambda done, total:
         )
     asked = {"asked": sorted({variant for variants in wanted.values() for variant in variants})}
     with Run(
-        job.out,
+        settings.out,
         command="corrupt",
-        arguments={name: getattr(job, name) for name in job.__slots__ if name not in ("processes", "overwrite")},
+        arguments=settings.dump("processes"),
         identity=clean.identity,
-        seed=job.seed,
+        seed=settings.seed,
         owns=FILES,
-        overwrite=job.overwrite,
+        overwrite=settings.overwrite,
     ) as run:
         if run.done and run.holds(asked):
             return {name: run.record[name] for name in ("n", "variants")}
         run.start(**asked)
-        _make_missing(run, job, clean, progress)
+        _make_missing(run, settings, clean, progress)
         run.reach("whole")
-        run.write_dataset("dataset.parquet", _corrupted_samples(job, _chosen(job, clean.positions)))
+        run.write_dataset("dataset.parquet", _corrupted_samples(settings, _chosen(settings, clean.positions)))
         names = [name for name in CORRUPTIONS if any(v.partition("/")[0] == name for v in asked["asked"])]
         with run.file("sheet.png") as path:
-            corruption_sheet(path, clean.first, names, sorted(job.severities), seed=job.seed)
-        summary = {"n": len(clean), "variants": _summary(read_jsonl(job.out / LOG), asked["asked"])}
+            corruption_sheet(path, clean.first, names, sorted(settings.severities), seed=settings.seed)
+        summary = {"n": len(clean), "variants": _summary(read_jsonl(settings.out / LOG), asked["asked"])}
         run.reach("done", **summary)
     return summary
 
@@ -118,24 +101,23 @@ class _Survey:
         return len(self.positions)
 
 
-def _check(job: CorruptionJob) -> None:
-    for name in job.corruptions or ():
+def _check(settings: CorruptSettings) -> None:
+    for name in settings.corruptions:
         named(name)
-    unknown = [severity for severity in job.severities if severity not in SEVERITIES]
-    if unknown or not job.severities:
-        raise ConfigError(f"the severities are {job.severities}; choose among 1 to {SEVERITIES[-1]}")
+    if not settings.severities:
+        raise ConfigError(f"no severity is asked for; choose among 1 to {SEVERITIES[-1]}")
 
 
-def _survey(job: CorruptionJob) -> _Survey:
-    with_images = [row for row, sample in enumerate(read_samples(job.path)) if sample.images]
+def _survey(settings: CorruptSettings) -> _Survey:
+    with_images = [row for row, sample in enumerate(read_samples(settings.data)) if sample.images]
     if not with_images:
-        raise DataError(f"{job.path} has no sample with an image; check that it is the right folder")
-    if job.limit is not None and job.limit < len(with_images):
-        with_images = sorted(random.Random(job.seed).sample(with_images, job.limit))
+        raise DataError(f"{settings.data} has no sample with an image; check that it is the right folder")
+    if settings.limit is not None and settings.limit < len(with_images):
+        with_images = sorted(random.Random(settings.seed).sample(with_images, settings.limit))
     positions, first, labels = frozenset(with_images), {}, []
 
     def seen() -> Iterator[Sample]:
-        for sample in _chosen(job, positions):
+        for sample in _chosen(settings, positions):
             if sample.variant:
                 raise DataError(f"sample {sample.id} is the variant {sample.variant!r} already; give the original data")
             if sample.modality not in first:
@@ -147,42 +129,45 @@ def _survey(job: CorruptionJob) -> _Survey:
     return _Survey(positions=positions, identity={**identity, "labels": short_hash(sorted(labels))}, first=first)
 
 
-def _chosen(job: CorruptionJob, positions: Collection[int]) -> Iterator[Sample]:
-    return (sample for row, sample in enumerate(read_samples(job.path)) if row in positions)
+def _chosen(settings: CorruptSettings, positions: Collection[int]) -> Iterator[Sample]:
+    return (sample for row, sample in enumerate(read_samples(settings.data)) if row in positions)
 
 
-def _variants(job: CorruptionJob, modality: Modality) -> list[str]:
+def _variants(settings: CorruptSettings, modality: Modality) -> list[str]:
     """What samples of a modality get: corruptions with their severities."""
-    names = [name for name in proper_for(modality) if job.corruptions is None or name in job.corruptions]
-    return [variant_name(name, severity) for name in names for severity in sorted(set(job.severities))]
+    names = [name for name in proper_for(modality) if not settings.corruptions or name in settings.corruptions]
+    return [variant_name(name, severity) for name in names for severity in sorted(set(settings.severities))]
 
 
-def _make_missing(run: Run, job: CorruptionJob, clean: _Survey, progress: Progress) -> None:
+def _make_missing(run: Run, settings: CorruptSettings, clean: _Survey, progress: Progress) -> None:
     """Publish every new picture, then its line: a picture without a line is made again, into the same bytes."""
     with run.staged() as aside, run.appending(LOG) as lines:
-        done = {line["png"] for line in read_jsonl(job.out / LOG)}
-        for number, records in enumerate(_made(job, clean, done, aside), start=1):
+        done = {line["png"] for line in read_jsonl(settings.out / LOG)}
+        for number, records in enumerate(_made(settings, clean, done, aside), start=1):
             for line in records:
                 run.publish(aside / line["png"], line["png"], durable=False)
                 lines.append(line)
             progress(number, len(clean))
 
 
-def _made(job: CorruptionJob, clean: _Survey, done: Collection[str], aside: Path) -> Iterator[list[Record]]:
+def _made(settings: CorruptSettings, clean: _Survey, done: Collection[str], aside: Path) -> Iterator[list[Record]]:
     """Records of the new pictures of each sample, in the order of the data; the pictures are in the folder `aside`."""
-    tasks = ((sample, _missing(sample, job, done), aside, job.seed) for sample in _chosen(job, clean.positions))
-    if job.processes == 1:
+    tasks = (
+        (sample, _missing(sample, settings, done), aside, settings.seed)
+        for sample in _chosen(settings, clean.positions)
+    )
+    if settings.processes == 1:
         yield from starmap(_corrupt_sample, tasks)
         return
-    with Workers(job.processes) as workers:
+    with Workers(settings.processes) as workers:
         yield from workers.map(_corrupt_sample, tasks, ahead=AHEAD)
 
 
-def _missing(sample: Sample, job: CorruptionJob, done: Collection[str]) -> list[tuple[str, int]]:
+def _missing(sample: Sample, settings: CorruptSettings, done: Collection[str]) -> list[tuple[str, int]]:
     """Variant and position of the pictures that are still to be made."""
     return [
         (variant, position)
-        for variant in _variants(job, sample.modality)
+        for variant in _variants(settings, sample.modality)
         for position in range(len(sample.images))
         if _png(sample, variant, position) not in done
     ]
@@ -237,9 +222,9 @@ def _save(path: Path, pixels: np.ndarray) -> None:
     Image.fromarray(pixels[:, :, 0] if grey else pixels).save(path, format="PNG")
 
 
-def _corrupted_samples(job: CorruptionJob, samples: Iterable[Sample]) -> Iterator[Sample]:
+def _corrupted_samples(settings: CorruptSettings, samples: Iterable[Sample]) -> Iterator[Sample]:
     for sample in samples:
-        for variant in _variants(job, sample.modality):
+        for variant in _variants(settings, sample.modality):
             refs = tuple(ImageRef(path=_png(sample, variant, position)) for position in range(len(sample.images)))
             yield replace(sample, images=refs, variant=variant)
 
