@@ -22,13 +22,13 @@ TRAIN = (
     "--config demo --model_name_or_path {model} --train_data {in}/train --output_dir {out} --use_cpu true --max_steps 1"
 )
 COMMANDS = {
-    "eval": "{model} --data {in}/test --out {out}",
+    "eval": "{model} --data {in}/test --out {out} --prompt think",
     "rescore": "{in}/eval_test --out {out}",
     "compare": "{in}/eval_test {in}/eval_again --out {out}",
     "corrupt": "{in}/test --out {out} --corruptions jpeg --processes 1",
     "robustness": "{in}/eval_test {in}/eval_bad --out {out}",
     "reasoning": "{in}/eval_test --out {out}",
-    "attack": "{model} --data {in}/test --out {out} --no-checks",
+    "attack": "{model} --data {in}/test --out {out} --no-checks --prompt think",
     "demo": "--out {out}",
     "data phantom": "--out {out} --split test --count 2 --processes 1",
     "data download": "slake --out {out}",
