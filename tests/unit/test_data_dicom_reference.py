@@ -11,6 +11,7 @@ from PIL import Image
 
 from dicom_files import dicom, pydicom, rewritten, saved, table, uid
 from medr1.data.dicom import decode_dicom
+from medr1.data.dicom_header import Table
 from medr1.data.images import open_image
 from medr1.types import ImageRef
 
@@ -370,3 +371,18 @@ def test_overlays_in_unused_bits_are_no_values():
     header.compress(uid.JPEG2000Lossless)
     header.BitsStored, header.HighBit = 12, 11
     assert np.array_equal(shown(saved(header)), shown(plain))
+
+
+@pytest.mark.parametrize(
+    ("written", "possible", "meant"),
+    [
+        (64512, (-32768, 32767), -1024),
+        (-1024, (0, 65535), 64512),
+        (50000, (-32768, 98302), -15536),  # both are possible: signed, since the inputs may be
+        (40000, (-1024, 64511), 40000),  # the other one is not possible
+        (64512, (-1024, 3071), -1024),
+        (40000, (0, 4095), 40000),  # neither is possible: as the standard has it
+    ],
+)
+def test_a_first_value_is_the_one_that_the_inputs_can_have(written: int, possible: tuple[int, int], meant: int):
+    assert Table.of([2, written, 8], b"\0\1", possible, is_little_endian=True).first == meant
