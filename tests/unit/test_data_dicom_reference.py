@@ -243,7 +243,7 @@ def test_tables_of_eight_bits_are_read_in_bytes_and_in_words(vr: str):
 
 
 @pytest.mark.parametrize(
-    ("declared", "used", "white"), [(16, 12, 4095), (12, 12, 4095), (12, 11, 4095), (16, 16, 65535)]
+    ("declared", "used", "white"), [(16, 12, 4095), (16, 14, 16383), (12, 12, 4095), (12, 11, 4095), (16, 16, 65535)]
 )
 def test_a_table_that_declares_its_container_is_as_deep_as_its_entries(declared: int, used: int, white: int):
     entries = np.linspace(0, 2**used - 1, 500).astype(int)
