@@ -65,6 +65,10 @@ def test_both_engines_give_the_same_predictions(server_url: str, data: Path, tmp
     local = evaluated(str(WARM_START), data, tmp_path / "local", "--dtype", "float32", "--device", "cpu")
     endpoint = ("--engine", "endpoint", "--base-url", server_url, "--cache", str(tmp_path / "cache"))
     served = evaluated("tiny", data, tmp_path / "served", *endpoint)
+    receipts = [receipt for line in local[0].values() for receipt in line["images"]]
+    assert all(receipt.pop("tokens") > 0 for receipt in receipts)
+    unknown = [receipt.pop("tokens") for line in served[0].values() for receipt in line["images"]]
+    assert unknown == [None] * 20, "this server does not tell how many tokens a picture became"
     assert served == local
     assert len({line["completion"] for line in local[0].values()}) > 5, "the answers do not depend on the question"
     assert len(local[0]) == 20, "ten questions and their blank twins"
@@ -91,7 +95,10 @@ def test_the_cache_serves_another_run(server_url: str, data: Path, tmp_path: Pat
         (("--base-url", "http://127.0.0.1:9/v1"), "--engine transformers has no --base-url; .*--engine endpoint"),
         (("--requests-per-minute", "3"), "--engine transformers has no --requests-per-minute"),
         (("--engine", "endpoint", "--dtype", "float32"), "--engine endpoint has no --dtype"),
-        (("--engine", "endpoint", "--option-logprobs"), "--engine endpoint does not tell --option-logprobs"),
+        (
+            ("--engine", "endpoint", "--base-url", "http://127.0.0.1:9/v1", "--option-logprobs"),
+            "--engine endpoint does not tell --option-logprobs",
+        ),
     ],
 )
 def test_options_of_another_engine_are_refused(

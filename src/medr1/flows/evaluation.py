@@ -48,7 +48,8 @@ def run_eval(settings: EvalSettings, progress: Progress | None = None) -> dict[s
             "data": settings.data,
             "limit": settings.limit,
             "dtype": settings.dtype,
-            "settings": settings.dump(),
+            # Without the address: it may name a machine, and its port may change.
+            "settings": {name: value for name, value in settings.dump().items() if name != "base_url"},
         },
         overwrite=settings.overwrite,
         progress=progress,
