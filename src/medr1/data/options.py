@@ -38,7 +38,7 @@ def absent(value: Any) -> bool:
     (True, True, True, True, False)
     """
     if isinstance(value, str):
-        return value.isspace() or (len(value) < 9 and value.strip().casefold() in MISSING)
+        return not value or value.isspace() or (len(value) < 9 and value.strip().casefold() in MISSING)
     return value is None or (isinstance(value, float) and value != value)
 
 
@@ -63,6 +63,8 @@ def without_labels(options: Sequence[str]) -> tuple[str, ...]:
     >>> without_labels(["A. CT", "B. MRI"]), without_labels(["E. coli", "S. aureus"])
     (('CT', 'MRI'), ('E. coli', 'S. aureus'))
     """
+    if not _LABEL.fullmatch(next(filter(None, options), "")):  # of nearly all questions
+        return tuple(option.strip() for option in options)
     found = [_LABEL.fullmatch(option) for option in options]
     places = [LETTERS[place] for place, option in enumerate(options[: len(LETTERS)]) if option]
     labels = [match[1].upper() for match in found if match]

@@ -1,77 +1,31 @@
 """When two answers may not stand side by side: because they say the same, or because one of them implies the other.
 
 Rules come first (the words of one answer are among those of the other), and a short list holds what rules cannot know.
-The list was written from the answers of the public data sets; a pair in it is a claim that a reader can check.
+The list, `words/synonyms.tsv`, was written from the answers of the public data sets; a pair in it is a claim that a
+reader can check.
 """
 
 import re
 from functools import cache
 
-from medr1.answers.wording import plain_words
+from medr1.answers.wording import plain_words, word_rows
 
 NO_ABNORMALITY = "No abnormality"
 
-_SAME_WORDS = (
-    ("finding", "abnormality abnormalities pathology pathologies pathlogy pathological anomaly anomalies irregularity "
-     "irregularities abnormal lesion lesions findings irregular unusual aberration aberrations deviation deviations "
-     "atypical anomalous disease diseases illness illnesses"),
-    ("bone", "osseous bony bones"),
-    ("cartilage", "chondral"),
-    ("kidney", "renal kidneys"),
-    ("liver", "hepatic"),
-    ("lung", "lungs pulmonary chest thorax"),
-    ("edema", "oedema swelling"),
-    ("nevus", "naevus nevi"),
-    ("cancer", "carcinoma carcinomas cancerous malignancy malignancies"),
-    ("malignant", "malignantly"),
-    ("inflammation", "inflammatory"),
-    ("cell", "cells"),
-    ("lymphocyte", "lymphocytes"),
-)  # fmt: skip
-WORD = {word: name for name, words in _SAME_WORDS for word in words.split()}
+
+def _members(kind: str) -> list[tuple[str, ...]]:
+    """The members of every row of a kind."""
+    return [tuple(row["words"].split(" | ")) for row in _ROWS if row["kind"] == kind]
+
+
+_ROWS = word_rows("synonyms", "medr1.data")
+WORD = {word: row["means"] for row in _ROWS if row["kind"] == "same word" for word in row["words"].split(" | ")}
 """Words that name the same thing in this field's answers."""
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_FILLERS = _words(
-    "a an and appear appears are as at be been by can condition depicted detected due from has have image images in "
-    "indicates is it its observed of on or patient picture present s scan seen show shows signs some that the there "
-    "these this to type visible was were which with"
-)
-_NEGATIONS = _words("no not non without absent negative normal healthy free")
-
-_TRUE_TOGETHER = (
-    # A whole and what lies in it, an organ and its disease: an image of the second shows the first.
-    ("uterus", "fibroid"), ("liver", "portal vein"), ("gallbladder", "gallstone"), ("chest", "lung"),
-    ("skin", "nevus"), ("x ray", "mammography"),
-    # A disease, its stages and its hallmarks.
-    ("age related macular degeneration amd", "drusen", "choroidal neovascularization cnv"),
-    ("diabetic retinopathy dr", "diabetic macular edema dme",
-     "the image shows signs of damage to the blood vessels in the retina caused by diabetes",
-     "the image displays swelling and fluid accumulation in the macula due to diabetic macular edema dme"),
-    ("central serous retinopathy csr",
-     "the condition is characterized by the accumulation of fluid in the central retina",
-     "the image displays swelling and fluid accumulation in the macula due to diabetic macular edema dme"),
-    ("macular hole mh", "macular hole", "there is a small hole in the macula which is the central part of the retina",
-     "maculopathy"),
-    ("covid 19", "covid 19 pneumonia", "viral pneumonia", "pneumonia", "covid lungs will be affected"),
-    ("acute lymphoblastic leukemia", "hematologic malignancies"),
-    ("nevus", "melanocytic nevus", "benign melanocyte"),
-    ("seborrheic keratosis", "benign keratosis"),
-    ("actinic keratosis", "squamous cell carcinoma"),
-    ("malignant epidermal", "malignant cutaneous lymphoma"),
-    # General names of findings beside particular ones.
-    ("airspace opacity", "parenchyma destruction", "interstitial lung disease"),
-    ("soft tissue fluid", "soft tissue edema", "soft tissue fluid collection"),
-    ("bone inflammation", "osteomyelitis", "arthritis"),
-    ("osseous disruption", "fracture"),
-    ("post operative changes", "hardware", "prosthesis"),
-)  # fmt: skip
+_FILLERS = frozenset(*_members("filler"))
+_NEGATIONS = frozenset(*_members("negation"))
+_POLAR_FILLERS = _FILLERS.union(*_members("filler of yes/no questions"))
 TRUE_TOGETHER: frozenset[frozenset[str]] = frozenset(
-    frozenset((one, other)) for group in _TRUE_TOGETHER for one in group for other in group if one != other
+    frozenset((one, other)) for group in _members("true together") for one in group for other in group if one != other
 )
 """Pairs of answers of which one may be true where the other is, although their words do not tell."""
 
@@ -150,17 +104,6 @@ def _names(words: frozenset[str]) -> frozenset[str]:
     return words - {"finding"}
 
 
-_POLAR_FILLERS = _FILLERS | _words(
-    "able accurate afflicted any anything apparent associated based been being captured computed conclude concluded "
-    "concerning consistent could considered contain corresponding ct demonstrate dermoscopic detect detectable "
-    "detection determine determined diagnosis discernible display displayed displaying displays do does evidence "
-    "evident everything exhibit features for found given identifiable identified identify if indicate indicated "
-    "indicating indication indicative individual infected infection affected issue mr mri notable noted noticeable "
-    "noticed observable observe obvious oct particular perceptible photo photograph portray possible presence "
-    "problem provide provided ray represent reveal say see showing shown sign specific spotted subject suffering "
-    "suggest suggested suggesting suggestive suggests support symptoms tomography ultrasound visibly visual we would x "
-    "you according linked related depict"
-)
 _ABNORMAL_PHRASES = re.compile(r"\bout of the ordinary\b|\bdeviat\w+ from (the |what is )?norm\w*", re.IGNORECASE)
 
 

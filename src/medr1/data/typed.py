@@ -82,7 +82,8 @@ def _inline_bytes(value: str, name: str) -> bytes | None:
 def base64_bytes(value: str, name: str) -> bytes:
     """What base64 stands for, line breaks allowed; the `DataError` does not show the text, which is long."""
     try:
-        return base64.b64decode("".join(value.split()), validate=True)
+        in_lines = "\n" in value or " " in value
+        return base64.b64decode("".join(value.split()) if in_lines else value, validate=True)
     except (binascii.Error, ValueError) as error:
         raise DataError(
             f"{name} has {len(value)} characters and is no base64; give the name of a file, or base64"

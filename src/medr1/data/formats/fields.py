@@ -1,7 +1,9 @@
 """What plain rows call the facts of a question: one field a fact, and a sample made from them."""
 
+import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,14 @@ class Fields:
     mend: Callable[[Record], Record] = lambda record: record
     """Brings what is odd in a format into the fields above."""
 
+    used: frozenset[str] = field(init=False)
+    """All these fields but the option columns: the others are kept beside the sample."""
+
+    def __post_init__(self) -> None:
+        several = (self.images, self.answer, self.source, self.modality, self.task, self.rationale, self.group)
+        single = (self.question, self.options or "", self.same or "", self.place or "", *self.answer_type)
+        object.__setattr__(self, "used", frozenset(itertools.chain(single, *several)) - {""})
+
     def sniff(self, record: Record) -> bool:
         """Whether a record has the fields of the format."""
         placed = self.place in record and "variant" not in record  # those with a variant are medr1's own samples
@@ -72,12 +82,10 @@ class Fields:
     def parse(self, record: Record, file: Path) -> Sample:
         """The sample of a record."""
         given, record = record, self.mend(record)
-        columns = option_columns(record, self.columns)
+        columns = option_columns(tuple(record), self.columns)
         options = self._options(record, columns)
         answers = _answers(record, self.answer)
         index = self._index(record, options, answers)
-        used = {*self.images, self.question, self.options, *columns, *self.answer, self.same, self.place}
-        used |= {*self.source, *self.modality, *self.task, *self.rationale, *self.group, *self.answer_type}
         facts: dict[str, Any] = {
             "source": optional(record, self.source) or self.title or data_name(file),
             "modality": modality_of(optional(record, self.modality) or self.modality_is),
@@ -85,7 +93,7 @@ class Fields:
             "group": optional(record, self.group),
             "rationale": optional(record, self.rationale),
             "answer_type": answer_type_of(optional(record, self.answer_type)),
-            "extra": self.split(given, file) | other_fields(record, used),
+            "extra": self.split(given, file) | other_fields(record, self.used.union(columns)),
         }
         for name in self.required:
             text(record, name)
@@ -123,28 +131,38 @@ class Fields:
 
 def optional(record: Record, names: Names) -> str | None:
     """The text of the first of these fields that is filled, or None."""
-    return next((as_text(record[name], name) for name in names if not absent(record.get(name))), None)
+    name = _filled(record, names)
+    return None if name is None else as_text(record[name], name)
+
+
+def _filled(record: Record, names: Names) -> str | None:
+    """The first of these fields that holds something."""
+    for name in names:
+        if not absent(record.get(name)):
+            return name
+    return None
 
 
 def _images(record: Record, names: Names) -> tuple[ImageRef, ...]:
-    name = next((name for name in names if not absent(record.get(name))), names[0])
+    name = _filled(record, names) or names[0]
     return image_refs({name: json_cell(record.get(name))}, name)
 
 
-def option_columns(record: Record, prefixes: Names) -> list[str]:
-    """Names of the fields that hold an option each, from A on without a gap, in any case."""
-    by_name = {name.lower(): name for name in record}
+@lru_cache
+def option_columns(names: Names, prefixes: Names) -> list[str]:
+    """Of the names of fields those that hold an option each, from A on without a gap, in any case."""
+    by_name = {name.lower(): name for name in names}
     for prefix in prefixes:
         wanted = [f"{prefix}{letter}".lower() for letter in LETTERS]
-        count = next((number for number, name in enumerate(wanted) if name not in by_name), len(wanted))
-        if count:
-            return [by_name[name] for name in wanted[:count]]
+        found = [by_name[name] for name in itertools.takewhile(by_name.__contains__, wanted)]
+        if found:
+            return found
     return []
 
 
 def _answers(record: Record, names: Names) -> tuple[str, ...]:
     """The answers in the first of these fields that is filled; none where all are empty."""
-    name = next((name for name in names if not absent(record.get(name))), None)
+    name = _filled(record, names)
     if name is None:
         return ()
     value = json_cell(record[name])

@@ -69,7 +69,7 @@ def _medxpertqa(record: Record) -> Record:
 
 def _pmc_vqa(record: Record) -> Record:
     """Choices without their own letter, which most of them begin with (` A:Axial `)."""
-    names = option_columns(record, ("Choice ",))
+    names = option_columns(tuple(record), ("Choice ",))
     bare = {name: _choice(record[name], name[-1]) for name in names if isinstance(record[name], str)}
     return {**record, **bare}
 
