@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -95,6 +96,7 @@ def embedded_image(data: bytes, path: str = "") -> ImageRef:
     return ImageRef(path=PurePosixPath(storable(path, "path")).name or _content_hash(data), data=data)
 
 
+@lru_cache(maxsize=4)  # a picture is named, then identified
 def _content_hash(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:16]
 
