@@ -116,3 +116,19 @@ def test_download_says_what_comes_next(tmp_path: Path, monkeypatch: pytest.Monke
     assert "convert" in run("download", "slake", "--out", tmp_path)
     with pytest.raises(ConfigError, match=r"med-r1 has no download: .*github"):
         run("download", "med-r1", "--out", tmp_path)
+
+
+def test_questions_without_a_picture_and_options_that_refer_are_told(tmp_path: Path) -> None:
+    rows = [
+        {"question": "Which?", "options": ["Right", "Left", "Both A and B"], "answer": "c"},
+        {"question": "Where?", "options": ["A. Right", "B. Left"], "answer": "B"},
+    ]
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    arguments = ["convert", str(tmp_path / "own.jsonl"), "--out", str(tmp_path / "out")]
+    refused = CliRunner().invoke(app, arguments)
+    assert "record 1: has no picture, nor have 1 others" in str(refused.exception)
+    told = CliRunner().invoke(app, [*arguments, "--allow-text-only"], catch_exceptions=False).stdout
+    assert "asked as text alone" in told
+    assert "options speak of others" in told
+    assert "Next: medr1 data stats" in told
+    assert [sample.gold for sample in read_samples(tmp_path / "out")] == ["C", "B"]
