@@ -87,7 +87,7 @@ def test_control_text_is_asked_as_text(engine: TransformersEngine, tmp_path: Pat
 def test_receipts_tell_the_tokens_of_each_picture(engine: TransformersEngine, tmp_path: Path) -> None:
     two = replace(good(1)[0], id="two", images=(strip(56, 84), strip(112, 28)))
     none = replace(good(1)[0], id="none", images=())
-    predictions([two, none], engine, tmp_path, controls=("blank",))
+    predictions([two, none], engine, tmp_path, variants=("blank",))
     told = {(p.id, p.variant): p.images for p in read_predictions(tmp_path)}
     black = [Image.new("RGB", size) for size in ((56, 84), (112, 28))]
     assert told["two", ""] == receipts_of(black, (6, 4))
