@@ -275,7 +275,7 @@ def test_the_command_writes_the_contract(tmp_path: Path) -> None:
     options = ["--attack", "fgsm", "--epsilon", "0.03", "--max-new-tokens", "12", "--no-checks"]
     done = CliRunner().invoke(app, [*arguments, *options, "--device", "cpu", "--json"])
     assert done.exit_code == 0, done.output
-    assert "medr1: asked with 'bare', the prompt that the checkpoint was trained with" in done.stderr
+    assert "Asked with 'bare', the prompt that the checkpoint was trained with" in done.stderr
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["arguments"]["prompt"] == "bare"
     cell = json.loads((tmp_path / "out" / "attack.json").read_text())
     wanted = (

@@ -122,7 +122,7 @@ def test_the_checkpoint_is_asked_with_the_prompt_that_it_was_trained_with(tmp_pa
 
     prompt, results, printed = evaluated("remembered")
     assert prompt == "bare"
-    assert "medr1: asked with 'bare', the prompt that the checkpoint was trained with" in printed
+    assert "Asked with 'bare', the prompt that the checkpoint was trained with" in printed
     assert results["parse"].get("ok", 0) > 12
     assert results["void"] == []
     # What was asked before without a word, and read almost nothing.
@@ -140,8 +140,8 @@ def test_what_remembers_nothing_is_asked_with_the_default(tmp_path: Path) -> Non
     assert as_trained(asked, told.append).prompt == "think"
     server = EvalSettings(model="m", data=tmp_path, out=tmp_path, engine="endpoint", base_url="http://a/v1")
     assert as_trained(server, told.append).prompt == "think"
-    assert told[0].startswith("the checkpoint remembers no prompt, so it is asked with 'think'")
-    assert told[1].startswith("an endpoint does not tell what its model was trained with, so it is asked with 'think'")
+    assert told[0].startswith("The checkpoint remembers no prompt, so it is asked with 'think'")
+    assert told[1].startswith("An endpoint does not tell what its model was trained with, so it is asked with 'think'")
     chosen = asked.model_copy(update={"prompt": "bare"})
     assert as_trained(chosen, told.append) is chosen
     assert len(told) == 2

@@ -25,7 +25,7 @@ def attack_command(settings: AttackSettings, as_json: bool) -> None:
     from medr1.report.attack import attack_table, parts_table
     from medr1.report.tables import rich_table
 
-    settings = as_trained(settings, lambda line: typer.echo(f"medr1: {line}", err=True))
+    settings = as_trained(settings, lambda line: typer.echo(line, err=True))
     with progress("Attacking") as show:
         result = attack(settings, lambda what, done, total: show(done, total, what))
     if as_json:

@@ -29,7 +29,7 @@ def evaluate_command(settings: EvalSettings, as_json: bool) -> None:
 
     if settings.engine == "endpoint":
         typer.echo(f"medr1: {settings.told_patience()}", err=True)
-    settings = as_trained(settings, lambda line: typer.echo(f"medr1: {line}", err=True))
+    settings = as_trained(settings, lambda line: typer.echo(line, err=True))
     with progress("Evaluating") as show:
         results = run_eval(settings, show)
     if as_json:

@@ -27,7 +27,7 @@ def as_trained(settings: Asked, tell: Callable[[str], None] = lambda line: None)
         said = f"an endpoint does not tell what its model was trained with, so it is asked with {prompt!r}"
     else:
         prompt, said = remembered_prompt(*_folders(settings.model))
-    tell(f"{said} (--prompt asks with another one)")
+    tell(f"{said[0].upper()}{said[1:]} (--prompt asks with another one).")
     return settings.model_copy(update={"prompt": prompt})
 
 
