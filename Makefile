@@ -76,6 +76,8 @@ check: install ## lint, format, types, import layers, generated docs
 	$(BIN)/lint-imports
 	@if [ -f docs/cli.md ]; then $(BIN)/python -m medr1.cli.docs | diff -u docs/cli.md - || \
 	  { echo 'docs/cli.md is out of date; run: make docs' >&2; exit 1; }; fi
+	@$(BIN)/python -m medr1.results.schemas build/schemas && diff -ru docs/schemas build/schemas || \
+	  { echo 'docs/schemas is out of date; run: make docs' >&2; exit 1; }
 
 house: ## lines, files, readers, parameters, loose dictionaries: by the syntax trees
 	@$(PYTHON) .ci/house.py
@@ -84,9 +86,10 @@ format: install ## sort imports, mend what ruff can mend, format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: install ## write docs/cli.md from the commands' own help
+docs: install ## write docs/cli.md from the commands' own help, and docs/schemas from the types of results
 	$(BIN)/python -m medr1.cli.docs > docs/cli.md.new
 	mv docs/cli.md.new docs/cli.md
+	$(BIN)/python -m medr1.results.schemas docs/schemas
 
 # PyTorch keeps its pin: it is the one package whose version decides which builds a machine can take; move it by hand.
 constraints: ## pin the newest versions that pyproject.toml allows

@@ -16,6 +16,7 @@ from medr1.attack.run import run_attack
 from medr1.attack.stage import AttackJob
 from medr1.attack.threat import ThreatModel
 from medr1.data.phantom import phantom
+from medr1.results.attacked import Grid
 
 torch.set_num_threads(1)  # others would not survive a fork
 engine()
@@ -27,7 +28,7 @@ SAMPLES = [
 PGD = replace(ATTACKS["pgd"], steps=1, restarts=1, refresh=1)
 
 
-def attacked(out: Path, *, single: bool = False) -> dict[str, Any]:
+def attacked(out: Path, *, single: bool = False) -> Grid:
     """Noise and a short search at one budget, or the search alone."""
     job = AttackJob(
         out=out,

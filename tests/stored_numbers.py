@@ -60,55 +60,53 @@ def scripted(name: str) -> Callable[[Request, int], str]:
     return answer
 
 
-def numbers() -> dict[str, Any]:
-    """All of them, by command."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        write_phantoms(folder / "train", "train", 60)
-        write_phantoms(folder / "test", "test", 40)
-        _call(
-            "corrupt",
+def numbers(folder: Path) -> dict[str, Any]:
+    """All of them, by command; the runs that they come from are left in the folder."""
+    write_phantoms(folder / "train", "train", 60)
+    write_phantoms(folder / "test", "test", 40)
+    _call(
+        "corrupt",
+        folder / "test",
+        "--out",
+        folder / "bad",
+        "--corruptions",
+        "jpeg,gaussian_blur",
+        "--severities",
+        "5",
+    )
+    train = list(read_samples(folder / "train"))
+    for run, data in (("one", "test"), ("two", "test"), ("one-bad", "bad")):
+        evaluate(
+            list(read_samples(folder / data)), ScriptedEngine(scripted(run.split("-")[0])),
+            out=folder / run, params=SamplingParams(), batch_size=16, seed=3, train_samples=train,
+            variants=() if data == "bad" else ("blank", "swapped", "shuffled", "noise", "rotated"),
+        )  # fmt: skip
+    calls: dict[str, tuple[object, ...]] = {
+        "compare": ("compare", folder / "one", folder / "two"),
+        "robustness": ("robustness", folder / "one", folder / "one-bad"),
+        "rescore": ("rescore", folder / "one"),
+        "reasoning": ("reasoning", folder / "one"),
+        "audit": ("data", "audit", folder / "train", folder / "test"),
+        "split": ("data", "split", folder / "train"),
+        "harden": ("data", "harden", folder / "train"),
+        "attack": (
+            "attack",
+            WARM_START,
+            "--data",
             folder / "test",
-            "--out",
-            folder / "bad",
-            "--corruptions",
-            "jpeg,gaussian_blur",
-            "--severities",
-            "5",
-        )
-        train = list(read_samples(folder / "train"))
-        for run, data in (("one", "test"), ("two", "test"), ("one-bad", "bad")):
-            evaluate(
-                list(read_samples(folder / data)), ScriptedEngine(scripted(run.split("-")[0])),
-                out=folder / run, params=SamplingParams(), batch_size=16, seed=3, train_samples=train,
-                variants=() if data == "bad" else ("blank", "swapped", "shuffled", "noise", "rotated"),
-            )  # fmt: skip
-        calls: dict[str, tuple[object, ...]] = {
-            "compare": ("compare", folder / "one", folder / "two"),
-            "robustness": ("robustness", folder / "one", folder / "one-bad"),
-            "rescore": ("rescore", folder / "one"),
-            "reasoning": ("reasoning", folder / "one"),
-            "audit": ("data", "audit", folder / "train", folder / "test"),
-            "split": ("data", "split", folder / "train"),
-            "harden": ("data", "harden", folder / "train"),
-            "attack": (
-                "attack",
-                WARM_START,
-                "--data",
-                folder / "test",
-                "--limit",
-                12,
-                "--no-checks",
-                "--seed",
-                1,
-                "--prompt",
-                "bare",
-            ),
-        }
-        for key, arguments in calls.items():
-            _call(*arguments, "--out", folder / f"{key}-out")
-        found = {run: _read(folder / run) for run in ("one", "two", "one-bad")}
-        return found | {key: _read(folder / f"{key}-out") for key in calls}
+            "--limit",
+            12,
+            "--no-checks",
+            "--seed",
+            1,
+            "--prompt",
+            "bare",
+        ),
+    }
+    for key, arguments in calls.items():
+        _call(*arguments, "--out", folder / f"{key}-out")
+    found = {run: _read(folder / run) for run in ("one", "two", "one-bad")}
+    return found | {key: _read(folder / f"{key}-out") for key in calls}
 
 
 def _call(*arguments: object) -> None:
@@ -142,4 +140,5 @@ def _kept(value: Any, folder: Path) -> Any:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(json.dumps(numbers(), indent=1, sort_keys=True) + "\n")
+    with tempfile.TemporaryDirectory() as name:
+        Path(sys.argv[1]).write_text(json.dumps(numbers(Path(name)), indent=1, sort_keys=True) + "\n")

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from medr1.errors import ConfigError, DataError
-from medr1.records.json_files import JsonlAppender, umask
+from medr1.records.json_files import JsonlAppender, as_json, umask
 from medr1.records.locks import LOCK, Lock, writes_around
 from medr1.records.manifest import (
     MANIFEST,
@@ -39,6 +39,7 @@ from medr1.records.manifest import (
 )
 from medr1.records.publication import POINTS, Publication, naming, publication, sync
 from medr1.records.samples import write_shards
+from medr1.results import Record
 from medr1.types import Sample
 
 logger = logging.getLogger(__name__)
@@ -273,12 +274,12 @@ class Run:
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file with keys in the order given."""
         with self.file(name) as path:
-            path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+            path.write_text(as_json(value, indent=2) + "\n", encoding="utf-8")
 
-    def write_jsonl(self, name: str, records: Iterable[Mapping[str, Any]]) -> None:
+    def write_jsonl(self, name: str, records: Iterable[Mapping[str, Any] | Record]) -> None:
         """Write a file of JSON lines."""
         with self.file(name) as path:
-            path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+            path.write_text("".join(as_json(record) + "\n" for record in records), encoding="utf-8")
 
     def write_dataset(self, name: str, samples: Iterable[Sample]) -> None:
         """Write samples as one parquet file that refers to their images."""
@@ -340,7 +341,7 @@ class Run:
 class Appender(JsonlAppender):
     """Appends records to a run's file; each line is a publication."""
 
-    def append(self, record: Mapping[str, Any]) -> None:
+    def append(self, record: Mapping[str, Any] | Record) -> None:
         """Write one line and hand it to the operating system."""
         with publication("line", self.path):
             super().append(record)

@@ -19,7 +19,7 @@ from math import comb
 
 import numpy as np
 
-from medr1.types import Estimate, Sample
+from medr1.types import Estimate, Prediction, Sample
 
 BLOCK = 2_000_000
 """Numbers of a bootstrap that are drawn at once."""
@@ -147,7 +147,7 @@ def guess(options: Sequence[str]) -> float:
     return 1 / max(1, sum(map(bool, options)))
 
 
-def chance(samples: Iterable[Sample]) -> float | None:
+def chance(samples: Iterable[Sample | Prediction]) -> float | None:
     """Expected accuracy of guessing: the mean of `guess` over the samples with options; None without such samples."""
     shares = [guess(sample.options) for sample in samples if sample.options]
     return sum(shares) / len(shares) if shares else None

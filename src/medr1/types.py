@@ -196,14 +196,22 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A measured number with its interval, and how that came about."""
+    """A measured number with its interval, and how that came about; None for what a file that held it did not tell."""
 
     value: float
     low: float
     high: float
-    n: int
+    n: int | None
     """Observations behind it."""
-    groups: int
+    groups: int | None
     """Independent units behind it: images (or patients) where questions share them, questions otherwise."""
-    method: str
+    method: str | None
     """Of the interval: `wilson`, `bonett-price` or `bootstrap`, with `-clustered` where questions share a unit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """The answers to one question before and after something was done: to the model, the image or its thinking."""
+
+    before: Prediction
+    after: Prediction

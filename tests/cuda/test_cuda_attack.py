@@ -15,13 +15,16 @@ from medr1.attack.craft import ATTACKS
 from medr1.attack.stage import AttackJob
 from medr1.attack.store import load_png, manifest_lines
 from medr1.data.phantom import phantom
-from medr1.eval.runner import evaluate
+from medr1.eval.runner import evaluate as _evaluate
 from medr1.models.tiny import WARM_START
 from medr1.records import read_samples
 from medr1.rollout.engine import SamplingParams
 from medr1.rollout.transformers import TransformersEngine
 from medr1.train.adversarial import Adversary
 from training_runs import run, steps_of
+from written import as_written
+
+evaluate = as_written(_evaluate)
 
 K = 8
 SEARCHES = (ATTACKS["fgsm"], replace(ATTACKS["pgd"], steps=4, refresh=2, restarts=1))
@@ -41,7 +44,7 @@ def attacked(
     with pytest.MonkeyPatch.context() as patch:  # the page needs matplotlib, which a GPU machine may lack
         patch.setattr(attack_run, "attack_report", lambda *_: None)
         patch.setattr(attack_run, "write_report", lambda *_: None)
-        yield out, engine, attack_run.run_attack(job, samples, engine)
+        yield out, engine, attack_run.run_attack(job, samples, engine).written()
 
 
 def test_every_attack_runs_and_costs_accuracy(

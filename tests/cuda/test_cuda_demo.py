@@ -35,7 +35,7 @@ def test_the_demo_s_recipe_learns_in_bfloat16(tmp_path: Path, device: str) -> No
     script, config, model = parse("grpo", (GRPOArguments, GRPOConfig, ModelArguments), words)
     final = train_grpo(script, config, model, samples=train)
     before, after = (answers(folder, test, tmp_path / folder.name, device) for folder in (WARM_START, final))
-    gain = compare(before, after)["difference"]
+    gain = compare(before, after).difference.written()
     assert gain["ci95"][0] > 0, gain
     records = [json.loads(line) for line in (tmp_path / "run" / "train_log.jsonl").read_text().splitlines()]
     gaps = [record[GAP] for record in records if GAP in record]

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from medr1.flows.demo import run_demo
+from medr1.flows.demo import run_demo as _run_demo
 from medr1.flows.settings import DemoSettings
+from written import as_written
+
+run_demo = as_written(_run_demo)
 
 SMALL = ("--max_steps", "2", "--per_device_train_batch_size", "16", "--save_steps", "2", "--use_cpu", "true")
 

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 import stored_numbers
+from json_schema import faults
+from medr1.records import as_json, checked, read_jsonl
+from medr1.results.schemas import FILES, schema
 
 STORED = Path(__file__).parents[1] / "assets" / "numbers.json"
 RELATIVE = 1e-6
@@ -20,8 +23,13 @@ RELATIVE = 1e-6
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Any]:
-    numbers: dict[str, Any] = json.loads(json.dumps(stored_numbers.numbers()))
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def found(runs: Path) -> dict[str, Any]:
+    numbers: dict[str, Any] = json.loads(json.dumps(stored_numbers.numbers(runs)))
     return numbers
 
 
@@ -45,3 +53,14 @@ def differences(found: Any, wanted: Any, place: str = "") -> Iterator[str]:
 @pytest.mark.parametrize("run", sorted(json.loads(STORED.read_text())))
 def test_numbers_stay(found: dict[str, Any], run: str) -> None:
     assert list(differences(found[run], json.loads(STORED.read_text())[run])) == []
+
+
+def test_every_file_is_as_its_schema_says(found: dict[str, Any], runs: Path) -> None:
+    seen = set[str]()
+    for path in sorted(path for path in runs.rglob("*.json*") if path.name in FILES):
+        values = [json.loads(path.read_text())] if path.suffix == ".json" else read_jsonl(path)
+        for value in values:
+            assert list(faults(value, schema(path.name))) == [], path
+            assert json.loads(as_json(checked(value, FILES[path.name][1], path))) == value, path
+        seen.add(path.name)
+    assert seen == FILES.keys() - {"summary.json"}, "the demo has tests of its own"

@@ -6,9 +6,12 @@ from hypothesis import strategies as st
 
 from medr1.answers.wording import conclusion, mentioned
 from medr1.eval.compare import names_gold
-from medr1.eval.reasoning import score_consistency
+from medr1.eval.reasoning import score_consistency as _score_consistency
 from medr1.rewards.shaping import consistency
 from medr1.types import Prediction, Sample
+from written import as_written
+
+score_consistency = as_written(_score_consistency)
 
 ORGANS = ("Liver", "Lung", "Breast tissue", "Breast")
 

@@ -4,6 +4,7 @@ import pytest
 
 from medr1.attack import checks
 from medr1.attack.checks import CHECKS, REQUIRED, Check, not_run, trustworthy, verdict
+from medr1.results.attacked import AttackedImage, CellScores, ImageAttack, Realised
 
 GOOD = {name: verdict(True, "") for name in CHECKS}
 
@@ -45,14 +46,19 @@ def test_order(curves: dict[str, dict[int, float]], status: str) -> None:
     assert checks.order(0.8, curves).status == status
 
 
-def line(linf: int, k: int, digest: str = "x") -> dict:
-    return {"realised": {"linf_levels": linf}, "attack": {"k": k}, "pixel_sha256": digest}
+def line(linf: int, k: int, digest: str = "x") -> AttackedImage:
+    """What the check looks at, of a line of the manifest."""
+    return AttackedImage.model_construct(
+        realised=Realised.model_construct(linf_levels=linf),
+        attack=ImageAttack.model_construct(k=k),
+        pixel_sha256=digest,
+    )
 
 
 @pytest.mark.parametrize(
     ("lines", "status"), [([line(8, 8), line(0, 2)], "passed"), ([line(9, 8)], "failed"), ([line(1, 8, "y")], "failed")]
 )
-def test_budget_on_disk(lines: list[dict], status: str) -> None:
+def test_budget_on_disk(lines: list[AttackedImage], status: str) -> None:
     assert checks.budget_on_disk(lines, lambda one: "x").status == status
 
 
@@ -65,7 +71,8 @@ def test_budget_on_disk(lines: list[dict], status: str) -> None:
         ({"n": 10, "failed": 0, "attacked_wrong": 1}, "failed"),
     ],
 )
-def test_bookkeeping(cell: dict, status: str) -> None:
-    assert checks.bookkeeping({"pgd-k8": cell}, 10) == Check(
-        status=status, detail=checks.bookkeeping({"pgd-k8": cell}, 10).detail
+def test_bookkeeping(cell: dict[str, int], status: str) -> None:
+    known = CellScores.model_construct(**cell)
+    assert checks.bookkeeping({"pgd-k8": known}, 10) == Check(
+        status=status, detail=checks.bookkeeping({"pgd-k8": known}, 10).detail
     )  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from attack_cases import engine
 from medr1.attack import cells
 from medr1.attack import run as attack_run
 from medr1.attack.craft import ATTACKS
-from medr1.attack.run import run_attack
+from medr1.attack.run import run_attack as _run_attack
 from medr1.attack.stage import AttackJob
 from medr1.attack.store import load_png, manifest_lines
 from medr1.attack.threat import ThreatModel
@@ -27,6 +27,9 @@ from medr1.records import read_samples
 from medr1.rollout.transformers import TransformersEngine
 from medr1.types import Sample
 from run_faults import refusal, stamps
+from written import as_written
+
+run_attack = as_written(_run_attack)
 
 PGD = replace(ATTACKS["pgd"], steps=4, refresh=2)
 
@@ -59,10 +62,10 @@ def test_budgets_are_kept_on_disk_and_wrong_answers_left_alone(grid: tuple[Path,
     out, result = grid
     for name, cell in result["cells"].items():
         for line in manifest_lines(out / name).values():
-            clean, image = (load_png(out / folder / line["adv_png"]) for folder in ("clean", name))
+            clean, image = (load_png(out / folder / line.adv_png) for folder in ("clean", name))
             change = int(np.abs(image.astype(int) - clean).max())
-            assert change == line["realised"]["linf_levels"] <= cell["k"]
-            assert line["attacked"] or change == 0
+            assert change == line.realised.linf_levels <= cell["k"]
+            assert line.attacked or change == 0
         assert cell["linf_max"] <= cell["k"]
 
 

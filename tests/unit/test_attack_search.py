@@ -11,7 +11,7 @@ from attack_cases import problem, right_samples
 from medr1.attack import checks
 from medr1.attack.ascent import fgsm
 from medr1.attack.craft import ATTACKS, craft
-from medr1.attack.problem import FLIPPED, RIGHT
+from medr1.attack.problem import MISLED, RIGHT
 from medr1.attack.threat import LEVELS, project
 
 SHORT_PGD = replace(ATTACKS["pgd"], steps=6, refresh=3)
@@ -86,7 +86,7 @@ def test_pgd_is_stronger_than_noise_and_not_weaker_with_more_budget() -> None:
     small = craft(batch.at_budget(replace(batch.threat, k=3)), SHORT_PGD, ("joint",), seed=0)
     held = small.delta_NHWC + batch.clean_NHW3
     large = craft(batch, SHORT_PGD, ("joint",), seed=0, starts={"smaller budget": held})
-    assert large.rank_N.count(FLIPPED) >= 2
+    assert large.rank_N.count(MISLED) >= 2
     assert all(big >= little for big, little in zip(large.rank_N, small.rank_N, strict=True))
     noise_flips = sum(letter != one.gold for letter, one in zip(kept, batch.samples, strict=True))
     assert large.rank_N.count(RIGHT) < len(batch) - noise_flips

@@ -10,6 +10,7 @@ from medr1.attack.store import dataset_samples, distances, load_png, png_name, r
 from medr1.data.images import open_image
 from medr1.data.phantom import phantom
 from medr1.records import read_samples, write_shards
+from medr1.results.attacked import AttackedImage
 
 
 def test_names_that_are_no_file_names_are_hashed() -> None:
@@ -27,10 +28,14 @@ def test_pixels_survive_the_file(tmp_path: Path) -> None:
     save_png(tmp_path / "b.png", moved)
     assert np.array_equal(load_png(tmp_path / "b.png"), moved)
     found = realised(tmp_path / "a.png", tmp_path / "b.png")
-    assert (found["linf_levels"], found["l2"]) == (5, round(5 / 255, 5))
-    assert realised(tmp_path / "a.png", tmp_path / "a.png")["psnr"] is None
-    lines = [{"attacked": True, "realised": found}, {"attacked": False, "realised": {"linf_levels": 99}}]
-    assert distances(lines)["linf_max"] == 5
+    assert (found.linf_levels, found.l2) == (5, round(5 / 255, 5))
+    assert realised(tmp_path / "a.png", tmp_path / "a.png").psnr is None
+    far = found.model_copy(update={"linf_levels": 99})
+    lines = [
+        AttackedImage.model_construct(attacked=attacked, realised=one)
+        for attacked, one in ((True, found), (False, far))
+    ]
+    assert distances(lines).linf_max == 5
 
 
 def test_a_file_that_engines_would_read_differently_is_refused(tmp_path: Path) -> None:

@@ -269,7 +269,7 @@ def test_overlap_of_samples_is_told_by_the_content_of_their_files(tmp_path: Path
 
     def overlap(*test: Sample) -> tuple[int, int]:
         found = sample_overlap(train, test)
-        return found["questions"], found["pictures"]
+        return found.questions, found.pictures
 
     embedded = Sample(
         id="e",

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from medr1.diagnosis import Answers, Overlap, Void, void
+from medr1.diagnosis import Answers, void
+from medr1.results.evaluated import Overlap, Void
 
 
 def answers(given: str, gold: str | None = None, *, failed: int = 0, questions: int | None = None) -> Answers:
@@ -43,8 +44,8 @@ def answers(given: str, gold: str | None = None, *, failed: int = 0, questions: 
 )
 def test_each_limit(found: Answers, why: str | None) -> None:
     lines = void(found)
-    assert [line["what"] for line in lines] == (["accuracy"] if why else [])
-    assert why is None or lines[0]["why"].startswith(why)
+    assert [line.what for line in lines] == (["accuracy"] if why else [])
+    assert why is None or lines[0].why.startswith(why)
 
 
 @pytest.mark.parametrize(
@@ -58,16 +59,16 @@ def test_each_limit(found: Answers, why: str | None) -> None:
     ],
 )
 def test_overlap_with_the_training_data(overlap: Overlap | None, what: list[str]) -> None:
-    assert [line["what"] for line in void(answers(25 * "ABCD"), overlap=overlap)] == what
+    assert [line.what for line in void(answers(25 * "ABCD"), overlap=overlap)] == what
 
 
 def test_what_receipts_say_stands_first_and_all_that_is_wrong_is_said() -> None:
     lines: list[Void] = void(answers(12 * "-"), receipts=["fail: nobody saw a picture"])
-    assert lines[0] == {"what": "accuracy", "why": "fail: nobody saw a picture"}
+    assert lines[0] == Void(what="accuracy", why="fail: nobody saw a picture")
     assert len(lines) == 2
 
 
 def test_nothing_at_all_is_no_measurement_of_anything() -> None:
     counts: dict[str, Any] = {"given": Counter(), "statuses": {}, "gold": Counter(), "questions": 0}
     assert void(Answers(**counts)) == []
-    assert void(Answers(**counts, failed=3))[0]["why"].startswith("3 of 3 answers failed")
+    assert void(Answers(**counts, failed=3))[0].why.startswith("3 of 3 answers failed")

@@ -8,8 +8,16 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from medr1.errors import DataError
-from medr1.eval.compare import Chain, chain, compare, decompose, names_gold, stage_shares, thinking_of
+from medr1.eval.compare import Chain, chain, names_gold, thinking_of
+from medr1.eval.compare import compare as _compare
+from medr1.eval.compare import decompose as _decompose
+from medr1.eval.compare import stage_shares as _stage_shares
 from medr1.types import ParseStatus, Prediction
+from written import as_written
+
+compare = as_written(_compare)
+decompose = as_written(_decompose)
+stage_shares = as_written(_stage_shares)
 
 OPTIONS = ("Tumor", "No tumor", "Fracture")
 

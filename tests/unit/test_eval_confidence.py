@@ -6,9 +6,12 @@ from math import log
 import numpy as np
 import pytest
 
-from medr1.eval.confidence import score_confidence
+from medr1.eval.confidence import score_confidence as _score_confidence
 from medr1.types import Prediction
 from stored_runs import drawn
+from written import as_written
+
+score_confidence = as_written(_score_confidence)
 
 
 def stated(answer: str, probabilities: tuple[float, ...], number: int = 0) -> Prediction:

@@ -5,8 +5,12 @@ from dataclasses import replace
 import pytest
 
 from medr1.data.synonyms import IMAGING
-from medr1.eval.contradictions import known_anatomies, modalities_named, score_contradictions
+from medr1.eval.reasoning import known_anatomies, modalities_named
+from medr1.eval.reasoning import score_contradictions as _score_contradictions
 from medr1.types import Prediction, Sample
+from written import as_written
+
+score_contradictions = as_written(_score_contradictions)
 
 BASE = Prediction(
     id="q",

@@ -7,11 +7,15 @@ import numpy as np
 import pytest
 
 from medr1.errors import ConfigError, DataError
-from medr1.eval.corruption import open_predictions, score_corruptions
+from medr1.eval.corruption import open_predictions
+from medr1.eval.corruption import score_corruptions as _score_corruptions
 from medr1.eval.runner import line_of
 from medr1.records import JsonlAppender, write_json
-from medr1.report.corruption import all_tables
+from medr1.report.side_by_side import corruption_tables
 from medr1.types import Prediction
+from written import as_written
+
+score_corruptions = as_written(_score_corruptions)
 
 OPTIONS = ("cyst", "nodule")
 
@@ -131,10 +135,10 @@ def test_what_has_no_twin() -> None:
 
 
 def test_never_right_has_no_relative_drop_and_a_table() -> None:
-    results = score_corruptions(run("BB"), run("B.", "jpeg/1"))
-    assert results["relative_drop"] is None
-    json.dumps(results, allow_nan=False)
-    means, severities = all_tables(results)
+    results = _score_corruptions(run("BB"), run("B.", "jpeg/1"))
+    assert results.relative_drop is None
+    json.dumps(results.written(), allow_nan=False)
+    means, severities = corruption_tables(results)
     assert means.rows[3][1] == "–"
     assert severities.rows[0][0] == "jpeg 1"
     assert all(len(row) == len(severities.columns) for row in severities.rows)

@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medr1.eval.gain import split_gain
+from medr1.eval.compare import split_gain as _split_gain
 from medr1.types import Prediction
 from stored_runs import drawn
+from written import as_written
+
+split_gain = as_written(_split_gain)
 
 
 def run_of(original: str, blank: str) -> list[Prediction]:

@@ -4,10 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
-from medr1.eval.permutation import complete_rotations, consistent, score_option_order
+from medr1.eval.permutation import complete_rotations, consistent
+from medr1.eval.permutation import score_option_order as _score_option_order
 from medr1.types import LETTERS, Prediction, Sample
 from medr1.variants import VARIANTS
 from medr1.variants.controls import ROTATIONS, chosen_option
+from written import as_written
+
+score_option_order = as_written(_score_option_order)
 
 Answer = Callable[[Sample], str | None]
 

@@ -4,9 +4,14 @@ import pytest
 
 from medr1.answers import PROTOCOLS, YES_NO_ONLY, is_refusal
 from medr1.eval.measures import key_of
-from medr1.eval.protocols import protocol_for, score_protocols, spread
+from medr1.eval.protocols import protocol_for, spread
+from medr1.eval.protocols import score_protocols as _score_protocols
 from medr1.eval.stored.run import prediction_of
+from medr1.results.evaluated import ProtocolScore
 from medr1.types import Sample
+from written import as_written
+
+score_protocols = as_written(_score_protocols)
 
 OPTIONS = ("CT", "Breast tissue", "MRI", "X-ray")
 REFUSAL = "I'm sorry, I cannot determine this from the image."
@@ -61,8 +66,9 @@ def test_answers_without_tags_count_where_the_prompt_is_not_ours() -> None:
 
 def test_spread_ignores_protocols_with_fewer_questions() -> None:
     table = {"a": (4, 0.5), "b": (4, 0.75), "c": (2, 0.0)}
-    apart = spread({name: {"n": n, "accuracy": accuracy} for name, (n, accuracy) in table.items()})
-    assert apart == {"lowest": "a", "highest": "b", "difference": 0.25}
+    scores = {name: {"n": n, "accuracy": accuracy, "ci95": [0.0, 1.0]} for name, (n, accuracy) in table.items()}
+    apart = spread({name: ProtocolScore.model_validate(score) for name, score in scores.items()})
+    assert apart.written() == {"lowest": "a", "highest": "b", "difference": 0.25}
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,15 @@
 
 from collections.abc import Sequence
 
-from medr1.eval.reasoning import score_consistency, score_lengths, score_reasoning
+from medr1.eval.reasoning import score_consistency as _score_consistency
+from medr1.eval.reasoning import score_lengths as _score_lengths
+from medr1.eval.reasoning import score_reasoning as _score_reasoning
 from medr1.types import Prediction
+from written import as_written
+
+score_consistency = as_written(_score_consistency)
+score_lengths = as_written(_score_lengths)
+score_reasoning = as_written(_score_reasoning)
 
 ORGANS = ("Liver", "Lung", "Breast tissue", "Breast")
 

@@ -4,8 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from medr1.eval.reliance import reliance_rows, score_reliance
+from medr1.eval.reliance import reliance_rows
+from medr1.eval.reliance import score_reliance as _score_reliance
 from medr1.types import Prediction
+from written import as_written
+
+score_reliance = as_written(_score_reliance)
 
 OPTIONS = ("a", "b", "c")
 
@@ -41,18 +45,18 @@ CONTROLS = {
 
 
 def test_rows_say_what_became_of_each_answer() -> None:
-    rows = {row["id"]: row for row in reliance_rows(ORIGINALS, CONTROLS)}
-    assert rows["sees"]["controls"] == {"blank": "same", "swapped": "changed"}
-    assert rows["lost"]["controls"] == {"blank": "unreadable"}
-    assert {id: row["reliant"] for id, row in rows.items()} == {
+    rows = {row.id: row for row in reliance_rows(ORIGINALS, CONTROLS)}
+    assert rows["sees"].controls == {"blank": "same", "swapped": "changed"}
+    assert rows["lost"].controls == {"blank": "unreadable"}
+    assert {id: row.reliant for id, row in rows.items()} == {
         "sees": True,
         "blind": False,
         "wrong": False,
         "mute": None,
         "lost": None,
     }
-    assert {row["quadrant"] for row in rows.values()} == {None}
-    assert (rows["sees"]["right"], rows["wrong"]["right"], rows["mute"]["answer"]) == (True, False, None)
+    assert {row.quadrant for row in rows.values()} == {None}
+    assert (rows["sees"].right, rows["wrong"].right, rows["mute"].answer) == (True, False, None)
 
 
 def test_shares_are_of_the_questions_with_a_verdict() -> None:
@@ -86,7 +90,7 @@ def test_quadrants_cross_reliance_with_consistency() -> None:
         for p in originals
     ]
     rows = reliance_rows(originals, {"blank": blank, "rotated1": rotated})
-    assert {row["id"]: row["quadrant"] for row in rows if row["id"] != "mute"} == {
+    assert {row.id: row.quadrant for row in rows if row.id != "mute"} == {
         name: name for name in letters if name != "mute"
     }
     scores = score_reliance(rows)
@@ -103,7 +107,7 @@ def test_draws_are_questions_of_their_own_and_groups_widen_the_interval() -> Non
     originals = [replace(p, draw=d, group="image") for p in answers("", {"q": "A"}) for d in (0, 1)]
     blank = [replace(originals[0], variant="blank"), replace(originals[1], variant="blank", answer="B")]
     rows = reliance_rows(originals, {"blank": blank})
-    assert [row["reliant"] for row in rows] == [False, True]
+    assert [row.reliant for row in rows] == [False, True]
     scores = score_reliance(rows)
     assert scores is not None
     lo, hi = scores["reliant"]["ci95"]

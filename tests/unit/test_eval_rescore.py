@@ -13,8 +13,12 @@ from typer.testing import CliRunner
 from medr1.answers import OPEN_PROTOCOLS, PROTOCOLS, YES_NO_ONLY
 from medr1.cli import app
 from medr1.errors import DataError
-from medr1.eval.rescore import drawn_questions, rescore
+from medr1.eval.rescore import drawn_questions
+from medr1.eval.rescore import rescore as _rescore
 from medr1.eval.stored import read_stored
+from written import as_written
+
+rescore = as_written(_rescore)
 
 ROW = {"index": 0, "question": "Which?", "A": "CT", "B": "MRI", "answer": "B", "prediction": "B"}
 

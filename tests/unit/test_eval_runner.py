@@ -16,6 +16,7 @@ from medr1.eval.runner import evaluate, read_predictions
 from medr1.rollout.engine import Request, SamplingParams
 from medr1.rollout.scripted import ScriptedEngine
 from medr1.types import Completion, ImageRef, Sample
+from written import written
 
 CONTROLS = ("blank", "swapped")
 
@@ -77,7 +78,7 @@ def run(samples: Sequence[Sample], out: Path, engine=None, **changes) -> dict:
         "variants": CONTROLS,
         "arguments": {"model": "tiny"},
     } | changes
-    return evaluate(samples, engine or ScriptedEngine(look), out=out, **settings)
+    return written(evaluate(samples, engine or ScriptedEngine(look), out=out, **settings))
 
 
 def lines(out: Path) -> list[dict]:

@@ -8,9 +8,13 @@ from statsmodels.stats.proportion import proportion_confint
 from medr1.answers import PROTOCOLS, YES_NO_ONLY
 from medr1.eval.measures import is_right
 from medr1.eval.rescore import read_again
-from medr1.eval.scoring import ControlRun, protocol_for, score_predictions
+from medr1.eval.scoring import ControlRun, protocol_for
+from medr1.eval.scoring import score_predictions as _score_predictions
 from medr1.types import ImageRef, ParseStatus, Prediction, Receipt, Sample
 from medr1.variants.controls import SHOWN_ANSWER
+from written import as_written
+
+score_predictions = as_written(_score_predictions)
 
 OPTIONS = ("Liver", "Spleen", "Kidney", "Heart")
 

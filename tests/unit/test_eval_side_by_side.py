@@ -6,10 +6,16 @@ from pathlib import Path
 import pytest
 
 from medr1.errors import ConfigError, DataError
-from medr1.eval.compare import compare
-from medr1.eval.side_by_side import StoredEvaluation, open_runs, side_by_side
+from medr1.eval.compare import compare as _compare
+from medr1.eval.side_by_side import StoredEvaluation, open_runs
+from medr1.eval.side_by_side import side_by_side as _side_by_side
 from medr1.stats import holm
 from stored_runs import questions, store
+from written import as_written
+
+compare = as_written(_compare)
+
+side_by_side = as_written(_side_by_side)
 
 SAMPLES = questions(120, per_image=2)
 

@@ -9,7 +9,9 @@ import pytest
 from medr1.data.images import png_bytes
 from medr1.data.phantom import phantom
 from medr1.errors import ConfigError, EngineError
-from medr1.eval.runner import evaluate, read_predictions
+from medr1.eval.pairs import paired
+from medr1.eval.runner import evaluate as _evaluate
+from medr1.eval.runner import read_predictions
 from medr1.eval.scoring import score_confidence_change
 from medr1.eval.verify import verify
 from medr1.records import read_samples, write_samples
@@ -17,6 +19,9 @@ from medr1.rollout.engine import AnswerPlace, Request, SamplingParams
 from medr1.rollout.scripted import ScriptedEngine
 from medr1.types import LETTERS, ImageRef, Prediction, Sample
 from medr1.variants import VARIANTS
+from written import as_written
+
+evaluate = as_written(_evaluate)
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +152,7 @@ def test_confidence_in_the_right_letter_is_compared_where_the_right_option_is_go
     assert found["difference"] == pytest.approx(-0.3)
     assert found["ci95"] == pytest.approx([-0.3, -0.3])
     silent = run(turned, tmp_path / "silent", "none_of_the_above")
-    assert silent["controls"]["none_of_the_above"]["confidence"] is None
+    assert "confidence" not in silent["controls"]["none_of_the_above"]
     assert silent["controls"]["none_of_the_above"]["accuracy"] == 1.0
 
 
@@ -163,10 +168,11 @@ def prediction(id: str, variant: str, gold: str, probabilities: tuple[float, ...
 def test_a_change_of_confidence_by_hand() -> None:
     before = [prediction("1", "", "A", (0.9, 0.1), "x"), prediction("2", "", "B", (0.3, 0.7), "x")]
     after = [prediction("1", "n", "A", (0.5, 0.5), "x"), prediction("2", "n", "B", (0.4, 0.6), "x")]
-    found = score_confidence_change(before, [*after, prediction("3", "n", "A", (1.0, 0.5), "y")])
-    assert found is not None
+    told = score_confidence_change(paired(before, [*after, prediction("3", "n", "A", (1.0, 0.5), "y")]))
+    assert told is not None
+    found = told.written()
     assert (found["n"], found["before"], found["after"]) == (2, pytest.approx(0.8), pytest.approx(0.55))
     assert (found["difference"], found["n_groups"]) == (pytest.approx(-0.25), 1)
     assert found["ci_method"] == "bootstrap-clustered"
     untold = [replace(one, option_logprobs=None) for one in after]
-    assert score_confidence_change(before, untold) is None
+    assert score_confidence_change(paired(before, untold)) is None

@@ -18,13 +18,19 @@ from medr1.data.images import open_image, png_bytes
 from medr1.data.phantom import phantom
 from medr1.eval.compare import compare
 from medr1.flows import demo, demo_report
-from medr1.flows.demo import DemoRun, plan, run_demo
+from medr1.flows.demo import DemoRun, plan
+from medr1.flows.demo import run_demo as _run_demo
 from medr1.flows.settings import DemoSettings
 from medr1.models.tiny import WARM_START
 from medr1.records import read_samples, write_json
 from medr1.report.tables import Table, all_tables, comparison
+from medr1.results.compared import DemoSummary
+from medr1.results.evaluated import Results
 from medr1.rollout.engine import Request
 from medr1.rollout.scripted import ScriptedEngine
+from written import as_written
+
+run_demo = as_written(_run_demo)
 
 TEST = 48
 RIGHT = {"warm_start": 20, "grpo": 36, "grpo_seed1": 33, "blind_twin": 12, "shuffled_images": 9}
@@ -213,25 +219,26 @@ def test_the_page_says_the_same(small: Demo) -> None:
 
 def test_every_part_of_the_page_shows_its_model(small: Demo, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     shown: dict[str, Any] = {}
-    results = {name: small.results(name) for name in RIGHT}
+    results = {name: Results.model_validate(small.results(name)) for name in RIGHT}
     run = DemoRun(DemoSettings(out=small.out))
     monkeypatch.setattr(demo_report, "write_report", lambda path, report: shown.setdefault("report", report))
     for name in ("before_after", "control_bars", "heat_map"):
         plot = getattr(demo_report.plots, name)
 
-        def noting(*args: Any, name: str = name, plot: Any = plot) -> Any:
-            shown[name] = args
-            return plot(*args)
+        def noting(*args: Any, name: str = name, plot: Any = plot, **options: Any) -> Any:
+            shown[name] = (*args, *options.values())
+            return plot(*args, **options)
 
         monkeypatch.setattr(demo_report.plots, name, noting)
     log = small.out / "checkpoints" / "grpo" / "train_log.jsonl"
     test = list(read_samples(small.out / "data" / "test"))
     path = small.out / "report.html"
-    demo_report.write_demo_report(path, small.out, small.summary, results, run.predictions, log, test)
+    summary = DemoSummary.model_validate(small.summary)
+    demo_report.write_demo_report(path, small.out, summary, results, run.predictions, log, test)
 
     assert shown["before_after"][:2] == (results["warm_start"], results["grpo"])
     assert shown["control_bars"][0] == {"after GRPO": results["grpo"], "blind twin": results["blind_twin"]}
-    assert shown["heat_map"] == (results["grpo"]["by_modality_and_task"],)
+    assert shown["heat_map"] == (results["grpo"].by_modality_and_task,)
     report = shown["report"]
     facts = {fact.label: fact for fact in report.headline}
 

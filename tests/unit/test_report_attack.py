@@ -7,43 +7,20 @@ from PIL import Image
 
 from medr1.report.attack import Example, attack_report, attack_table, triptych
 from medr1.report.html import render_report
+from medr1.results.evaluated import Void
 from medr1.types import Sample
+from report_cases import BESIDE, UNKNOWN, attack_scores, cell, grid, part, results
 
-CELL = {
-    "attack": "pgd",
-    "norm": "linf",
-    "k": 7,
-    "epsilon": 7 / 255,
-    "n": 50,
-    "robust_accuracy": 0.1,
-    "ci95": [0.04, 0.21],
-    "attack_success_rate": 0.875,
-    "attack_success_ci95": [0.74, 0.95],
-    "lost": {"flipped": 33, "unreadable": 1, "refused": 1},
-    "image_reliant": {"robust_accuracy": 0.05},
-    "psnr_mean": 33.3,
-    "ssim_mean": 0.91,
-    "by_modality": {"CT": {"robust_accuracy": 0.1}},
-    "by_task": {"other": {"robust_accuracy": 0.1}},
-}
-PART = {"n": 50, "accuracy": 0.8, "ci95": [0.67, 0.89], "chance": 0.25}
-GRID = {
-    "n": 50,
-    "clean": {
-        **PART,
-        "blind": {"blank_image": 0.27, "text_prior": None},
-        "by_modality": {"CT": PART},
-        "by_task": {"other": PART},
-    },
-    "native_clean_accuracy": 0.8,
-    "noise_floor": {"share": 0.02},
-    "image_reliant": 44,
-    "cells": {"pgd-k7": CELL, "fgsm-k7": {"attack": "fgsm", "k": 7, "epsilon": 7 / 255, "error": "RuntimeError: boom"}},
-    "checks": {"gradient": "failed"},
-    "check_details": {"gradient": "largest relative error 0.5"},
-    "trustworthy": False,
-    "reasons": ["gradient: largest relative error 0.5"],
-}
+CRASH = {"attack": "fgsm", "k": 7, "epsilon": 7 / 255, "error": "RuntimeError: boom", **BESIDE, **UNKNOWN}
+GRID = grid(
+    clean=results(
+        **part(0.8, [0.67, 0.89], n=50),
+        blind={"blank_image": 0.27},
+        by_modality={"CT": part(0.8, n=50)},
+        by_task={"other": part(0.8, n=50)},
+    ),
+    cells={"pgd-k7": cell(0.1, [0.04, 0.21], image_reliant=attack_scores(0.05)), "fgsm-k7": CRASH},
+)
 
 
 def test_the_table_shows_baselines_crashes_and_doubt() -> None:
@@ -57,10 +34,10 @@ def test_the_table_shows_baselines_crashes_and_doubt() -> None:
 
 
 def test_a_clean_accuracy_that_cannot_mean_anything_is_said_above_the_attacks() -> None:
-    void = [{"what": "accuracy", "why": "50 of 50 answers could not be read"}]
-    grid = {**GRID, "clean": {**GRID["clean"], "void": void}}
-    assert attack_table(grid).warnings == ["void: accuracy: 50 of 50 answers could not be read."]
-    assert "void: accuracy" in render_report(attack_report(grid, [], {}))
+    clean = GRID.clean.model_copy(update={"void": [Void(what="accuracy", why="all 50 readable answers are A")]})
+    doubtful = GRID.model_copy(update={"clean": clean})
+    assert list(attack_table(doubtful).warnings) == ["void: accuracy: all 50 readable answers are A."]
+    assert "void: accuracy" in render_report(attack_report(doubtful, [], {}))
     assert list(attack_table(GRID).warnings) == []
 
 

@@ -1,6 +1,7 @@
 """Tables of a judge: every count in its column, and no kappa where there is none."""
 
-from medr1.report.judge import all_tables
+from medr1.report.answers import judge_tables
+from medr1.results.answered import JudgeScores
 
 SCORES = {
     "engine": {"model": "m"},
@@ -14,7 +15,7 @@ SCORES = {
 
 
 def test_verdicts_and_agreement() -> None:
-    verdicts, agreement = all_tables(SCORES)
+    verdicts, agreement = judge_tables(JudgeScores.model_validate(SCORES))
     assert verdicts.title == "Judged by m, %"
     assert list(verdicts.rows) == [
         ("closed questions", "8", "40.0 [10.0, 80.0]", "25.0", "1"),
@@ -27,4 +28,4 @@ def test_verdicts_and_agreement() -> None:
 
 
 def test_no_table_of_an_agreement_that_there_is_not() -> None:
-    assert len(all_tables({**SCORES, "agreement": {}})) == 1
+    assert len(judge_tables(JudgeScores.model_validate({**SCORES, "agreement": {}}))) == 1

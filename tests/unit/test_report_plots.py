@@ -15,27 +15,33 @@ from medr1.report.plots import (
     to_svg,
     training_curves,
 )
+from medr1.results.evaluated import ModalityTask
+from report_cases import control, part, results, steps
 
 
-def scores(accuracy: float, n: int = 100, chance: float = 0.25) -> dict[str, Any]:
-    return {"n": n, "accuracy": accuracy, "ci95": [accuracy - 0.1, accuracy + 0.05], "chance": chance}
+def scores(accuracy: float, n: int = 100, **further: Any) -> dict[str, Any]:
+    return part(accuracy, [accuracy - 0.1, accuracy + 0.05], n=n, **further)
 
 
-BASE = {**scores(0.3), "by_modality": {"CT": scores(0.2), "MRI": scores(0.4)}, "controls": {"blank": scores(0.28)}}
-OTHER = {
+def shown(accuracy: float, **further: Any) -> dict[str, Any]:
+    return control(accuracy, [accuracy - 0.1, accuracy + 0.05], **further)
+
+
+BASE = results(**scores(0.3), by_modality={"CT": scores(0.2), "MRI": scores(0.4)}, controls={"blank": shown(0.28)})
+OTHER = results(
     **scores(0.8),
-    "by_modality": {"CT": scores(0.7), "OCT": scores(0.9)},
-    "controls": {
-        "blank": scores(0.26),
-        "swapped": {**scores(0.1), "follows": {"n": 9, "share": 0.6, "ci95": [0.4, 0.8]}},
+    by_modality={"CT": scores(0.7), "OCT": scores(0.9)},
+    controls={
+        "blank": shown(0.26),
+        "swapped": shown(0.1, follows={"n": 9, "share": 0.6, "ci95": [0.4, 0.8]}),
     },
-}
-DECOMPOSITION = {
-    "gain": 0.5,
-    "parts": {"format": 0.3, "finding": -0.1, "letter": 0.3},
-    "base": {"format": {"n": 9, "share": 0.5, "ci95": [0.4, 0.6]}, "finding": None, "letter": None},
-    "other": {stage: {"n": 9, "share": 0.9, "ci95": [0.8, 1.0]} for stage in ("format", "finding", "letter")},
-}
+)
+DECOMPOSITION = steps(
+    gain=0.5,
+    parts={"format": 0.3, "finding": -0.1, "letter": 0.3},
+    base={"format": {"n": 9, "share": 0.5, "ci95": [0.4, 0.6]}, "finding": None, "letter": None},
+    other={stage: {"n": 9, "share": 0.9, "ci95": [0.8, 1.0]} for stage in ("format", "finding", "letter")},
+)
 LOG = [
     {"step": step, "reward": step / 10, "rewards/accuracy/mean": 0.5, "completions/mean_length": 40.0}
     for step in range(1, 11)
@@ -62,8 +68,8 @@ def test_controls_without_a_value_have_no_bar() -> None:
 
 def test_heat_map_greys_small_cells() -> None:
     cells = [
-        {"modality": "CT", "task": "Lesion Grading", **scores(0.5, n=SMALL_N)},
-        {"modality": "MRI", "task": "Lesion Grading", **scores(0.5, n=SMALL_N - 1)},
+        ModalityTask.model_validate(scores(0.5, n=n, modality=modality, task="Lesion Grading"))
+        for modality, n in (("CT", SMALL_N), ("MRI", SMALL_N - 1))
     ]
     (ax,) = heat_map(cells).axes
     large, small = (patch.get_facecolor() for patch in ax.patches)

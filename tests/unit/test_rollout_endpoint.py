@@ -32,13 +32,16 @@ from medr1.answers import PROTOCOLS
 from medr1.data.images import png_bytes
 from medr1.errors import ConfigError, DataError, EngineError
 from medr1.eval.files import read_failures
-from medr1.eval.runner import evaluate
+from medr1.eval.runner import evaluate as _evaluate
 from medr1.rollout import endpoint
 from medr1.rollout.cache import ResponseCache
 from medr1.rollout.endpoint import API_KEY_VARIABLE, LOST_AFTER, EndpointEngine, chat_body
 from medr1.rollout.engine import Request, SamplingParams
 from medr1.rollout.settings import EndpointSettings
 from medr1.types import Completion, ImageRef, Sample
+from written import as_written
+
+evaluate = as_written(_evaluate)
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8))
 GREEDY = SamplingParams()

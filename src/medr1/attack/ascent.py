@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from medr1.attack.objective import Loss, Mode, Surrogate, with_target
-from medr1.attack.problem import FLIPPED, RIGHT, Best, Problem, rank_of
+from medr1.attack.problem import MISLED, RIGHT, Best, Problem, rank_of
 from medr1.attack.steps import Step
 from medr1.attack.threat import project
 from medr1.attack.victim import Reading
@@ -74,7 +74,7 @@ def ascend(problem: Problem, best: Best, start_NHWC: Tensor, step: Step, ascent:
         _note(best, rows, scored.margin_R, scored.gradient_RHWC)
         if last or (time and time % ascent.refresh == 0):
             readings = problem.consider(best, rows, top.round(), ascent.mode)
-            chosen = torch.tensor([best.rank_N[row] != FLIPPED for row in rows.tolist()])
+            chosen = torch.tensor([best.rank_N[row] != MISLED for row in rows.tolist()])
             if last or not chosen.any():
                 return
             words = [

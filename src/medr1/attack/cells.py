@@ -1,13 +1,14 @@
 """One attack at one budget: what is missing is crafted in batches, saved, and judged from the files."""
 
+import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from pydantic import JsonValue
 from torch import Tensor
 
 from medr1.attack.craft import Attack, craft
@@ -17,9 +18,9 @@ from medr1.attack.store import (
     MANIFEST,
     dataset_samples,
     distances,
-    hashes,
     load_png,
     manifest_lines,
+    pixel_hash,
     png_name,
     realised,
     save_png,
@@ -27,12 +28,16 @@ from medr1.attack.store import (
 from medr1.data.images import open_image
 from medr1.errors import MedR1Error
 from medr1.eval.measures import is_right
-from medr1.eval.robustness import robustness
+from medr1.eval.pairs import paired, robustness
 from medr1.eval.runner import read_predictions
 from medr1.models.pixels import grid_image
+from medr1.results.attacked import AttackedImage, CellScores, Crash, ImageAttack
 from medr1.types import Sample
 from medr1.variants import VARIANTS
 from medr1.variants.controls import BLANK_LEVEL
+
+NOT_ATTACKED = "not attacked"
+"""Outcome of a sample that was answered wrongly."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +113,7 @@ def starts_of(problem: Problem, inputs: Inputs, smaller: Path | None) -> dict[st
     return starts
 
 
-def run_cell(stage: Stage, inputs: Inputs, attack: Attack, k: int, smaller: Path | None) -> dict[str, Any]:
+def run_cell(stage: Stage, inputs: Inputs, attack: Attack, k: int, smaller: Path | None) -> CellScores:
     """Craft what is missing, evaluate the files, and return what `attack.json` holds, without the checks.
 
     `smaller` is the folder of the same attack at the next smaller budget: what it changed already stays as it is.
@@ -133,22 +138,22 @@ def craft_missing(
     to_attack, count = [], len(done)
     with stage.run.staged() as aside, stage.run.appending(stage.name(folder / MANIFEST)) as lines:
 
-        def publish(one: Sample, pixels: np.ndarray, **facts: Any) -> None:
+        def publish(one: Sample, pixels: np.ndarray, outcome: str, trace: Mapping[str, JsonValue]) -> None:
             """The image first: one without a line is made again, into the same bytes."""
             image = aside / png_name(one.id)
             save_png(image, pixels)
-            line = _line(stage, one, attack, k, image, **facts)
+            line = _line(stage, one, image, _attack_facts(stage, attack, k), outcome, trace)
             stage.run.publish(image, stage.name(folder / png_name(one.id)), durable=False)
             lines.append(line)
 
         for one in inputs.clean.samples:
-            if one.id in right and before.get(one.id, {}).get("outcome") != "flipped":
+            if one.id in right and not (one.id in before and before[one.id].outcome == "flipped"):
                 to_attack.append(one)
             elif one.id not in done:
                 held = one if one.id not in right else with_images([one], smaller or folder)[0]
                 trace = {"found_by": "smaller budget"} if one.id in right else {}
-                outcome = "flipped" if one.id in right else "not attacked"
-                publish(one, pixels_of(held), attacked=one.id in right, trace=trace, outcome=outcome)
+                outcome = "flipped" if one.id in right else NOT_ATTACKED
+                publish(one, pixels_of(held), outcome, trace)
                 count += 1
         missing = any(one.id not in done for one in to_attack)
         for samples, images in batches(to_attack if missing else [], stage.job.batch_size):
@@ -164,48 +169,54 @@ def craft_missing(
             for row, (one, pixels) in enumerate(zip(samples, problem.images(best).cpu().numpy(), strict=True)):
                 trace = asdict(best.traces[row]) | {"seconds": round(seconds, 4)}
                 outcome = ("right", "unreadable", "flipped")[best.rank_N[row]] if attack.nested else "not judged"
-                publish(one, pixels, attacked=True, trace=trace, outcome=outcome)
+                publish(one, pixels, outcome, trace)
             count += len(samples)
             stage.progress(f"crafting {name}", count, len(inputs.clean.samples))
 
 
 def _line(
-    stage: Stage, one: Sample, attack: Attack, k: int, image: Path, *, attacked: bool, trace: Mapping[str, Any],
-    outcome: str,
-) -> dict[str, Any]:  # fmt: skip
+    stage: Stage, one: Sample, image: Path, attack: ImageAttack, outcome: str, trace: Mapping[str, JsonValue]
+) -> AttackedImage:
     clean = stage.job.out / "clean" / png_name(one.id)
-    return {
-        "sample_id": one.id,
-        "adv_png": png_name(one.id),
-        "clean_sha256": hashes(clean)["pixel_sha256"],
-        **hashes(image),
-        "hw": list(load_png(image).shape[:2]),
-        "gold": one.gold,
-        "num_options": len(one.options),
-        "modality": one.modality,
-        "attacked": attacked,
-        "outcome": outcome,
-        "attack": {
-            "name": attack.name,
-            "norm": "linf",
-            "k": k,
-            "epsilon": k / 255,
-            "steps": attack.steps,
-            "losses": list(attack.losses),
-            "restarts": attack.restarts,
-            "modes": list(stage.modes),
-            "grey": stage.job.threat.grey,
-            "region": stage.job.threat.region,
-            "space": stage.job.threat.space,
-            "seed": stage.job.seed,
-            "dtype": str(stage.victim.dtype).removeprefix("torch."),
-        },
-        "realised": realised(clean, image),
-        "trace": dict(trace),
-    }
+    height, width = load_png(image).shape[:2]
+    return AttackedImage(
+        sample_id=one.id,
+        adv_png=png_name(one.id),
+        clean_sha256=pixel_hash(clean),
+        sha256=hashlib.sha256(image.read_bytes()).hexdigest(),
+        pixel_sha256=pixel_hash(image),
+        hw=(height, width),
+        gold=one.gold,
+        num_options=len(one.options),
+        modality=one.modality,
+        attacked=outcome != NOT_ATTACKED,
+        outcome=outcome,
+        attack=attack,
+        realised=realised(clean, image),
+        trace=dict(trace),
+    )
 
 
-def judged(stage: Stage, inputs: Inputs, attack: Attack, k: int, folder: Path, name: str) -> dict[str, Any]:
+def _attack_facts(stage: Stage, attack: Attack, k: int) -> ImageAttack:
+    threat = stage.job.threat
+    return ImageAttack(
+        name=attack.name,
+        norm="linf",
+        k=k,
+        epsilon=k / 255,
+        steps=attack.steps,
+        losses=list(attack.losses),
+        restarts=attack.restarts,
+        modes=list(stage.modes),
+        grey=threat.grey,
+        region=threat.region,
+        space=threat.space,
+        seed=stage.job.seed,
+        dtype=str(stage.victim.dtype).removeprefix("torch."),
+    )
+
+
+def judged(stage: Stage, inputs: Inputs, attack: Attack, k: int, folder: Path, name: str) -> CellScores:
     """Free generation from the files of a folder, and what it amounts to."""
     clean = inputs.clean
     samples = with_images(clean.samples, folder, variant=name)
@@ -214,34 +225,34 @@ def judged(stage: Stage, inputs: Inputs, attack: Attack, k: int, folder: Path, n
     by_id = manifest_lines(folder)
     lines = [by_id[one.id] for one in clean.samples]
     right = {one.id for one in inputs.attacked()}
-    seconds = [line["trace"]["seconds"] for line in lines if "seconds" in line["trace"]]
+    seconds = [found for line in lines if isinstance(found := line.trace.get("seconds"), float)]
     scores = robustness(
-        list(clean.predictions.values()),
-        read_predictions(folder),
+        paired(list(clean.predictions.values()), read_predictions(folder)),
         n_asked=clean.n_asked,
         reliant=clean.reliant,
         in_train=clean.in_train,
     )
-    return {
-        "attack": attack.name,
-        "norm": "linf" if attack.bounded else "none",
-        "k": k,
-        "epsilon": k / 255,
-        **scores,
-        **distances(lines),
-        "attacked_wrong": sum(line["attacked"] and line["sample_id"] not in right for line in lines),
-        "seconds_per_sample": float(np.mean(seconds)) if seconds else None,
-        "chance": clean.results["chance"],
-        "blind": clean.results["blind"],
-        "native_clean_accuracy": clean.native_accuracy,
-        "noise_floor": clean.noise_floor,
-    }
+    return scores.extended(
+        CellScores,
+        **dict(distances(lines)),
+        attack=attack.name,
+        norm="linf" if attack.bounded else "none",
+        k=k,
+        epsilon=k / 255,
+        attacked_wrong=sum(line.attacked and line.sample_id not in right for line in lines),
+        seconds_per_sample=float(np.mean(seconds)) if seconds else None,
+        chance=clean.results.chance,
+        blind=clean.results.blind,
+        native_clean_accuracy=clean.native_accuracy,
+        noise_floor=clean.noise_floor,
+    )
 
 
-def failed_cell(attack: Attack, k: int, error: Exception) -> dict[str, Any]:
+def failed_cell(attack: Attack, k: int, error: Exception) -> Crash:
     """A cell that crashed: a failure with its reason, and no accuracy."""
     kind = type(error).__name__
-    return {"attack": attack.name, "k": k, "epsilon": k / 255, "error": f"{kind}: {' '.join(str(error).split())[:300]}"}
+    said = f"{kind}: {' '.join(str(error).split())[:300]}"
+    return Crash(attack=attack.name, k=k, epsilon=k / 255, error=said)
 
 
 CELL_ERRORS = (MedR1Error, RuntimeError)

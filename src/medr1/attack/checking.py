@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 from medr1.attack import checks
 from medr1.attack.cells import Inputs, first_problem, starts_of
@@ -10,19 +9,20 @@ from medr1.attack.checks import CHECKS, Check, not_run
 from medr1.attack.craft import ATTACKS, craft
 from medr1.attack.problem import RIGHT, Problem
 from medr1.attack.stage import Stage
-from medr1.attack.store import hashes, manifest_lines, png_name
+from medr1.attack.store import manifest_lines, pixel_hash, png_name
 from medr1.eval.measures import is_right
 from medr1.eval.runner import read_predictions
 from medr1.records import read_json
+from medr1.results.attacked import AttackedImage, CellScores, Crash, Trust
 
 MOST_SURVIVORS = 100
 """Samples that the check with twice the steps attacks again."""
 
 
-def run_checks(stage: Stage, inputs: Inputs, cells: Mapping[str, Mapping[str, Any]]) -> dict[str, Check]:
+def run_checks(stage: Stage, inputs: Inputs, cells: Mapping[str, CellScores | Crash]) -> dict[str, Check]:
     """All fifteen checks; those that need the model are kept in `checks.json` and run once."""
     path, job = stage.job.out / "checks.json", stage.job
-    known = [f"{name}:{cell['k']}{':failed' if 'error' in cell else ''}" for name, cell in cells.items()]
+    known = [f"{name}:{cell.k}{':failed' if isinstance(cell, Crash) else ''}" for name, cell in cells.items()]
     known += [f"checks:{job.checks}:{job.check_samples}:{job.square_queries}"]
     if path.exists() and (old := read_json(path))["cells"] == known:
         return {name: Check(**old["checks"][name]) for name in CHECKS}
@@ -33,26 +33,25 @@ def run_checks(stage: Stage, inputs: Inputs, cells: Mapping[str, Mapping[str, An
     return ordered
 
 
-def _table_checks(stage: Stage, inputs: Inputs, cells: Mapping[str, Mapping[str, Any]]) -> dict[str, Check]:
+def _table_checks(stage: Stage, inputs: Inputs, cells: Mapping[str, CellScores | Crash]) -> dict[str, Check]:
     """Those that read files and tables."""
     lines, curves = [], {}
     for attack, k in stage.job.cells:
         folder = stage.job.folder(attack, k)
         if attack.bounded:
-            lines += [{**line, "folder": str(folder)} for line in manifest_lines(folder).values()]
+            lines += manifest_lines(folder).values()
     for name, cell in cells.items():
-        if "error" not in cell and ATTACKS[cell["attack"]].bounded:
-            curves.setdefault(cell["attack"], {})[cell["k"]] = cell["robust_accuracy"]
-        elif "error" in cell:
+        if isinstance(cell, Crash):
             curves.setdefault(name, {})
+        elif ATTACKS[cell.attack].bounded and cell.robust_accuracy is not None:
+            curves.setdefault(cell.attack, {})[cell.k] = cell.robust_accuracy.value
     nested = {name: curve for name, curve in curves.items() if name in ATTACKS and ATTACKS[name].nested}
     by_folder = {(one.name, k): stage.job.folder(one, k) for one, k in stage.job.cells}
 
-    def hash_of(line: Mapping[str, Any]) -> str:
-        folder = by_folder[line["attack"]["name"], line["attack"]["k"]]
-        return hashes(folder / png_name(line["sample_id"]))["pixel_sha256"]
+    def hash_of(line: AttackedImage) -> str:
+        return pixel_hash(by_folder[line.attack.name, line.attack.k] / png_name(line.sample_id))
 
-    ran = {name: cell for name, cell in cells.items() if "error" not in cell}
+    ran = {name: cell for name, cell in cells.items() if isinstance(cell, CellScores)}
     crashed = [name for name in cells if name not in ran]
     books = checks.bookkeeping(ran, inputs.clean.n_asked)
     if crashed:
@@ -60,21 +59,21 @@ def _table_checks(stage: Stage, inputs: Inputs, cells: Mapping[str, Mapping[str,
     return {
         "budget_on_disk": checks.budget_on_disk(lines, hash_of),
         "monotone": checks.monotone(nested),
-        "order": checks.order(inputs.clean.results["accuracy"], curves),
+        "order": checks.order(inputs.clean.results.accuracy.value, curves),
         "bookkeeping": books,
         "oracle": not_run("compared with the adversarial-robustness-toolbox in the tests of medr1"),
         "engines": not_run("needs predictions of a second engine on clean/dataset.parquet"),
     }
 
 
-def _model_checks(stage: Stage, inputs: Inputs, cells: Mapping[str, Mapping[str, Any]]) -> dict[str, Check]:
+def _model_checks(stage: Stage, inputs: Inputs, cells: Mapping[str, CellScores | Crash]) -> dict[str, Check]:
     """Those that run the model, on a few samples that it answers rightly."""
     job, modes, seed = stage.job, stage.modes, stage.job.seed
     names = (
         "preprocessing", "wrapper_logits", "gradient", "zero_budget", "unbounded", "convergence", "black_box",
         "batch_independence", "planted_shortcut",
     )  # fmt: skip
-    k = max((cell["k"] for cell in cells.values() if ATTACKS[cell["attack"]].bounded), default=0)
+    k = max((cell.k for cell in cells.values() if ATTACKS[cell.attack].bounded), default=0)
     problem = first_problem(stage, inputs, inputs.attacked()[: job.check_samples], k) if job.checks else None
     if problem is None or k == 0:
         reason = "switched off" if not job.checks else "no sample to attack" if problem is None else "no budget"
@@ -142,13 +141,13 @@ def _convergence(stage: Stage, inputs: Inputs) -> Check:
     return checks.verdict(lost < checks.POINTS, detail)
 
 
-def as_json(found: Mapping[str, Check]) -> dict[str, Any]:
-    """`checks`, `check_details` and `trustworthy` of `attack.json`."""
-    return {
-        "checks": {name: check.status for name, check in found.items()},
-        "check_details": {name: check.detail for name, check in found.items()},
-        "trustworthy": checks.trustworthy(found),
-    }
+def trust(found: Mapping[str, Check]) -> Trust:
+    """The outcome of the checks for `attack.json`."""
+    return Trust(
+        checks={name: check.status for name, check in found.items()},
+        check_details={name: check.detail for name, check in found.items()},
+        trustworthy=checks.trustworthy(found),
+    )
 
 
 def reasons(found: Mapping[str, Check]) -> Sequence[str]:

@@ -7,7 +7,7 @@ the model run on a few samples of the run itself; those that need the files and 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from medr1.attack.threat import LEVELS, generator
 from medr1.attack.victim import Reading
 from medr1.models.pixels import patchify, resize_to_grid, unpatchify
 from medr1.models.prefix import backbone
+from medr1.results.attacked import AttackedImage, CellScores
 from medr1.types import LETTERS, ParseStatus
 
 Status = Literal["passed", "failed", "not_run"]
@@ -263,10 +264,10 @@ def planted_shortcut(problem: Problem, modes: Sequence[Mode], seed: int) -> Chec
     return verdict(missed == 0, f"{missed} of {len(planted)} planted shortcuts missed")
 
 
-def budget_on_disk(lines: Sequence[Mapping[str, Any]], hash_of: Callable[[Mapping[str, Any]], str]) -> Check:
+def budget_on_disk(lines: Sequence[AttackedImage], hash_of: Callable[[AttackedImage], str]) -> Check:
     """5: decoded from the files, no value moved further than the budget and the pixels are those of the manifest."""
-    over = sum(line["realised"]["linf_levels"] > line["attack"]["k"] for line in lines)
-    other = sum(hash_of(line) != line["pixel_sha256"] for line in lines)
+    over = sum(line.realised.linf_levels > line.attack.k for line in lines)
+    other = sum(hash_of(line) != line.pixel_sha256 for line in lines)
     return verdict(over == other == 0, f"of {len(lines)} files {over} exceed their budget and {other} have changed")
 
 
@@ -300,12 +301,10 @@ def order(clean: float, by_attack: Mapping[str, Mapping[int, float]]) -> Check:
     return verdict(not wrong, "; ".join(wrong) or "stronger attacks leave less")
 
 
-def bookkeeping(cells: Mapping[str, Mapping[str, Any]], n_asked: int) -> Check:
+def bookkeeping(cells: Mapping[str, CellScores], n_asked: int) -> Check:
     """14: every sample is right, wrong or counted as failed (a crash is no success); wrong answers are left alone."""
     wrong = [
-        name
-        for name, cell in cells.items()
-        if cell["n"] + cell["failed"] != n_asked or cell["failed"] or cell["attacked_wrong"]
+        name for name, cell in cells.items() if cell.n + cell.failed != n_asked or cell.failed or cell.attacked_wrong
     ]
     return verdict(
         not wrong, f"samples are missing in {', '.join(wrong)}" if wrong else "every sample is accounted for"

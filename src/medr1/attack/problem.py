@@ -15,15 +15,15 @@ from medr1.attack.victim import Reading, Victim
 from medr1.models.prefix import PromptTensors
 from medr1.types import LETTERS, ParseStatus, Sample
 
-RIGHT, UNREADABLE, FLIPPED = range(3)
+RIGHT, UNREADABLE, MISLED = range(3)
 """How far an attack has come with a sample, in order."""
 
 
 def rank_of(reading: Reading, sample: Sample) -> int:
-    """`FLIPPED` for another option, `UNREADABLE` for no option, `RIGHT` otherwise."""
+    """`MISLED` for another option, `UNREADABLE` for no option, `RIGHT` otherwise."""
     if reading.status is not ParseStatus.OK or reading.letter not in list(LETTERS[: len(sample.options)]):
         return UNREADABLE
-    return RIGHT if reading.letter == sample.gold else FLIPPED
+    return RIGHT if reading.letter == sample.gold else MISLED
 
 
 @dataclass(slots=True)
@@ -61,7 +61,7 @@ class Best:
 
     def open_rows(self) -> Tensor:
         """Samples whose answer has not changed yet."""
-        return torch.tensor([n for n, rank in enumerate(self.rank_N) if rank != FLIPPED], dtype=torch.long)
+        return torch.tensor([n for n, rank in enumerate(self.rank_N) if rank != MISLED], dtype=torch.long)
 
 
 class Problem:
@@ -174,7 +174,7 @@ class Problem:
             if rank >= best.rank_N[row]:
                 best.delta_NHWC[row] = delta_RHWC[at].round()
                 best.rank_N[row], best.readings[row] = rank, reading
-                if rank == FLIPPED:
+                if rank == MISLED:
                     best.traces[row].found_by = found_by
         return readings
 

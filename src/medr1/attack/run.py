@@ -1,12 +1,12 @@
 """Every attack at every budget of a job, with the checks, the tables and the page."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from itertools import pairwise
 
 import numpy as np
 
 from medr1.attack.cells import CELL_ERRORS, Inputs, failed_cell, run_cell, swapped_images
-from medr1.attack.checking import as_json, reasons, run_checks
+from medr1.attack.checking import reasons, run_checks, trust
 from medr1.attack.stage import (
     AttackJob,
     Progress,
@@ -21,12 +21,13 @@ from medr1.attack.store import manifest_lines, png_name
 from medr1.data.images import open_image
 from medr1.errors import DataError
 from medr1.eval.measures import is_right
-from medr1.eval.robustness import adjusted, area_under_curve
 from medr1.eval.runner import read_predictions
-from medr1.records import content_hashes, read_json, short_hash
+from medr1.records import content_hashes, read_record, short_hash
 from medr1.report.attack import Example, attack_report
 from medr1.report.html import write_report
+from medr1.results.attacked import Beside, Cell, CellScores, Crash, CrashedCell, Grid
 from medr1.rollout.transformers import TransformersEngine
+from medr1.stats import holm
 from medr1.types import Sample
 
 GRID = "grid.json"
@@ -41,8 +42,8 @@ def run_attack(
     *,
     train_samples: Sequence[Sample] | None = None,
     progress: Progress = lambda what, done, total: None,
-) -> dict[str, Any]:
-    """What `grid.json` holds: `{clean, cells, checks, trustworthy, …}`; a single attack's `attack.json` is its cell.
+) -> Grid:
+    """What `grid.json` holds; a single attack's `attack.json` is its cell.
 
     Raises `ConfigError` for a folder of another run and `DataError` for samples that cannot be attacked. A cell that
     crashes is a cell with an error and without an accuracy.
@@ -58,7 +59,7 @@ def run_attack(
     }
     with open_run(job, engine, samples, masks) as run:
         if run.done and run.holds(asked):
-            return read_json(job.out / GRID)
+            return read_record(job.out / GRID, Grid)
         run.start(**asked)
         return _attacked(Stage(job, run, engine, progress), samples, train_samples, masks)
 
@@ -68,7 +69,7 @@ def _attacked(
     samples: Sequence[Sample],
     train_samples: Sequence[Sample] | None,
     masks: Mapping[str, np.ndarray] | None,
-) -> dict[str, Any]:
+) -> Grid:
     """Do what is left to do, and write the results."""
     job, run = stage.job, stage.run
     clean = clean_run(stage, samples, train_samples)
@@ -80,25 +81,25 @@ def _attacked(
     if not errors:
         run.reach("whole")
     p_values = adjusted(cells)
+    whole = {}
     for (attack, k), (name, cell) in zip(job.cells, cells.items(), strict=True):
-        cell["noise_control_accuracy"] = noise.get(k)
-        cell["mcnemar_p_holm"] = p_values.get(name)
-        cell |= as_json(found)
-        run.write_json(stage.name(job.folder(attack, k) / "attack.json"), cell)
-    result = {
-        "n": clean.n_asked,
-        "clean": clean.results,
-        "native_clean_accuracy": clean.native_accuracy,
-        "noise_floor": clean.noise_floor,
-        "image_reliant": len(clean.reliant),
-        "failures": dict(clean.failures),
-        "cells": cells,
-        "area_under_curve": _areas(clean.results["accuracy"], cells),
-        **as_json(found),
-        "reasons": list(reasons(found)),
-    }
+        beside = trust(found).extended(Beside, noise_control_accuracy=noise.get(k), mcnemar_p_holm=p_values.get(name))
+        whole[name] = cell.extended(CrashedCell if isinstance(cell, Crash) else Cell, **dict(beside))
+        run.write_json(stage.name(job.folder(attack, k) / "attack.json"), whole[name])
+    result = trust(found).extended(
+        Grid,
+        n=clean.n_asked,
+        clean=clean.results,
+        native_clean_accuracy=clean.native_accuracy,
+        noise_floor=clean.noise_floor,
+        image_reliant=len(clean.reliant),
+        failures=dict(clean.failures),
+        cells=whole,
+        area_under_curve=_areas(clean.results.accuracy.value, cells),
+        reasons=list(reasons(found)),
+    )
     run.write_json(GRID, result)
-    facts = {"failures": result["failures"], "errors": errors}
+    facts = {"failures": result.failures, "errors": errors}
     made_by = {name: value for name, value in run.record.items() if name not in ("state", "seconds")} | facts
     with run.tree() as aside:
         write_report(aside / "attack.html", attack_report(result, _examples(stage, clean.samples), made_by))
@@ -109,9 +110,9 @@ def _attacked(
     return result
 
 
-def _run_cells(stage: Stage, inputs: Inputs) -> dict[str, dict[str, Any]]:
+def _run_cells(stage: Stage, inputs: Inputs) -> dict[str, CellScores | Crash]:
     """The cells by name; each search starts from the next smaller budget of the same attack."""
-    cells: dict[str, dict[str, Any]] = {}
+    cells: dict[str, CellScores | Crash] = {}
     smaller = {}
     for (attack, k), name in zip(stage.job.cells, stage.job.cell_names, strict=True):
         folder = stage.job.folder(attack, k)
@@ -123,26 +124,50 @@ def _run_cells(stage: Stage, inputs: Inputs) -> dict[str, dict[str, Any]]:
     return cells
 
 
-def _noise_controls(stage: Stage, inputs: Inputs, cells: Mapping[str, Mapping[str, Any]]) -> dict[int, float | None]:
+def _noise_controls(stage: Stage, inputs: Inputs, cells: Mapping[str, CellScores | Crash]) -> dict[int, float | None]:
     """Accuracy under random noise of every budget that the run has; a single attack brings its own control."""
-    known = {cell["k"]: cell.get("robust_accuracy") for cell in cells.values() if cell["attack"] == "noise"}
+    known = {cell.k: _robust(cell) for cell in cells.values() if cell.attack == "noise"}
     (attack, k) = stage.job.cells[0]
     if len(cells) == 1 and attack.bounded and not known:
         control = stage.noise_control()
-        known[k] = run_cell(control, inputs, control.job.attacks[0], k, None)["robust_accuracy"]
+        known[k] = _robust(run_cell(control, inputs, control.job.attacks[0], k, None))
     return known
 
 
-def _errors(cells: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
-    return {name: cell["error"] for name, cell in cells.items() if "error" in cell}
+def _robust(cell: CellScores | Crash) -> float | None:
+    return None if isinstance(cell, Crash) or cell.robust_accuracy is None else cell.robust_accuracy.value
 
 
-def _areas(clean: float, cells: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
+def _errors(cells: Mapping[str, CellScores | Crash]) -> dict[str, str]:
+    return {name: cell.error for name, cell in cells.items() if isinstance(cell, Crash)}
+
+
+def adjusted(cells: Mapping[str, CellScores | Crash]) -> dict[str, float]:
+    """McNemar's p of every cell of a grid, corrected for their number (Holm)."""
+    found = {name: cell.mcnemar_p for name, cell in cells.items() if isinstance(cell, CellScores)}
+    return dict(zip(found, holm(list(found.values())), strict=True))
+
+
+def _areas(clean: float, cells: Mapping[str, CellScores | Crash]) -> dict[str, float | None]:
     curves: dict[str, dict[int, float]] = {}
     for cell in cells.values():
-        if cell.get("robust_accuracy") is not None and cell["norm"] != "none":
-            curves.setdefault(cell["attack"], {0: clean})[cell["k"]] = cell["robust_accuracy"]
+        robust = _robust(cell)
+        if robust is not None and isinstance(cell, CellScores) and cell.norm != "none":
+            curves.setdefault(cell.attack, {0: clean})[cell.k] = robust
     return {name: area_under_curve(curve) for name, curve in curves.items()}
+
+
+def area_under_curve(points: Mapping[int, float]) -> float | None:
+    """Mean robust accuracy over the budgets from 0 to the largest, by trapezia; None without a budget beyond 0.
+
+    >>> area_under_curve({0: 1.0, 2: 0.5, 4: 0.0})
+    0.5
+    """
+    places = sorted(points)
+    if len(places) < 2:
+        return None
+    area = sum((b - a) * (points[a] + points[b]) / 2 for a, b in pairwise(places))
+    return area / (places[-1] - places[0])
 
 
 def _examples(stage: Stage, clean: Sequence[Sample]) -> list[Example]:
@@ -156,7 +181,7 @@ def _examples(stage: Stage, clean: Sequence[Sample]) -> list[Example]:
     lost = [
         one
         for one in clean
-        if one.id in after and lines[one.id]["attacked"] and is_right(before[one.id]) and not is_right(after[one.id])
+        if one.id in after and lines[one.id].attacked and is_right(before[one.id]) and not is_right(after[one.id])
     ]
     first = {one.modality: one for one in reversed(lost)}
     chosen = [*first.values(), *(one for one in lost if first[one.modality].id != one.id)][:GALLERY]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from medr1.attack.objective import Loss, Mode
-from medr1.attack.problem import FLIPPED, RIGHT, Best, Problem, rank_of
+from medr1.attack.problem import MISLED, RIGHT, Best, Problem, rank_of
 from medr1.attack.threat import generator, project
 
 P_INIT = 0.8
@@ -75,7 +75,7 @@ def square(problem: Problem, best: Best, queries: int, mode: Mode, seed: int, lo
                 problem.surrogate(mode, row, reading) if rank_of(reading, problem.samples[row]) == RIGHT else old
                 for row, reading, old in zip(rows.tolist(), readings, words, strict=True)
             ]
-            chosen = torch.tensor([best.rank_N[row] != FLIPPED for row in rows.tolist()])
+            chosen = torch.tensor([best.rank_N[row] != MISLED for row in rows.tolist()])
             if not chosen.any():
                 return
             words = [one for one, stays in zip(words, chosen.tolist(), strict=True) if stays]

@@ -34,17 +34,18 @@ from medr1.attack.threat import LEVELS, ThreatModel
 from medr1.attack.victim import Victim
 from medr1.data.images import open_image
 from medr1.errors import ConfigError, DataError
+from medr1.eval.pairs import noise_floor, originals
 from medr1.eval.reliance import reliance_rows
-from medr1.eval.robustness import noise_floor, reliant_ids
 from medr1.eval.runner import evaluate, read_predictions
 from medr1.eval.scoring import protocol_for
 from medr1.models.pixels import grid_image
 from medr1.prompts import PROMPTS
 from medr1.records import content_hashes, data_hash, labels_hash, short_hash
+from medr1.results.evaluated import Results
 from medr1.rollout.engine import SamplingParams, about_pictures, request_for
 from medr1.rollout.transformers import TransformersEngine, refusal
 from medr1.runs import Run, stored_manifest
-from medr1.types import ImageRef, Prediction, Sample
+from medr1.types import Estimate, ImageRef, Prediction, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -138,9 +139,9 @@ class CleanRun:
     predictions: Mapping[str, Prediction]
     reliant: frozenset[str]
     in_train: frozenset[str] | None
-    results: Mapping[str, Any]
+    results: Results
     native_accuracy: float
-    noise_floor: Mapping[str, Any]
+    noise_floor: Estimate
     failures: Mapping[str, int]
     """Samples that cannot be attacked, by reason."""
 
@@ -172,7 +173,7 @@ class Stage:
     def evaluate(
         self, name: str, samples: Sequence[Sample], folder: Path, *, variants: Sequence[str] = (), batch_size: int,
         train_samples: Sequence[Sample] | None = None,
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> Results:  # fmt: skip
         """Free generation from files: the results, with the predictions in the folder."""
         return evaluate(
             samples,
@@ -276,16 +277,16 @@ def clean_run(stage: Stage, samples: Sequence[Sample], train_samples: Sequence[S
     stage.evaluate("clean again", shown, out / "clean_repeat", batch_size=max(1, batch // 2 + 1))
     native = stage.evaluate("original files", kept, out / "clean_native", batch_size=batch)
     predictions = read_predictions(out / "clean")
-    originals = [p for p in predictions if p.variant == ""]
-    rows = reliance_rows(originals, {name: [p for p in predictions if p.variant == name] for name in CONTROLS})
+    answers = originals(predictions)
+    rows = reliance_rows(answers, {name: [p for p in predictions if p.variant == name] for name in CONTROLS})
     return CleanRun(
         samples=tuple(shown),
-        predictions={p.id: p for p in originals},
-        reliant=frozenset(reliant_ids(rows)),
+        predictions={p.id: p for p in answers},
+        reliant=frozenset(row.id for row in rows if row.reliant),
         in_train=seen_in_training(kept, train_samples),
         results=results,
-        native_accuracy=native["accuracy"],
-        noise_floor=noise_floor(originals, read_predictions(out / "clean_repeat")),
+        native_accuracy=native.accuracy.value,
+        noise_floor=noise_floor(answers, read_predictions(out / "clean_repeat")),
         failures=failures,
     )
 

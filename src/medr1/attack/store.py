@@ -9,17 +9,17 @@ All of it is published by the run that the folder belongs to; see `medr1.runs`.
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from medr1.data.image_distance import frac_changed, l2, linf, psnr, ssim
-from medr1.records import read_jsonl, short_hash
+from medr1.records import checked, read_jsonl, short_hash
+from medr1.results.attacked import AttackedImage, Distances, Realised
 from medr1.types import ImageRef, Sample
 
 MANIFEST = "manifest.jsonl"
@@ -44,31 +44,29 @@ def load_png(path: Path) -> NDArray[np.uint8]:
         return np.asarray(image)
 
 
-def hashes(path: Path) -> dict[str, str]:
-    """SHA-256 of the file and of its decoded pixels."""
-    return {
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "pixel_sha256": hashlib.sha256(load_png(path).tobytes()).hexdigest(),
-    }
+def pixel_hash(path: Path) -> str:
+    """SHA-256 of the decoded pixels of a file."""
+    return hashlib.sha256(load_png(path).tobytes()).hexdigest()
 
 
-def realised(clean: Path, image: Path) -> dict[str, Any]:
+def realised(clean: Path, image: Path) -> Realised:
     """Distances between two files, from what they decode to."""
     a, b = load_png(clean), load_png(image)
     ratio = psnr(a, b)
-    return {
-        "linf_levels": linf(a, b),
-        "l2": round(l2(a, b), 5),
-        "frac_changed": round(frac_changed(a, b), 5),
-        "psnr": round(ratio, 3) if np.isfinite(ratio) else None,
-        "ssim": round(ssim(a, b), 5),
-    }
+    return Realised(
+        linf_levels=linf(a, b),
+        l2=round(l2(a, b), 5),
+        frac_changed=round(frac_changed(a, b), 5),
+        psnr=round(ratio, 3) if np.isfinite(ratio) else None,
+        ssim=round(ssim(a, b), 5),
+    )
 
 
-def manifest_lines(folder: Path) -> dict[str, dict[str, Any]]:
+def manifest_lines(folder: Path) -> dict[str, AttackedImage]:
     """Lines of a folder's manifest by sample id; none where it has not begun."""
     path = folder / MANIFEST
-    return {line["sample_id"]: line for line in read_jsonl(path)} if path.exists() else {}
+    lines = [checked(line, AttackedImage, path) for line in read_jsonl(path)] if path.exists() else []
+    return {line.sample_id: line for line in lines}
 
 
 def dataset_samples(samples: Iterable[Sample], variant: str) -> Iterator[Sample]:
@@ -76,16 +74,16 @@ def dataset_samples(samples: Iterable[Sample], variant: str) -> Iterator[Sample]
     return (replace(one, images=(ImageRef(path=png_name(one.id)),), variant=variant) for one in samples)
 
 
-def distances(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def distances(lines: Sequence[AttackedImage]) -> Distances:
     """Largest and mean distances over the images that were attacked."""
-    found = [line["realised"] for line in lines if line["attacked"]]
+    found = [line.realised for line in lines if line.attacked]
     if not found:
-        return {"linf_max": 0, "l2_mean": 0.0, "psnr_mean": None, "ssim_mean": 1.0, "ssim_min": 1.0}
-    ratios = [one["psnr"] for one in found if one["psnr"] is not None]
-    return {
-        "linf_max": max(one["linf_levels"] for one in found),
-        "l2_mean": float(np.mean([one["l2"] for one in found])),
-        "psnr_mean": float(np.mean(ratios)) if ratios else None,
-        "ssim_mean": float(np.mean([one["ssim"] for one in found])),
-        "ssim_min": min(one["ssim"] for one in found),
-    }
+        return Distances(linf_max=0, l2_mean=0.0, psnr_mean=None, ssim_mean=1.0, ssim_min=1.0)
+    ratios = [one.psnr for one in found if one.psnr is not None]
+    return Distances(
+        linf_max=max(one.linf_levels for one in found),
+        l2_mean=float(np.mean([one.l2 for one in found])),
+        psnr_mean=float(np.mean(ratios)) if ratios else None,
+        ssim_mean=float(np.mean([one.ssim for one in found])),
+        ssim_min=min(one.ssim for one in found),
+    )

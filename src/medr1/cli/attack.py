@@ -22,20 +22,21 @@ def attack_command(settings: AttackSettings, as_json: bool) -> None:
     """
     from medr1.flows.attacks import attack
     from medr1.flows.engines import as_trained
-    from medr1.report.attack import attack_table, parts_table
+    from medr1.report.attack import attack_table, parts_tables
     from medr1.report.tables import rich_table
+    from medr1.results.attacked import CrashedCell
 
     settings = as_trained(settings, lambda line: typer.echo(line, err=True))
     with progress("Attacking") as show:
         result = attack(settings, lambda what, done, total: show(done, total, what))
     if as_json:
-        cells = list(result["cells"].values())
+        cells = list(result.cells.values())
         print_json(cells[0] if len(cells) == 1 else result)
     else:
         console = Console()
         console.print(rich_table(attack_table(result, title=str(settings.out))))
-        console.print(rich_table(parts_table(result, "by_modality", "Accuracy by modality (%)")))
-    crashed = [name for name, cell in result["cells"].items() if "error" in cell]
+        console.print(rich_table(parts_tables(result)[0]))
+    crashed = [name for name, cell in result.cells.items() if isinstance(cell, CrashedCell)]
     if crashed:
         typer.echo(f"medr1: {', '.join(crashed)} failed; see manifest.json", err=True)
         raise typer.Exit(1)
@@ -77,12 +78,12 @@ def robustness_command(settings: RobustnessSettings, as_json: bool) -> None:
     medr1 robustness runs/clean runs/corrupted --out runs/robustness --json
     """
     from medr1.flows.stored import run_robustness
-    from medr1.report.corruption import all_tables
+    from medr1.report.side_by_side import corruption_tables
     from medr1.report.tables import rich_table
 
     results = run_robustness(settings)
     if as_json:
         print_json(results)
         return
-    for table in all_tables(results):
+    for table in corruption_tables(results):
         Console().print(rich_table(table))

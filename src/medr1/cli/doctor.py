@@ -85,16 +85,18 @@ def _examine(run: Path, as_json: bool) -> None:
 
 def _examine_evaluation(run: Path, as_json: bool) -> None:
     """What of the numbers of an evaluation cannot mean anything."""
-    from medr1.eval.files import read_results
+    from medr1.records import as_json as written
+    from medr1.records import read_record
+    from medr1.results.evaluated import Results
 
-    void = read_results(run).get("void")
+    void = read_record(run / "results.json", Results).void
     if as_json:
         checks = {"void": "not_checked" if void is None else "failed" if void else "passed"}
-        typer.echo(json.dumps({"checks": checks, "void": void}, indent=2))
+        typer.echo(written({"checks": checks, "void": void}, indent=2))
         return
     console = Console(highlight=False, markup=False, soft_wrap=True)
     for item in void or ():
-        console.print(f"void: {item['what']}: {item['why']}", style="bold red")
+        console.print(f"void: {item.what}: {item.why}", style="bold red")
     if void is None:
         console.print(f"Not checked: {run} was evaluated by a version that did not ask; call `medr1 rescore {run}`.")
     elif not void:

@@ -8,7 +8,6 @@ the recipe. Values are read by the Settings alone; here they are texts.
 """
 
 import inspect
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +23,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from medr1.errors import ConfigError
+from medr1.records import as_json
+from medr1.results import Record
 from medr1.settings import POSITIONAL, REPEATED, Settings, complaints, recipe_values
 
 S = TypeVar("S", bound=Settings)
@@ -175,6 +176,6 @@ def _lines(console: Console, whole: str) -> Show:
     return show
 
 
-def print_json(value: Mapping[str, Any]) -> None:
+def print_json(value: Record | Mapping[str, Any]) -> None:
     """On standard output, as it stands in a file."""
-    typer.echo(json.dumps(value, indent=2))
+    typer.echo(as_json(value, indent=2))

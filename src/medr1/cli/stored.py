@@ -1,13 +1,16 @@
 """`medr1 compare`, `verify` and `rescore`: stored evaluations side by side, computed again, and read anew."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
 
 from medr1.cli.options import print_json, progress, takes
 from medr1.eval.settings import CompareSettings, RescoreSettings, VerifySettings
+
+if TYPE_CHECKING:
+    from medr1.results.answered import Rescored, RescoredOpen
 
 
 @takes(CompareSettings, prints="compare.json")
@@ -94,27 +97,29 @@ def rescore_command(settings: RescoreSettings, as_json: bool) -> None:
         _print(results, str(settings.predictions))
 
 
-def _print(results: dict[str, Any], title: str) -> None:
-    from medr1.report import judge
+def _print(results: "Rescored | RescoredOpen", title: str) -> None:
+    from medr1.report.answers import judge_tables
     from medr1.report.tables import overview, protocols, rich_table
+    from medr1.results.answered import Rescored
 
-    above = {item["why"] for item in results.get("void", ())}  # these stand above the table
-    for line in results.get("receipts", ()):
+    above = (
+        {item.why for item in results.void or ()} if isinstance(results, Rescored) else ()
+    )  # these stand above the table
+    for line in results.receipts or ():
         if line not in above:
             typer.echo(line)
-    for said, count in results.get("failed_calls", {}).items():
+    for said, count in (results.failed_calls or {}).items():
         typer.echo(f"{count:,} calls had failed ({said!r}): counted apart, neither right nor wrong.")
-    if "n" in results:
+    if isinstance(results, Rescored):
         Console().print(rich_table(overview(results, title=title)))
-        Console().print(rich_table(protocols(results)))
-        apart = results["spread"]
+        Console().print(rich_table(protocols(results.protocols)))
+        apart = results.spread
         typer.echo(
-            f"The reading alone moves the accuracy by {100 * apart['difference']:.1f} points: "
-            f"{apart['lowest']} gives least, {apart['highest']} most."
+            f"The reading alone moves the accuracy by {100 * apart.difference:.1f} points: "
+            f"{apart.lowest} gives least, {apart.highest} most."
         )
-    if "open" in results:
-        title = f"{results['open']['n']:,} open questions under every protocol for them"
-        Console().print(rich_table(protocols(results["open"], title=title)))
-    if "judge" in results:
-        for table in judge.all_tables(results["judge"]):
-            Console().print(rich_table(table))
+    if results.open is not None:
+        title = f"{results.open.n:,} open questions under every protocol for them"
+        Console().print(rich_table(protocols(results.open.protocols, title=title)))
+    for table in judge_tables(results.judge) if results.judge else ():
+        Console().print(rich_table(table))

@@ -12,8 +12,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from medr1.data.questions import Fingerprint, QuestionSet
-from medr1.diagnosis import Overlap
 from medr1.records.hashes import MISSING, file_hashes
+from medr1.results.evaluated import Overlap
 from medr1.types import Sample
 
 Keys = Sequence[Iterable[Hashable]]
@@ -184,13 +184,13 @@ def sample_overlap(train: Sequence[Sample], test: Sequence[Sample]) -> Overlap:
         {sample.id for sample in train},
     ]
     known = {picture for found in shown[0] for picture in found} - {MISSING}
-    counts = Overlap(questions=0, pictures=0)
+    questions = pictures = 0
     for sample, found in zip(test, shown[1], strict=True):
         text = (*found, sample.question, *sample.options)
         same = sample.id in whole[1] or (MISSING not in found and text in whole[0])
-        counts["questions"] += same
-        counts["pictures"] += same or not known.isdisjoint(found)
-    return counts
+        questions += same
+        pictures += same or not known.isdisjoint(found)
+    return Overlap(questions=questions, pictures=pictures)
 
 
 def _content(sample: Sample, files: Mapping[str | None, str]) -> tuple[str, ...]:

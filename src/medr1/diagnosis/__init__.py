@@ -3,7 +3,7 @@
 A rule looks at numbers alone and has three outcomes: nothing is wrong, something is, or it could not be judged.
 """
 
-from medr1.diagnosis.answers import LEAK_FAIL, Answers, Overlap, Void, unreadable, void
+from medr1.diagnosis.answers import LEAK_FAIL, Answers, unreadable, void
 from medr1.diagnosis.history import Finding
 from medr1.diagnosis.training import RULES
 from medr1.diagnosis.watch import Watch, diagnose, watched
@@ -18,8 +18,6 @@ __all__ = [
     "WARN",
     "Answers",
     "Finding",
-    "Overlap",
-    "Void",
     "Watch",
     "diagnose",
     "unreadable",

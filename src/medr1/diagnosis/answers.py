@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypedDict
+
+from medr1.results.evaluated import Overlap, Void
 
 LEAK_FAIL = 0.01
 """Share of test questions in train above which a split is refused and an accuracy void."""
@@ -13,13 +14,6 @@ MAX_FAILED = 0.5
 """Share of questions that could not be asked, above which the rest is a sample of nobody's choice."""
 FEW = 10
 """Questions of which fewer may all have one letter by chance."""
-
-
-class Void(TypedDict):
-    """A number that cannot mean anything, by its place in the results, and why."""
-
-    what: str
-    why: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,13 +32,6 @@ class Answers:
     """Draws that could not be asked."""
 
 
-class Overlap(TypedDict):
-    """Test questions that the training data have: wholly, and by a picture."""
-
-    questions: int
-    pictures: int
-
-
 def void(answers: Answers, overlap: Overlap | None = None, receipts: Iterable[str] = ()) -> list[Void]:
     """What is wrong with the accuracy on the questions as they are; nothing where it is a measurement.
 
@@ -55,14 +42,14 @@ def void(answers: Answers, overlap: Overlap | None = None, receipts: Iterable[st
     found = [*receipts, *unreadable(answers), *_one_letter(answers), *_one_gold(answers)]
     number = answers.given.total()
     known = [Void(what="accuracy", why=why) for why in found]
-    if overlap and overlap["questions"] > LEAK_FAIL * number:
+    if overlap and overlap.questions > LEAK_FAIL * number:
         why = (
-            f"{overlap['questions']:,} of {number:,} questions are in the training data as they are, so what was "
+            f"{overlap.questions:,} of {number:,} questions are in the training data as they are, so what was "
             "learnt by heart counts as right"
         )
         known += [Void(what=what, why=why) for what in ("accuracy", "blind.text_prior")]
-    elif overlap and overlap["pictures"] > LEAK_FAIL * number:
-        why = f"{overlap['pictures']:,} of {number:,} questions show a picture of the training data"
+    elif overlap and overlap.pictures > LEAK_FAIL * number:
+        why = f"{overlap.pictures:,} of {number:,} questions show a picture of the training data"
         known.append(Void(what="accuracy", why=why))
     return known
 

@@ -27,49 +27,6 @@ _OPTIONAL = ("question", "images", "option_logprobs")
 """Fields of a prediction that a line lacks where nobody told them."""
 
 FURTHER = ConfigDict(extra="allow")
-Interval = tuple[float, float] | list[float] | None
-
-
-@with_config(FURTHER)
-class Share(TypedDict):
-    """An accuracy with its interval."""
-
-    accuracy: NotRequired[float | None]
-    ci95: NotRequired[Interval]
-
-
-@with_config(FURTHER)
-class Blind(TypedDict):
-    """What is reached without looking."""
-
-    text_prior: float | None
-    format_rule: float | None
-    longest_option: float | None
-    blank_image: float | None
-    swapped_image: float | None
-
-
-@with_config(FURTHER)
-class ResultsFile(TypedDict):
-    """`results.json`."""
-
-    n: int
-    accuracy: float | None
-    ci95: Interval
-    ci_method: str
-    n_groups: int
-    failed: int
-    chance: float
-    majority_letter: float
-    blind: Blind
-    parse: dict[str, int]
-    protocols: dict[str, Share]
-    by_modality: dict[str, Share]
-    by_task: dict[str, Share]
-    by_source: dict[str, Share]
-    controls: dict[str, dict[str, Any]]
-    image_reliance: dict[str, Any] | None
-    option_order: dict[str, Any] | None
 
 
 @with_config(FURTHER)
@@ -94,14 +51,6 @@ class ManifestFile(TypedDict):
     controls: NotRequired[list[str]]
     train_data_hash: NotRequired[str | None]
     batch_size: NotRequired[int]
-
-
-def read_results(folder: Path) -> dict[str, Any]:
-    """`results.json` of a folder. Raises `DataError` where it is none."""
-    path = folder / "results.json"
-    value = read_json(path)
-    checked(value, ResultsFile, path)
-    return value
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -13,20 +13,21 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 from medr1.answers import OPEN_PROTOCOLS
 from medr1.answers.tags import outside_thinking
 from medr1.answers.without_options import LABEL_SEPARATOR
 from medr1.errors import DataError, EngineError
-from medr1.eval.measures import group_of, is_right, key_of, share
+from medr1.eval.measures import group_of, is_right, key_of
 from medr1.eval.rescore import open_scores, read_again
 from medr1.eval.stored import StoredRun
 from medr1.prompts import question_text
 from medr1.records import read_jsonl
+from medr1.results.answered import Agreement, Judged, JudgeScores
 from medr1.rollout.cache import request_hash
 from medr1.rollout.engine import Engine, Request, SamplingParams
 from medr1.runs import Run
+from medr1.stats import proportion
 from medr1.types import Completion, ParseStatus, Prediction, Sample
 
 FILE = "judgements.jsonl"
@@ -120,7 +121,7 @@ def judge(
     run: Run,
     batch_size: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict[str, Any]:
+) -> JudgeScores:
     """Ask for every verdict that `run` does not hold yet, keep them in its `judgements.jsonl` and return the scores.
 
     Requests that fail are counted and asked again by the next call. Raises `DataError` where a question is unknown and
@@ -182,21 +183,25 @@ def read_judgements(out: Path) -> list[Judgement]:
         raise DataError(f"a line of {out / FILE} is no judgement ({error}); remove the file to ask again") from error
 
 
-def score_judgements(run: StoredRun, judge_facts: Mapping[str, str], judgements: Sequence[Judgement]) -> dict[str, Any]:
+def score_judgements(run: StoredRun, judge_facts: Mapping[str, str], judgements: Sequence[Judgement]) -> JudgeScores:
     """What this judge says of closed and of open questions, and how far it agrees with the rules.
 
     `accuracy` is the share of right answers among those with a verdict; `unparsable` and `failed` count the others.
     Verdicts are read from the replies again.
     """
     replies = {judgement.case: judgement.reply for judgement in judgements}
-    closed: list[_Judged] = []
-    opened: list[_Judged] = []
+    closed: list[_Answered] = []
+    opened: list[_Answered] = []
     for case in _cases(run, judge_facts):
         reply = replies.get(case.name)
         part = opened if case.sample.gold is None else closed
-        part.append(_Judged(case=case, verdict=None if reply is None else read_verdict(reply)))
-    parts = {name: _score(part) for name, part in (("closed", closed), ("open", opened)) if part}
-    return {"engine": dict(judge_facts), **parts, "agreement": _agreement(closed, opened)}
+        part.append(_Answered(case=case, verdict=None if reply is None else read_verdict(reply)))
+    return JudgeScores(
+        engine=dict(judge_facts),
+        closed=_score(closed) if closed else None,
+        open=_score(opened) if opened else None,
+        agreement=_agreement(closed, opened),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +224,7 @@ class _Case:
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
+class _Answered:
     case: _Case
     verdict: Verdict | None
     """None where the judge was not asked or the request failed."""
@@ -243,21 +248,20 @@ def _cases(run: StoredRun, judge_facts: Mapping[str, str]) -> list[_Case]:
     return cases
 
 
-def _score(part: Sequence[_Judged]) -> dict[str, Any]:
+def _score(part: Sequence[_Answered]) -> Judged:
     decided = [judged for judged in part if judged.decided]
     hits = [judged.verdict is Verdict.RIGHT for judged in decided]
-    none = {"accuracy": None, "ci95": None}
-    return {
-        "n": len(part),
-        "decided": len(decided),
-        **(share(hits, [group_of(judged.case.prediction) for judged in decided], "accuracy") if decided else none),
-        "unparsable": sum(judged.verdict is Verdict.UNPARSABLE for judged in part),
-        "failed": sum(judged.verdict is None for judged in part),
-    }
+    return Judged(
+        n=len(part),
+        decided=len(decided),
+        accuracy=proportion(hits, [group_of(judged.case.prediction) for judged in decided]) if decided else None,
+        unparsable=sum(judged.verdict is Verdict.UNPARSABLE for judged in part),
+        failed=sum(judged.verdict is None for judged in part),
+    )
 
 
-def _agreement(closed: Sequence[_Judged], opened: Sequence[_Judged]) -> dict[str, dict[str, Any]]:
-    """`{rule: {n, agreement, ci95, kappa}}` where judge and rule both come to a verdict."""
+def _agreement(closed: Sequence[_Answered], opened: Sequence[_Answered]) -> dict[str, Agreement]:
+    """By rule, where judge and rule both come to a verdict."""
     found = {}
     read = [(judged, read_again(judged.case.prediction, judged.case.sample)) for judged in closed if judged.decided]
     read = [(judged, prediction) for judged, prediction in read if prediction.parse_status == ParseStatus.OK]
@@ -270,11 +274,11 @@ def _agreement(closed: Sequence[_Judged], opened: Sequence[_Judged]) -> dict[str
     return found
 
 
-def _agree(judged: Sequence[_Judged], by_rule: Sequence[bool]) -> dict[str, Any]:
+def _agree(judged: Sequence[_Answered], by_rule: Sequence[bool]) -> Agreement:
     by_judge = [one.verdict is Verdict.RIGHT for one in judged]
     same = [one == other for one, other in zip(by_judge, by_rule, strict=True)]
     groups = [group_of(one.case.prediction) for one in judged]
-    return {"n": len(judged), **share(same, groups, "agreement"), "kappa": cohens_kappa(by_judge, by_rule)}
+    return Agreement(n=len(judged), agreement=proportion(same, groups), kappa=cohens_kappa(by_judge, by_rule))
 
 
 def cohens_kappa(first: Sequence[bool], second: Sequence[bool]) -> float | None:

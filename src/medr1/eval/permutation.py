@@ -8,9 +8,10 @@ all rotations are answered right. RStd (arXiv:2309.03882) is the standard deviat
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean, pstdev
-from typing import Any
 
-from medr1.eval.measures import group_of, is_right, share
+from medr1.eval.measures import group_of, is_right
+from medr1.results.evaluated import ChanceAgreement, Circular, LetterScore, OptionOrder
+from medr1.stats import proportion
 from medr1.types import LETTERS, Prediction
 from medr1.variants.controls import ROTATIONS, chosen_option
 
@@ -41,7 +42,7 @@ def consistent(rotations: Sequence[Prediction]) -> bool:
 
 def score_option_order(
     originals: Sequence[Prediction], controls: Mapping[str, Sequence[Prediction]]
-) -> dict[str, Any] | None:
+) -> OptionOrder | None:
     """Accuracy under all rotations, how often the answer follows its text or its letter, and bias to letters.
 
     Over the `n` questions that have every rotation: `circular` is the share right under all, with its chance for
@@ -56,47 +57,49 @@ def score_option_order(
     answered = [rotations for rotations in questions if _all_chosen(rotations)]
     everything = [prediction for rotations in questions for prediction in rotations]
     letters = _by_letter(everything)
-    recalls = [scores["recall"] for scores in letters.values()]
-    return {
-        "n": len(questions),
-        "circular": {
-            **share([all(map(is_right, rotations)) for rotations in questions], groups, "accuracy"),
-            "chance": fmean(len(rotations) ** -len(rotations) for rotations in questions),
-        },
-        "mean_accuracy": fmean(map(is_right, everything)),
-        "unreadable": sum(chosen_option(prediction) is None for prediction in everything),
-        "same_option": _agreement([consistent(rotations) for rotations in answered], answered),
-        "same_letter": _agreement([len({p.answer for p in rotations}) == 1 for rotations in answered], answered),
-        "letters": letters,
-        "recall_std": pstdev(recalls),
-    }
+    chances = [len(rotations) ** -len(rotations) for rotations in questions]
+    return OptionOrder(
+        n=len(questions),
+        circular=Circular(
+            accuracy=proportion([all(map(is_right, rotations)) for rotations in questions], groups),
+            chance=fmean(chances),
+        ),
+        mean_accuracy=fmean(map(is_right, everything)),
+        unreadable=sum(chosen_option(prediction) is None for prediction in everything),
+        same_option=_agreement([consistent(rotations) for rotations in answered], answered),
+        same_letter=_agreement([len({p.answer for p in rotations}) == 1 for rotations in answered], answered),
+        letters=letters,
+        recall_std=pstdev(score.recall for score in letters.values()),
+    )
 
 
 def _all_chosen(rotations: Sequence[Prediction]) -> bool:
     return all(chosen_option(prediction) is not None for prediction in rotations)
 
 
-def _agreement(hits: Sequence[bool], questions: Sequence[Sequence[Prediction]]) -> dict[str, Any] | None:
+def _agreement(hits: Sequence[bool], questions: Sequence[Sequence[Prediction]]) -> ChanceAgreement | None:
     if not hits:
         return None
     groups = [group_of(rotations[0]) for rotations in questions]
     expected = fmean(len(rotations) ** (1 - len(rotations)) for rotations in questions)
-    return {"n": len(hits), **share(hits, groups, "share"), "chance": expected}
+    return ChanceAgreement(n=len(hits), share=proportion(hits, groups), chance=expected)
 
 
-def _by_letter(predictions: Sequence[Prediction]) -> dict[str, dict[str, float]]:
+def _by_letter(predictions: Sequence[Prediction]) -> dict[str, LetterScore]:
     """For every letter that is right somewhere: shares chosen and expected of all answers that chose, and recall."""
     chosen = [p for p in predictions if chosen_option(p) is not None]
     hits: dict[str, list[bool]] = defaultdict(list)
     for prediction in predictions:
         if prediction.gold is not None:
             hits[prediction.gold].append(is_right(prediction))
+    expected = {
+        letter: sum(1 / len(p.options) for p in chosen if letter in LETTERS[: len(p.options)]) for letter in hits
+    }
     return {
-        letter: {
-            "chosen": sum(p.answer == letter for p in chosen) / max(1, len(chosen)),
-            "expected": sum(1 / len(p.options) for p in chosen if letter in LETTERS[: len(p.options)])
-            / max(1, len(chosen)),
-            "recall": fmean(hits[letter]),
-        }
+        letter: LetterScore(
+            chosen=sum(p.answer == letter for p in chosen) / max(1, len(chosen)),
+            expected=expected[letter] / max(1, len(chosen)),
+            recall=fmean(hits[letter]),
+        )
         for letter in sorted(hits)
     }

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 from medr1.answers import GUESSING, PROTOCOLS, Protocol, applies, is_refusal, parse_answer
-from medr1.eval.measures import Key, group_of, key_of, share
+from medr1.eval.measures import Key, group_of, key_of
 from medr1.prompts import PROMPTS
-from medr1.stats import guess
+from medr1.results.answered import ReadingSpread
+from medr1.results.evaluated import ProtocolScore
+from medr1.stats import guess, proportion
 from medr1.types import ParseStatus, Prediction, Sample
 
 Progress = Callable[[int, int], None]
@@ -27,8 +28,8 @@ def protocol_for(name: str, prompt_style: str) -> Protocol:
 
 def score_protocols(
     predictions: Sequence[Prediction], by_key: Mapping[Key, Sample], progress: Progress = lambda done, total: None
-) -> dict[str, dict[str, Any]]:
-    """`{name: {n, accuracy, ci95, unreadable, refused, refused_but_read}}` for the protocols made for any question.
+) -> dict[str, ProtocolScore]:
+    """The scores under every protocol that is made for some of the questions, by its name.
 
     `unreadable`, `refused` and `refused_but_read` are shares of the completions: not read by this protocol; not read
     and a refusal; a refusal (by our own reading) that this protocol reads as an option. `with_guesses` is the accuracy
@@ -45,31 +46,29 @@ def score_protocols(
     return scored
 
 
-def spread(protocols: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def spread(protocols: Mapping[str, ProtocolScore]) -> ReadingSpread:
     """The protocols that give the same completions the least and the most, and how far they are apart."""
     # Those for yes and no may have fewer questions: the others are about the same ones.
-    most = max(scores["n"] for scores in protocols.values())
-    accuracies = {name: scores["accuracy"] for name, scores in protocols.items() if scores["n"] == most}
+    most = max(scores.n or 0 for scores in protocols.values())
+    accuracies = {name: scores.accuracy.value for name, scores in protocols.items() if scores.n == most}
     lowest, highest = min(accuracies, key=accuracies.__getitem__), max(accuracies, key=accuracies.__getitem__)
-    return {"lowest": lowest, "highest": highest, "difference": accuracies[highest] - accuracies[lowest]}
+    return ReadingSpread(lowest=lowest, highest=highest, difference=accuracies[highest] - accuracies[lowest])
 
 
-def _score(name: str, rows: Sequence[tuple[Prediction, Sample, bool]]) -> dict[str, Any]:
+def _score(name: str, rows: Sequence[tuple[Prediction, Sample, bool]]) -> ProtocolScore:
     read = [protocol_for(name, p.prompt_style)(p.completion, sample) for p, sample, _ in rows]
     hits = [parsed.letter == p.gold for parsed, (p, _, _) in zip(read, rows, strict=True)]
     is_read = [parsed.status is ParseStatus.OK for parsed in read]
     refused = [refuses for _, _, refuses in rows]
-    scores = {
-        "n": len(rows),
-        **share(hits, [group_of(p) for p, _, _ in rows], "accuracy"),
-        "unreadable": is_read.count(False) / len(rows),
-        "refused": sum(r and not ok for r, ok in zip(refused, is_read, strict=True)) / len(rows),
-        "refused_but_read": sum(r and ok for r, ok in zip(refused, is_read, strict=True)) / len(rows),
-    }
-    if name in GUESSING:
-        guessed = sum(guess(s.options) for parsed, (_, s, _) in zip(read, rows, strict=True) if parsed.letter is None)
-        scores["with_guesses"] = (sum(hits) + guessed) / len(rows)
-    return scores
+    guessed = sum(guess(s.options) for parsed, (_, s, _) in zip(read, rows, strict=True) if parsed.letter is None)
+    return ProtocolScore(
+        n=len(rows),
+        accuracy=proportion(hits, [group_of(p) for p, _, _ in rows]),
+        unreadable=is_read.count(False) / len(rows),
+        refused=sum(r and not ok for r, ok in zip(refused, is_read, strict=True)) / len(rows),
+        refused_but_read=sum(r and ok for r, ok in zip(refused, is_read, strict=True)) / len(rows),
+        with_guesses=(sum(hits) + guessed) / len(rows) if name in GUESSING else None,
+    )
 
 
 def _refuses(prediction: Prediction, sample: Sample) -> bool:

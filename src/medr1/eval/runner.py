@@ -21,13 +21,13 @@ from medr1.eval.files import (
     named,
     read_failures,
     read_predictions,
-    read_results,
 )
 from medr1.eval.receipts import receipts_of
 from medr1.eval.reliance import reliance_rows
 from medr1.eval.scoring import ControlRun, answers_to, key_of, protocol_for, score_predictions
 from medr1.prompts import PROMPTS
-from medr1.records import content_hashes, data_hash, short_hash
+from medr1.records import content_hashes, data_hash, read_record, short_hash
+from medr1.results.evaluated import Results
 from medr1.rollout.engine import (
     AnswerPlace,
     Engine,
@@ -67,7 +67,7 @@ def evaluate(
     arguments: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Results:
     """Generate what is missing, score everything, write the files into `out` and return the results.
 
     `seed` draws the variants; sampling follows `params.seed`. With an `option_scorer`, predictions get the
@@ -116,7 +116,7 @@ def evaluate(
 
         answered = _keys(read_predictions(out))
         if run.done and run.holds(asked) and not any(_unanswered(s, params.num_draws, answered) for s in stages()):
-            return read_results(out)
+            return read_record(out / FILES[-1], Results)
         if run.state != "started":
             _forget_failures(run)
         note_control_text(samples, engine.describe())
@@ -311,7 +311,7 @@ def _score(
     run: Run,
     num_draws: int,
     train_samples: Sequence[Sample] | None,
-) -> dict[str, Any]:
+) -> Results:
     parts = answers_to(prepared, predictions, num_draws)
     if not parts[""]:
         said = named(read_failures(run.folder))
@@ -320,7 +320,7 @@ def _score(
         name: ControlRun(samples=samples, predictions=parts[name]) for name, samples in prepared.items() if name
     }
     rows = reliance_rows(parts[""], {name: parts[name] for name in controls})
-    if any(row["controls"] for row in rows):
+    if any(row.controls for row in rows):
         run.write_jsonl("reliance.jsonl", rows)
     else:
         run.remove("reliance.jsonl")

@@ -8,38 +8,41 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import TypeVar
 
 from medr1.answers.wording import plain_words
 from medr1.data.leakage import sample_overlap
 from medr1.data.shortcuts import MajorityLetter, TextPrior, format_rule, hits, longest_option, rule_accuracy
-from medr1.diagnosis import Answers, Void, unreadable, void
+from medr1.diagnosis import Answers, unreadable, void
 from medr1.eval.confidence import score_confidence
-from medr1.eval.measures import (
-    Key,
-    accuracy,
-    difference,
-    draws_of,
-    group_of,
-    is_right,
-    key_of,
-    paired_hits,
-    parse_counts,
-    share,
-    written,
-)
-from medr1.eval.permutation import question_of, score_option_order
+from medr1.eval.measures import Key, accuracy_of, draws_of, group_of, is_right, key_of, parse_counts
+from medr1.eval.pairs import changed_share, groups_of, paired
+from medr1.eval.pairs import difference as paired_difference
+from medr1.eval.permutation import score_option_order
 from medr1.eval.protocols import protocol_for as protocol_for
 from medr1.eval.protocols import score_protocols
 from medr1.eval.receipts import receipt_verdicts
 from medr1.eval.reliance import reliance_rows, score_reliance
 from medr1.eval.sampling import score_draws
-from medr1.stats import bootstrap_mean, chance, option_logits, option_probabilities
-from medr1.types import LETTERS, Prediction, Sample
+from medr1.results.evaluated import (
+    Blind,
+    BlindSplit,
+    ConfidenceChange,
+    Control,
+    Intervention,
+    ModalityTask,
+    Part,
+    Results,
+    Subgroup,
+    Void,
+)
+from medr1.stats import bootstrap_mean, chance, option_logits, option_probabilities, proportion
+from medr1.types import LETTERS, Change, Prediction, Sample
 from medr1.variants import VARIANTS
 from medr1.variants.controls import SHOWN_ANSWER, chosen_option
 from medr1.variants.thinking import PLANTED
 
+Name = TypeVar("Name")
 MIN_GROUPS = 10
 """Subgroups of fewer independent questions are counted but not scored: an accuracy of nine says nothing."""
 
@@ -60,8 +63,8 @@ def score_predictions(
     controls: Mapping[str, ControlRun] | None = None,
     train_samples: Sequence[Sample] | None = None,
     num_draws: int = 1,
-) -> dict[str, Any]:
-    """Results of one run in the shape of `results.json`.
+) -> Results:
+    """Results of one run.
 
     `predictions` are those of the original images; `samples` all that were asked, so that what failed is counted.
     `train_samples` is what the text prior is fitted on. Raises AssertionError for predictions of other samples.
@@ -70,49 +73,62 @@ def score_predictions(
     by_key = {key_of(sample): sample for sample in samples}
     controls = controls or {}
     varied = {name: run.predictions for name, run in controls.items()}
-    scored_controls = {
-        name: score_control(run, predictions, n_asked=len(samples), num_draws=num_draws)
-        | score_probe(name, run, predictions)
+    scored = {
+        name: score_control(name, run, predictions, n_asked=len(samples), num_draws=num_draws)
         for name, run in controls.items()
     }
     failed = len(samples) * num_draws - len(predictions)
     prior = list(map(TextPrior(train_samples), samples)) if train_samples else None
     overlap = sample_overlap(train_samples, samples) if train_samples else None
-    return {
-        "void": [
+
+    def by(name: Callable[[Prediction], str]) -> dict[str, Part]:
+        return {key: _part(part, by_key) for key, part in parted(predictions, name).items()}
+
+    return Results(
+        void=[
             *void(answers_of(predictions, failed), overlap, receipt_verdicts(predictions, samples)),
             *_void_controls(controls, num_draws),
         ],
-        **accuracy(predictions),
-        "failed": failed,
-        "chance": chance(samples),
-        "majority_letter": rule_accuracy(MajorityLetter(samples), samples),
-        "blind": {
-            "text_prior": None if prior is None else sum(hits(prior, samples)) / len(samples),
-            "format_rule": rule_accuracy(format_rule, samples),
-            "longest_option": rule_accuracy(longest_option, samples),
-            "blank_image": scored_controls.get("blank", {}).get("accuracy"),
-            "swapped_image": scored_controls.get("swapped", {}).get("accuracy"),
-        },
-        "train_overlap": overlap,
-        "parse": parse_counts(predictions),
-        "mean_tokens": sum(p.num_tokens for p in predictions) / len(predictions),
-        "protocols": score_protocols(predictions, by_key),
-        "by_modality": score_by(predictions, by_key, lambda p: p.modality),
-        "by_task": score_by(predictions, by_key, lambda p: p.task),
-        "by_source": score_by(predictions, by_key, lambda p: p.source),
-        "by_modality_and_task": _named_parts(
-            score_by(predictions, by_key, lambda p: (p.modality, p.task)), ("modality", "task")
-        ),
-        "by_blind": score_by_blind(predictions, samples, blank=varied.get("blank"), prior=prior),
-        "by_num_options": score_by(predictions, by_key, lambda p: str(len(p.options))),
-        "subgroups": subgroups(predictions, by_key),
-        "sampling": score_draws(predictions, num_draws) if num_draws > 1 else None,
-        "confidence": score_confidence(predictions),
-        "controls": scored_controls,
-        "image_reliance": score_reliance(reliance_rows(predictions, varied)),
-        "option_order": score_option_order(predictions, varied),
-    }
+        n=len(predictions),
+        accuracy=accuracy_of(predictions),
+        failed=failed,
+        chance=chance(samples),
+        majority_letter=rule_accuracy(MajorityLetter(samples), samples),
+        blind=_blind(samples, prior, scored),
+        train_overlap=overlap,
+        parse=parse_counts(predictions),
+        mean_tokens=sum(p.num_tokens for p in predictions) / len(predictions),
+        protocols=score_protocols(predictions, by_key),
+        by_modality=by(lambda p: p.modality),
+        by_task=by(lambda p: p.task),
+        by_source=by(lambda p: p.source),
+        by_modality_and_task=[
+            _part(part, by_key).extended(ModalityTask, modality=modality, task=task)
+            for (modality, task), part in parted(predictions, lambda p: (p.modality, p.task)).items()
+        ],
+        by_blind=score_by_blind(predictions, samples, blank=varied.get("blank"), prior=prior),
+        by_num_options=by(lambda p: str(len(p.options))),
+        subgroups=subgroups(predictions, by_key),
+        sampling=score_draws(predictions, num_draws) if num_draws > 1 else None,
+        confidence=score_confidence(predictions),
+        controls=scored,
+        image_reliance=score_reliance(reliance_rows(predictions, varied)),
+        option_order=score_option_order(predictions, varied),
+    )
+
+
+def _blind(
+    samples: Sequence[Sample], prior: Sequence[tuple[int, ...]] | None, controls: Mapping[str, Control]
+) -> Blind:
+    """What rules without a picture reach, and the model on pictures that say nothing."""
+    reached = {name: control.accuracy.value for name, control in controls.items() if control.accuracy}
+    return Blind(
+        text_prior=None if prior is None else sum(hits(prior, samples)) / len(samples),
+        format_rule=rule_accuracy(format_rule, samples),
+        longest_option=rule_accuracy(longest_option, samples),
+        blank_image=reached.get("blank"),
+        swapped_image=reached.get("swapped"),
+    )
 
 
 def answers_of(predictions: Sequence[Prediction], failed: int = 0) -> Answers:
@@ -140,7 +156,7 @@ def score_by_blind(
     *,
     blank: Sequence[Prediction] | None,
     prior: Sequence[tuple[int, ...]] | None,
-) -> dict[str, Any]:
+) -> BlindSplit:
     """Accuracy on what can be answered without looking, and on the rest.
 
     A question is answerable where most draws on its blank picture are right, or where the text prior chooses the right
@@ -157,19 +173,18 @@ def score_by_blind(
         told[draws[0].id].append(sum(map(is_right, draws)) > len(draws) / 2)
     for sample, picked in zip(samples, prior or (), strict=False):
         told[sample.id].append(picked == (sample.answer_index,))
-    parts: dict[str, list[Prediction]] = {"answerable": [], "not_answerable": []}
-    for p in predictions:
-        if p.id in told:
-            parts["answerable" if any(told[p.id]) else "not_answerable"].append(p)
-    asked = {"blank_image": blank, "text_prior": prior}
-    by = [name for name, found in asked.items() if found is not None]
+    known = [p for p in predictions if p.id in told]
+    blind = [p for p in known if any(told[p.id])]
+    seen = [p for p in known if not any(told[p.id])]
     by_key = {key_of(sample): sample for sample in samples}
-    scored = {
-        name: {**accuracy(part), "chance": chance(by_key[key_of(p)] for p in part)} if part else None
-        for name, part in parts.items()
-    }
-    reason = None if by else "neither blank images nor a text prior were asked for: --variants blank, --train-data"
-    return {**scored, "by": by, "not_checked": len(predictions) - sum(map(len, parts.values())), "reason": reason}
+    by = [name for name, found in (("blank_image", blank), ("text_prior", prior)) if found is not None]
+    return BlindSplit(
+        answerable=_part(blind, by_key) if blind else None,
+        not_answerable=_part(seen, by_key) if seen else None,
+        by=by,
+        not_checked=len(predictions) - len(known),
+        reason=None if by else "neither blank images nor a text prior were asked for: --variants blank, --train-data",
+    )
 
 
 def answers_to(
@@ -184,112 +199,111 @@ def answers_to(
     return answers
 
 
-def score_by(
-    predictions: Iterable[Prediction], by_key: Mapping[Key, Sample], name: Callable[[Prediction], Any]
-) -> dict[Any, dict[str, Any]]:
-    """`{name: {n, accuracy, ci95, chance, …}}` for every name of a part, in alphabetical order."""
-    parts: dict[Any, list[Prediction]] = defaultdict(list)
+def parted(predictions: Iterable[Prediction], name: Callable[[Prediction], Name]) -> dict[Name, list[Prediction]]:
+    """The predictions of every part, in alphabetical order of their names."""
+    parts: dict[Name, list[Prediction]] = defaultdict(list)
     for prediction in predictions:
         parts[name(prediction)].append(prediction)
-    return {
-        part_name: {**accuracy(part), "chance": chance(by_key[key_of(p)] for p in part)}
-        for part_name, part in sorted(parts.items(), key=lambda item: str(item[0]))
-    }
+    return dict(sorted(parts.items(), key=lambda item: str(item[0])))
 
 
-def _named_parts(parts: Mapping[Any, dict[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
-    """Scores of parts that several fields name, a row each."""
-    return [dict(zip(names, name, strict=True)) | scores for name, scores in parts.items()]
+def _part(predictions: Sequence[Prediction], by_key: Mapping[Key, Sample]) -> Part:
+    shown = (by_key[key_of(p)] for p in predictions)
+    return Part(n=len(predictions), accuracy=accuracy_of(predictions), chance=chance(shown))
 
 
-def subgroups(predictions: Iterable[Prediction], by_key: Mapping[Key, Sample]) -> list[dict[str, Any]]:
+def subgroups(predictions: Iterable[Prediction], by_key: Mapping[Key, Sample]) -> list[Subgroup]:
     """Accuracy by modality x task x source x number of options; None where a part has fewer than `MIN_GROUPS`."""
-    names = ("modality", "task", "source", "num_options")
-    parts = score_by(predictions, by_key, lambda p: (p.modality, p.task, p.source, len(p.options)))
-    few = {"accuracy": None, "ci95": None}
-    return [row | (few if row["n_groups"] < MIN_GROUPS else {}) for row in _named_parts(parts, names)]
+    rows = []
+    for name, part in parted(predictions, lambda p: (p.modality, p.task, p.source, len(p.options))).items():
+        found, (modality, task, source, num_options) = _part(part, by_key), name
+        groups = found.accuracy.groups or 0
+        rows.append(
+            Subgroup(
+                modality=modality,
+                task=task,
+                source=source,
+                num_options=num_options,
+                n=found.n,
+                n_groups=groups,
+                ci_method=found.accuracy.method or "",
+                chance=found.chance,
+                accuracy=found.accuracy if groups >= MIN_GROUPS else None,
+            )
+        )
+    return rows
 
 
 def score_control(
-    run: ControlRun, originals: Sequence[Prediction], *, n_asked: int, num_draws: int = 1
-) -> dict[str, Any]:
+    name: str, run: ControlRun, originals: Sequence[Prediction], *, n_asked: int, num_draws: int = 1
+) -> Control:
     """Accuracy of a control against the original answers, and what the changed images cost on the same samples.
 
     `follows` is there for controls that show an image with another answer: the share that answers what the shown image
-    says, where that answer is among the options.
+    says, where that answer is among the options. Of another thinking it is told what became of the answers, and of
+    `none_of_the_above` what became of the confidence.
     """
-    scores: dict[str, Any] = {
-        "n": len(run.predictions),
-        "dropped": n_asked - len(run.samples),
-        "failed": len(run.samples) * num_draws - len(run.predictions),
-    }
+    known = Control(
+        n=len(run.predictions),
+        dropped=n_asked - len(run.samples),
+        failed=len(run.samples) * num_draws - len(run.predictions),
+    )
     if not run.predictions:
-        return scores
-    scores |= accuracy(run.predictions)
-    scores["parse"] = parse_counts(run.predictions)
-    before, after, groups = paired_hits(originals, run.predictions)
-    if groups:
-        scores["original"] = share(before, groups, "accuracy")
-        scores["difference"] = difference(before, after, groups)
-    follows, follow_groups = _follows(run)
-    if follows:
-        scores["follows"] = {"n": len(follows), **share(follows, follow_groups, "share")}
-    return scores
-
-
-def score_probe(name: str, run: ControlRun, originals: Sequence[Prediction]) -> dict[str, Any]:
-    """What a variant tells beside its accuracy: what became of answers after another thinking, or of confidence."""
-    if not run.predictions or name not in VARIANTS:
-        return {}
-    if VARIANTS[name].reads_answers:
-        return {"thinking": score_thinking(originals, run.predictions, run.samples)}
-    if name == "none_of_the_above":
-        return {"confidence": score_confidence_change(originals, run.predictions)}
-    return {}
+        return known
+    changes = paired(originals, run.predictions)
+    follows, groups = _follows(run)
+    reads_answers = name in VARIANTS and VARIANTS[name].reads_answers
+    return known.model_copy(
+        update={
+            "accuracy": accuracy_of(run.predictions),
+            "parse": parse_counts(run.predictions),
+            "original": accuracy_of([change.before for change in changes]) if changes else None,
+            "difference": paired_difference(changes) if changes else None,
+            "follows": proportion(follows, groups) if follows else None,
+            "thinking": score_thinking(originals, run.predictions, run.samples) if reads_answers else None,
+            "confidence": score_confidence_change(changes) if name == "none_of_the_above" else None,
+        }
+    )
 
 
 def score_thinking(
     originals: Sequence[Prediction], answers: Sequence[Prediction], prepared: Sequence[Sample]
-) -> dict[str, Any]:
+) -> Intervention:
     """Answers after another thinking beside the original ones.
 
     `changed` is the share of other options among answers that can still be read; `follows`, for a contradicting
     thinking, the share that answers what it concludes. `original_accuracy` is over the same questions.
     """
-    before = {question_of(p): p for p in originals}
-    pairs = [(before[question_of(p)], p) for p in answers if question_of(p) in before]
-    read = [(first, second) for first, second in pairs if chosen_option(second) is not None]
+    changes = paired(originals, answers)
+    read = [change for change in changes if chosen_option(change.after) is not None]
     planted = {s.id: int(s.extra[PLANTED]) for s in prepared if PLANTED in s.extra}
-    groups = [group_of(first) for first, _ in read]
-    scores: dict[str, Any] = {"n": len(pairs), "unreadable": len(pairs) - len(read)}
-    if pairs:
-        scores["accuracy"] = accuracy([second for _, second in pairs])["accuracy"]
-        scores["original_accuracy"] = sum(is_right(first) for first, _ in pairs) / len(pairs)
-    if read:
-        scores["changed"] = share([chosen_option(a) != chosen_option(b) for a, b in read], groups, "share")
-    if read and planted:
-        scores["follows"] = share([chosen_option(b) == planted[b.id] for _, b in read], groups, "share")
-    return scores
+    follows = [chosen_option(change.after) == planted[change.after.id] for change in read] if planted else []
+    return Intervention(
+        n=len(changes),
+        unreadable=len(changes) - len(read),
+        accuracy=accuracy_of([change.after for change in changes]).value if changes else None,
+        original_accuracy=accuracy_of([change.before for change in changes]).value if changes else None,
+        changed=changed_share(read),
+        follows=proportion(follows, groups_of(read)) if follows else None,
+    )
 
 
-def score_confidence_change(originals: Sequence[Prediction], answers: Sequence[Prediction]) -> dict[str, Any] | None:
+def score_confidence_change(changes: Sequence[Change]) -> ConfidenceChange | None:
     """Mean probability of the right letter among the options, `before` and `after` a change, over the same questions.
 
     Behind that letter the right option stood before, and what took its place after. None without log-probabilities.
     """
-    first = {question_of(p): p for p in originals}
-    pairs = [(first[question_of(p)], p) for p in answers if question_of(p) in first]
-    told = [(a, b) for a, b in pairs if a.option_logprobs is not None and b.option_logprobs is not None]
+    told = [c for c in changes if c.before.option_logprobs is not None and c.after.option_logprobs is not None]
     if not told:
         return None
-    before, after = ([_gold_probability(p) for p in side] for side in zip(*told, strict=True))
-    change = bootstrap_mean([b - a for a, b in zip(before, after, strict=True)], [group_of(a) for a, _ in told])
-    return {
-        "n": change.n,
-        "before": fmean(before),
-        "after": fmean(after),
-        **written(change, "difference", method=True),
-    }
+    before = [_gold_probability(change.before) for change in told]
+    after = [_gold_probability(change.after) for change in told]
+    return ConfidenceChange(
+        n=len(told),
+        before=fmean(before),
+        after=fmean(after),
+        difference=bootstrap_mean([b - a for a, b in zip(before, after, strict=True)], groups_of(told)),
+    )
 
 
 def _gold_probability(prediction: Prediction) -> float:

@@ -8,17 +8,31 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from medr1.diagnosis import void
 from medr1.errors import ConfigError, DataError
-from medr1.eval.compare import compare, decompose, originals
-from medr1.eval.gain import split_gain
-from medr1.eval.measures import accuracy, group_of, is_right
+from medr1.eval.compare import compare, decompose, split_gain
+from medr1.eval.measures import accuracy_of, group_of, is_right
+from medr1.eval.pairs import originals
 from medr1.eval.receipts import receipt_verdicts
 from medr1.eval.runner import line_of, read_predictions
 from medr1.eval.scoring import MIN_GROUPS, answers_of
-from medr1.records import check_finished, read_json, short_hash
+from medr1.records import check_finished, read_json, read_record, short_hash
+from medr1.results import Scored
+from medr1.results.compared import (
+    BlindTwin,
+    Compared,
+    ComparedPart,
+    Comparison,
+    Disputed,
+    NamedPair,
+    RankedRun,
+    RunScore,
+    TestedDifference,
+    TwinLead,
+)
 from medr1.runs import Run
 from medr1.stats import chance, holm, rank_ranges
 from medr1.types import Prediction
@@ -46,7 +60,7 @@ class StoredEvaluation:
 
     name: str
     """What tells it from the others: the end of its path."""
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, JsonValue]
     """Those of its manifest."""
     predictions: Sequence[Prediction]
 
@@ -59,7 +73,7 @@ def compare_runs(
     across: Sequence[str] = (),
     axes: Sequence[str] = ("modality", "task"),
     overwrite: bool = False,
-) -> dict[str, Any]:
+) -> Compared:
     """Compare the runs in these folders (see `side_by_side`); with `out`, write the result into its `compare.json`.
 
     Called again, that changes nothing; other runs or other answers in them are refused unless `overwrite`.
@@ -67,7 +81,7 @@ def compare_runs(
     opened = open_runs([*folders, *([blind_twin] if blind_twin else [])])
     runs, twin = opened[: len(folders)], opened[-1] if blind_twin else None
 
-    def compared() -> dict[str, Any]:
+    def compared() -> Compared:
         return side_by_side(runs, blind_twin=twin, across=across, axes=axes)
 
     if out is None:
@@ -88,7 +102,7 @@ def compare_runs(
         overwrite=overwrite,
     ) as folder:
         if folder.done and folder.has(FILE):
-            return read_json(out / FILE)
+            return read_record(out / FILE, Compared)
         result = compared()
         folder.start()
         folder.write_json(FILE, result)
@@ -123,8 +137,8 @@ def side_by_side(
     blind_twin: StoredEvaluation | None = None,
     across: Collection[str] = (),
     axes: Sequence[str] = ("modality", "task"),
-) -> dict[str, Any]:
-    """What `compare.json` holds: the runs, their pairs, the parts of the questions, and what flipped.
+) -> Compared:
+    """What `compare.json` holds: the runs, their pairs, the parts of the questions, and those on which they differ.
 
     Holm's adjustment is over all pairs of runs, over the runs against the blind twin, and over all parts of one axis.
     Raises `ConfigError` where runs differ in what `across` does not name, `DataError` where they share no question.
@@ -137,22 +151,23 @@ def side_by_side(
     twin = answers.pop(blind_twin.name) if blind_twin else None
     base, *others = answers
     pairs = _pairs(answers)
+    scores = {name: _summary(given) for name, given in answers.items()}
     ranks = rank_ranges(
-        {name: accuracy(originals(given))["accuracy"] for name, given in answers.items()},
-        {(pair["base"], pair["other"]): pair["p_holm"] for pair in pairs},
+        {name: score.accuracy.value for name, score in scores.items()},
+        {(pair.base, pair.other): pair.p_holm for pair in pairs},
     )
-    return {
-        "n": pairs[0]["n"] if pairs else len(originals(answers[base])),
-        "left_out": {run.name: len(originals(run.predictions)) - len(originals(answers[base])) for run in runs},
-        "differing_arguments": _differing(everyone),
-        "runs": {name: _summary(given) | {"rank": list(ranks[name])} for name, given in answers.items()},
-        "pairs": pairs,
-        "blind_twin": _against_twin(answers, twin, blind_twin.name) if blind_twin and twin else None,
-        "gain": {name: split_gain(answers[base], answers[name], twin) for name in others},
-        "steps": {name: decompose(answers[base], answers[name]) for name in others},
-        "by": {axis: _by(answers, AXES[axis]) for axis in axes},
-        "flipped": _flipped(answers),
-    }
+    return Compared(
+        n=pairs[0].n if pairs else len(originals(answers[base])),
+        left_out={run.name: len(originals(run.predictions)) - len(originals(answers[base])) for run in runs},
+        differing_arguments=_differing(everyone),
+        runs={name: score.extended(RankedRun, rank=ranks[name]) for name, score in scores.items()},
+        pairs=pairs,
+        blind_twin=_against_twin(answers, twin, blind_twin.name) if blind_twin and twin else None,
+        gain={name: split_gain(answers[base], answers[name], twin) for name in others},
+        steps={name: decompose(answers[base], answers[name]) for name in others},
+        by={axis: _by(answers, AXES[axis]) for axis in axes},
+        flipped=_disputed(answers),
+    )
 
 
 def _short_names(folders: Sequence[Path]) -> list[str]:
@@ -178,8 +193,8 @@ def _check_comparable(runs: Sequence[StoredEvaluation], across: Collection[str])
             raise ConfigError(f"the runs differ in {name} ({told}); add --across {name} to compare them all the same")
 
 
-def _argument(run: StoredEvaluation, path: Sequence[str]) -> Any:
-    value: Any = run.arguments
+def _argument(run: StoredEvaluation, path: Sequence[str]) -> JsonValue:
+    value: JsonValue = dict(run.arguments)
     for key in path:
         value = value.get(key) if isinstance(value, Mapping) else None
     return value
@@ -203,80 +218,90 @@ def _common(runs: Sequence[StoredEvaluation]) -> list[list[Prediction]]:
     ]
 
 
-def _summary(predictions: Sequence[Prediction]) -> dict[str, Any]:
+def _scored(predictions: Sequence[Prediction]) -> Scored:
+    return Scored(n=len(predictions), accuracy=accuracy_of(predictions))
+
+
+def _summary(predictions: Sequence[Prediction]) -> RunScore:
     asked = originals(predictions)
     variants = sorted({p.variant for p in predictions} - {""})
-    return {
-        **accuracy(asked),
-        "void": void(answers_of(asked), receipts=receipt_verdicts(asked)),
-        "unreadable": sum(p.answer is None for p in asked) / len(asked),
-        "prompt": ", ".join(sorted({p.prompt_style for p in asked})),
-        "chance": chance(asked),
-        "controls": {variant: accuracy([p for p in predictions if p.variant == variant]) for variant in variants},
-    }
+    return _scored(asked).extended(
+        RunScore,
+        void=void(answers_of(asked), receipts=receipt_verdicts(asked)),
+        unreadable=sum(p.answer is None for p in asked) / len(asked),
+        prompt=", ".join(sorted({p.prompt_style for p in asked})),
+        chance=chance(asked),
+        controls={variant: _scored([p for p in predictions if p.variant == variant]) for variant in variants},
+    )
 
 
-def _pairs(answers: Mapping[str, Sequence[Prediction]]) -> list[dict[str, Any]]:
+def _adjusted(found: Sequence[Comparison]) -> list[float]:
+    return holm([one.p for one in found])
+
+
+def _pairs(answers: Mapping[str, Sequence[Prediction]]) -> list[NamedPair]:
     """`compare` of every pair; `base` and `other` are names here, the accuracies stand with the runs."""
     names = list(combinations(answers, 2))
     found = [compare(answers[first], answers[second]) for first, second in names]
-    adjusted = holm([result["p"] for result in found])
     return [
-        result | {"base": first, "other": second, "p_holm": p}
-        for result, (first, second), p in zip(found, names, adjusted, strict=True)
+        one.extended(NamedPair, base=first, other=second, p_holm=p)
+        for one, (first, second), p in zip(found, names, _adjusted(found), strict=True)
     ]
 
 
-def _against_twin(answers: Mapping[str, Sequence[Prediction]], twin: Sequence[Prediction], name: str) -> dict[str, Any]:
-    compared = {run: compare(twin, given) for run, given in answers.items()}
-    adjusted = holm([result["p"] for result in compared.values()])
+def _against_twin(answers: Mapping[str, Sequence[Prediction]], twin: Sequence[Prediction], name: str) -> BlindTwin:
+    found = [compare(twin, given) for given in answers.values()]
+    leads = [
+        TwinLead(difference=one.difference, p=one.p, p_holm=p) for one, p in zip(found, _adjusted(found), strict=True)
+    ]
+    return _summary(twin).extended(BlindTwin, name=name, runs=dict(zip(answers, leads, strict=True)))
+
+
+def _by(answers: Mapping[str, Sequence[Prediction]], part_of: Callable[[Prediction], str]) -> dict[str, ComparedPart]:
+    """The runs on every part of the questions; small parts are counted only."""
+    base, *others = answers
+    asked = originals(answers[base])
+    parts = {
+        part: {name: [p for p in originals(given) if part_of(p) == part] for name, given in answers.items()}
+        for part in sorted(set(map(part_of, asked)))
+    }
+    sizes = {part: len({group_of(p) for p in inside[base]}) for part, inside in parts.items()}
+    large = [part for part in parts if sizes[part] >= MIN_GROUPS]
+    names = [(part, name) for part in large for name in others]
+    found = [compare(parts[part][base], parts[part][name]) for part, name in names]
+    tested = {
+        names_of: one.difference.extended(TestedDifference, p=one.p, p_holm=p)
+        for names_of, one, p in zip(names, found, _adjusted(found), strict=True)
+    }
     return {
-        "name": name,
-        **_summary(twin),
-        "runs": {
-            run: {"difference": result["difference"], "p": result["p"], "p_holm": p}
-            for (run, result), p in zip(compared.items(), adjusted, strict=True)
-        },
+        part: ComparedPart(
+            n=len(inside[base]),
+            n_groups=sizes[part],
+            runs={name: _scored(given) for name, given in inside.items()} if part in large else {},
+            differences={name: tested[part, name] for name in others if part in large},
+        )
+        for part, inside in parts.items()
     }
 
 
-def _by(answers: Mapping[str, Sequence[Prediction]], part_of: Callable[[Prediction], str]) -> dict[str, dict[str, Any]]:
-    """`{part: {n, n_groups, runs: {name: accuracy…}, differences: {name: …}}}`, small parts counted only."""
-    base, *others = answers
-    found: dict[str, dict[str, Any]] = {}
-    for part in sorted({part_of(p) for p in originals(answers[base])}):
-        inside = {name: [p for p in originals(given) if part_of(p) == part] for name, given in answers.items()}
-        n_groups = len({group_of(p) for p in inside[base]})
-        found[part] = {"n": len(inside[base]), "n_groups": n_groups, "runs": {}, "differences": {}}
-        if n_groups >= MIN_GROUPS:
-            found[part]["runs"] = {name: accuracy(given) for name, given in inside.items()}
-            for name in others:
-                result = compare(inside[base], inside[name])
-                found[part]["differences"][name] = result["difference"] | {"p": result["p"]}
-    family = [scores for part in found.values() for scores in part["differences"].values()]
-    for scores, p in zip(family, holm([scores["p"] for scores in family]), strict=True):
-        scores["p_holm"] = p
-    return found
-
-
-def _flipped(answers: Mapping[str, Sequence[Prediction]]) -> list[dict[str, Any]]:
+def _disputed(answers: Mapping[str, Sequence[Prediction]]) -> list[Disputed]:
     """The questions that some runs got right and others not, with every run's answer."""
     rows = zip(*map(originals, answers.values()), strict=True)
     return [
-        {
-            "id": given[0].id,
-            "draw": given[0].draw,
-            "modality": given[0].modality,
-            "task": given[0].task,
-            "gold": given[0].gold,
-            "answers": {name: p.answer for name, p in zip(answers, given, strict=True)},
-        }
+        Disputed(
+            id=given[0].id,
+            draw=given[0].draw,
+            modality=given[0].modality,
+            task=given[0].task,
+            gold=given[0].gold,
+            answers={name: p.answer for name, p in zip(answers, given, strict=True)},
+        )
         for given in rows
         if len({is_right(p) for p in given}) > 1
     ]
 
 
-def _differing(runs: Sequence[StoredEvaluation]) -> dict[str, dict[str, Any]]:
+def _differing(runs: Sequence[StoredEvaluation]) -> dict[str, dict[str, JsonValue]]:
     """Arguments of the manifests in which the runs are not all alike; how fast they ran makes no difference."""
     names = dict.fromkeys(name for run in runs for name in run.arguments if name != "settings")
     found = {name: {run.name: run.arguments.get(name) for run in runs} for name in names}

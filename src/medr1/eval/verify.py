@@ -5,7 +5,6 @@ hold (questions, images, the partners of swapped images, training samples) comes
 stands where the manifest says; numbers that need it otherwise are named as unchecked, never as right.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -20,6 +19,8 @@ from medr1.eval.protocols import protocol_for
 from medr1.eval.scoring import ControlRun, answers_to, score_predictions
 from medr1.eval.stored.run import question_of
 from medr1.records import data_hash, read_json, read_samples
+from medr1.results import Record
+from medr1.results.evaluated import Results
 from medr1.types import Prediction, Sample
 from medr1.variants import prepare_all
 
@@ -65,9 +66,9 @@ def verify(run: Path, data: Path | None = None, train_data: Path | None = None) 
     return replace(compared, differing=[*wrong, *compared.differing])
 
 
-def compare(file: str, stored: Mapping[str, Any], again: Mapping[str, Any], unchecked: Set[str]) -> Verification:
+def compare(file: str, stored: object, again: Record, unchecked: Set[str]) -> Verification:
     """What differs between the values stored in `file` and those computed again, but for what is at `unchecked`."""
-    pairs = [pair for pair in _leaves(stored, json.loads(json.dumps(again))) if unchecked.isdisjoint(_parents(pair[0]))]
+    pairs = [pair for pair in _leaves(stored, again.written()) if unchecked.isdisjoint(_parents(pair[0]))]
     differing = [
         f"{file}, {path}: {before!r} is stored, {now!r} follows from the predictions"
         for path, before, now in pairs
@@ -125,7 +126,7 @@ def _results(
     prepared: Mapping[str, Sequence[Sample]],
     predictions: Sequence[Prediction],
     train: Sequence[Sample] | None,
-) -> dict[str, Any]:
+) -> Results:
     num_draws = record["arguments"]["sampling"]["num_draws"]
     answers = answers_to(prepared, predictions, num_draws)
     if not answers[""]:
@@ -155,9 +156,9 @@ def is_fitted(stored: Mapping[str, Any]) -> bool:
     return (stored.get("blind") or {}).get("text_prior") is not None
 
 
-def absent(stored: Mapping[str, Any], again: Mapping[str, Any]) -> Set[str]:
+def absent(stored: Mapping[str, Any], again: Record) -> Set[str]:
     """What results of earlier versions do not have."""
-    return {"void", "train_overlap", "by_blind"} & again.keys() - stored.keys()
+    return {"void", "train_overlap", "by_blind"} & again.written().keys() - stored.keys()
 
 
 def _wrong_predictions(

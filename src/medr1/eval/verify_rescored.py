@@ -67,7 +67,7 @@ def verify_rescored(
         differing.append(f"{FILE}: other completions or questions were scored (another hash than in its manifest)")
     if known.judge is not None:
         judgements = read_judgements(folder)
-        again["judge"] = score_judgements(run, known.judge.engine, judgements)
+        again = again.model_copy(update={"judge": score_judgements(run, known.judge.engine, judgements)})
         differing += _wrong_verdicts(judgements)
     scores = {name: value for name, value in stored.items() if name != "manifest"}
     unchecked = {*absent(scores, again), *(FITTED if train is None and is_fitted(scores) else ())}

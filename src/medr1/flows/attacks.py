@@ -1,17 +1,16 @@
 """An attack from Settings: data and checkpoint in, adversarial images and what they cost out."""
 
-from typing import Any
-
 from medr1.attack.run import run_attack
 from medr1.attack.settings import AttackSettings
 from medr1.attack.stage import Progress
 from medr1.data.convert import choose
 from medr1.flows.engines import as_trained
 from medr1.records import read_samples
+from medr1.results.attacked import Grid
 from medr1.rollout.transformers import TransformersEngine
 
 
-def attack(settings: AttackSettings, progress: Progress = lambda what, done, total: None) -> dict[str, Any]:
+def attack(settings: AttackSettings, progress: Progress = lambda what, done, total: None) -> Grid:
     """What `grid.json` holds; the run with its images is in `settings.out`.
 
     Called again, it goes on where it stopped, or changes nothing. Raises `MedR1Error` for what cannot be attacked.

@@ -26,12 +26,15 @@ from medr1.flows.settings import DemoSettings
 from medr1.flows.trainings import Training, run_trainings
 from medr1.models.loading import checkpoint_identity
 from medr1.models.tiny import WARM_START
-from medr1.records import read_json, read_samples, short_hash
+from medr1.records import read_record, read_samples, short_hash
+from medr1.report.tables import Table
+from medr1.results.compared import DemoGain, DemoSeed, DemoSummary
+from medr1.results.evaluated import Results
 from medr1.rollout.engine import SamplingParams
 from medr1.rollout.transformers import TransformersEngine
 from medr1.runs import Run
 from medr1.stats import proportion
-from medr1.types import Sample
+from medr1.types import Estimate, Prediction, Sample
 
 PROMPT = "bare"
 MAX_NEW_TOKENS = 12
@@ -49,15 +52,15 @@ class DemoRun:
 
     settings: DemoSettings
     seconds: dict[str, float] = field(default_factory=dict)
-    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    results: dict[str, Results] = field(default_factory=dict)
     """Results of every evaluation, by name."""
 
-    def predictions(self, name: str) -> list[Any]:
+    def predictions(self, name: str) -> list[Prediction]:
         """Predictions of an evaluation on the images as they are."""
         return [p for p in read_predictions(self.settings.out / "eval" / name) if p.variant == ""]
 
 
-def run_demo(settings: DemoSettings, console: Console) -> tuple[dict[str, Any], Any]:
+def run_demo(settings: DemoSettings, console: Console) -> tuple[DemoSummary, Table]:
     """Run what is not done yet; return the summary and the table that ends it.
 
     Raises `ConfigError` where the folder holds another demo or one that is being made.
@@ -76,7 +79,7 @@ def run_demo(settings: DemoSettings, console: Console) -> tuple[dict[str, Any], 
         overwrite=settings.overwrite,
     ) as folder:
         if folder.done and folder.holds(asked):
-            summary = read_json(settings.out / SUMMARY)
+            summary = read_record(settings.out / SUMMARY, DemoSummary)
         else:
             folder.start(**asked)
             summary = _summarised(settings, folder, console)
@@ -84,7 +87,7 @@ def run_demo(settings: DemoSettings, console: Console) -> tuple[dict[str, Any], 
     return summary, demo_table(summary)
 
 
-def _summarised(settings: DemoSettings, folder: Run, console: Console) -> dict[str, Any]:
+def _summarised(settings: DemoSettings, folder: Run, console: Console) -> DemoSummary:
     """Do every step that is left, write report and summary, and return the summary."""
     run = DemoRun(settings)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
@@ -187,54 +190,49 @@ def _evaluate(
     run.seconds[f"evaluation_{name}"] = round(time.monotonic() - started, 1)
 
 
-def _colour_baseline(train: list[Sample], test: list[Sample]) -> dict[str, Any]:
+def _colour_baseline(train: list[Sample], test: list[Sample]) -> Estimate:
     """Accuracy of a guesser that sees eighteen colour numbers and no shape."""
     images = [[np.asarray(open_image(sample.images[0])) for sample in samples] for samples in (train, test)]
     hits = colour_baseline(images[0], train, images[1], test).tolist()
-    blind = proportion(hits, [sample.group for sample in test])
-    return {"accuracy": blind.value, "ci95": [blind.low, blind.high]}
+    return proportion(hits, [sample.group for sample in test])
 
 
-def _summary(run: DemoRun, trainings: list[Training], colour: dict[str, Any], n_test: int) -> dict[str, Any]:
+def _summary(run: DemoRun, trainings: list[Training], colour: Estimate, n_test: int) -> DemoSummary:
     """What `summary.json` holds; shares from 0 to 1."""
     results, warm = run.results, run.predictions("warm_start")
     seeds = [training.name for training in trainings if training.name.startswith("grpo")]
     compared = {training.name: compare(warm, run.predictions(training.name)) for training in trainings}
     main = results["grpo"]
-    return {
-        "n_test": n_test,
-        "chance": main["chance"],
-        "colour_baseline": colour,
-        "warm_start_checkpoint": "shipped",
-        "warm_start": _score(results["warm_start"]),
-        "grpo": _score(main),
-        "gain": compared["grpo"]["difference"],
-        "mcnemar_p": compared["grpo"]["mcnemar_p"],
-        "blank_accuracy": main["blind"]["blank_image"],
-        "swapped_accuracy": main["blind"]["swapped_image"],
-        "follows_swapped_image": main["controls"]["swapped"].get("follows"),
-        "blind_twin": _score(results["blind_twin"]) | {"gain": compared["blind_twin"]["difference"]},
-        "seeds": {
-            name: _score(results[name])
-            | {
-                "gain": compared[name]["difference"],
-                "mcnemar_p": compared[name]["mcnemar_p"],
-                "blank_accuracy": results[name]["blind"]["blank_image"],
-                "swapped_accuracy": results[name]["blind"]["swapped_image"],
-                "by_task": results[name]["by_task"],
-            }
-            for name in seeds
-        },
-        "shuffled_images": (
-            _score(results["shuffled_images"]) | {"gain": compared["shuffled_images"]["difference"]}
-            if "shuffled_images" in results
-            else None
-        ),
-        "by_task": {"warm_start": results["warm_start"]["by_task"], "grpo": main["by_task"]},
-        "decomposition": decompose(warm, run.predictions("grpo")),
-        "seconds": run.seconds,
-    }
 
+    def gained(name: str) -> DemoGain:
+        return DemoGain(accuracy=results[name].accuracy, gain=compared[name].difference)
 
-def _score(results: dict[str, Any]) -> dict[str, Any]:
-    return {"accuracy": results["accuracy"], "ci95": results["ci95"]}
+    def seed(name: str) -> DemoSeed:
+        blind = results[name].blind
+        return gained(name).extended(
+            DemoSeed,
+            mcnemar_p=compared[name].mcnemar_p,
+            blank_accuracy=blind.blank_image,
+            swapped_accuracy=blind.swapped_image,
+            by_task=results[name].by_task,
+        )
+
+    return DemoSummary(
+        n_test=n_test,
+        chance=main.chance,
+        colour_baseline=colour,
+        warm_start_checkpoint="shipped",
+        warm_start=results["warm_start"].accuracy,
+        grpo=main.accuracy,
+        gain=compared["grpo"].difference,
+        mcnemar_p=compared["grpo"].mcnemar_p,
+        blank_accuracy=main.blind.blank_image,
+        swapped_accuracy=main.blind.swapped_image,
+        follows_swapped_image=main.controls["swapped"].follows,
+        blind_twin=gained("blind_twin"),
+        seeds={name: seed(name) for name in seeds},
+        shuffled_images=gained("shuffled_images") if "shuffled_images" in results else None,
+        by_task={"warm_start": results["warm_start"].by_task, "grpo": main.by_task},
+        decomposition=decompose(warm, run.predictions("grpo")),
+        seconds=run.seconds,
+    )

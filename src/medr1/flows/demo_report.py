@@ -10,8 +10,10 @@ from medr1.eval.measures import is_right
 from medr1.records import read_json, read_jsonl
 from medr1.report import plots
 from medr1.report.html import Fact, FigureItem, Finding, GalleryItem, Report, write_report
-from medr1.report.tables import Table, all_tables, comparison, percent, warnings, with_interval
-from medr1.types import Prediction, Sample
+from medr1.report.tables import Table, all_tables, comparison, estimated, percent, warnings
+from medr1.results.compared import DemoGain, DemoSummary
+from medr1.results.evaluated import Results
+from medr1.types import Estimate, Prediction, Sample
 
 GALLERY_RIGHT, GALLERY_WRONG = 10, 6
 LABELS = ("warm start", "after GRPO")
@@ -25,37 +27,35 @@ INTRO = (
 )
 
 
-def demo_table(summary: Mapping[str, Any]) -> Table:
+def demo_table(summary: DemoSummary) -> Table:
     """The table that ends the demo."""
-    rows = [("chance", percent(summary["chance"]), "")]
-    rows.append(("colour statistics", with_interval(summary["colour_baseline"]), ""))
-    rows.append(("warm start", with_interval(summary["warm_start"]), ""))
-    for name, scores in summary["seeds"].items():
-        rows.append((name, with_interval(scores), with_interval(scores["gain"], "value")))
-        rows.append(("    with a blank image", percent(scores["blank_accuracy"]), ""))
-        rows.append(("    with a swapped image", percent(scores["swapped_accuracy"]), ""))
-    rows.append(
-        ("blind twin", *(_with_gain(summary["blind_twin"]))),
-    )
-    if summary["shuffled_images"] is not None:
-        rows.append(("trained on shuffled images", *(_with_gain(summary["shuffled_images"]))))
+    rows = [("chance", percent(summary.chance), "")]
+    rows.append(("colour statistics", estimated(summary.colour_baseline), ""))
+    rows.append(("warm start", estimated(summary.warm_start), ""))
+    for name, scores in summary.seeds.items():
+        rows.append((name, *_with_gain(scores)))
+        rows.append(("    with a blank image", percent(scores.blank_accuracy), ""))
+        rows.append(("    with a swapped image", percent(scores.swapped_accuracy), ""))
+    rows.append(("blind twin", *_with_gain(summary.blind_twin)))
+    if summary.shuffled_images is not None:
+        rows.append(("trained on shuffled images", *_with_gain(summary.shuffled_images)))
     note = (
-        f"n = {summary['n_test']}; exact McNemar p against the warm start {summary['mcnemar_p']:.1e}; "
-        f"{summary['seconds']['total']:.0f} seconds."
+        f"n = {summary.n_test}; exact McNemar p against the warm start {summary.mcnemar_p:.1e}; "
+        f"{summary.seconds['total']:.0f} seconds."
     )
     columns = ("", "accuracy [95 %]", "gain, points [95 %]")
     return Table(title="Demo", columns=columns, rows=rows, note=note)
 
 
-def _with_gain(scores: Mapping[str, Any]) -> tuple[str, str]:
-    return with_interval(scores), with_interval(scores["gain"], "value")
+def _with_gain(scores: DemoGain) -> tuple[str, str]:
+    return estimated(scores.accuracy), estimated(scores.gain.change)
 
 
 def write_demo_report(
     path: Path,
     folder: Path,
-    summary: Mapping[str, Any],
-    results: Mapping[str, Mapping[str, Any]],
+    summary: DemoSummary,
+    results: Mapping[str, Results],
     predictions: Callable[[str], list[Prediction]],
     log: Path,
     test: Sequence[Sample],
@@ -78,14 +78,14 @@ def write_demo_report(
     manifest = {
         "training": read_json(log.parent / "manifest.json"),
         "evaluation": read_json(folder / "eval" / "grpo" / "manifest.json"),
-        "seconds": summary["seconds"],
+        "seconds": summary.seconds,
     }
     write_report(
         path,
         Report(
             title="medr1 demo: a tiny model learns to look",
             intro=INTRO,
-            findings=[Finding(level="fail", text=line) for line in warnings(results["grpo"])],
+            findings=[Finding(level="fail", text=line) for line in warnings(results["grpo"].void)],
             headline=_headline(summary),
             figures=_figures(summary, results, read_jsonl(log)),
             tables=tables,
@@ -96,7 +96,7 @@ def write_demo_report(
 
 
 def _figures(
-    summary: Mapping[str, Any], results: Mapping[str, Mapping[str, Any]], log: Sequence[Mapping[str, Any]]
+    summary: DemoSummary, results: Mapping[str, Results], log: Sequence[Mapping[str, Any]]
 ) -> list[FigureItem]:
     """The plots, each with what to read from it."""
     warm, main = results["warm_start"], results["grpo"]
@@ -106,7 +106,7 @@ def _figures(
             "Rewards and completion length of the sampled training completions. Thin: every step; thick: running mean.",
         ),
         "Before and after": (
-            plots.before_after(warm, main, "by_task", LABELS),
+            plots.before_after(warm, main, by_task=True, labels=LABELS),
             "Greedy accuracy on the test images by task. Whiskers: 95 % intervals; dashes: chance.",
         ),
         "Does it look?": (
@@ -115,12 +115,12 @@ def _figures(
             "that image shows.",
         ),
         "Where the gain came from": (
-            plots.decomposition_bars(summary["decomposition"], LABELS),
+            plots.decomposition_bars(summary.decomposition, LABELS),
             "A right answer needs a readable format, the right finding in the thinking, and the letter that belongs "
             "to it.",
         ),
         "Modality by task": (
-            plots.heat_map(main["by_modality_and_task"]),
+            plots.heat_map(main.by_modality_and_task),
             "Accuracy after GRPO; cells with few questions are grey.",
         ),
     }
@@ -130,44 +130,44 @@ def _figures(
     ]
 
 
-def _headline(summary: Mapping[str, Any]) -> list[Fact]:
-    gain, before = summary["gain"], percent(summary["warm_start"]["accuracy"])
+def _headline(summary: DemoSummary) -> list[Fact]:
+    gain, before = summary.gain.change, percent(summary.warm_start.value)
     return [
         Fact(
             label="accuracy",
-            value=f"{percent(summary['grpo']['accuracy'])} %",
-            note=f"95 % interval {_interval(summary['grpo'])}; warm start {before} %",
+            value=f"{percent(summary.grpo.value)} %",
+            note=f"95 % interval {_interval(summary.grpo)}; warm start {before} %",
         ),
         Fact(
             label="gain by GRPO",
-            value=f"{100 * gain['value']:+.1f} points",
-            note=f"95 % interval {_interval(gain)}; exact McNemar p = {summary['mcnemar_p']:.1e}",
+            value=f"{100 * gain.value:+.1f} points",
+            note=f"95 % interval {_interval(gain)}; exact McNemar p = {summary.mcnemar_p:.1e}",
         ),
         Fact(
             label="with a blank image",
-            value=f"{percent(summary['blank_accuracy'])} %",
-            note=f"chance is {percent(summary['chance'])} %",
+            value=f"{percent(summary.blank_accuracy)} %",
+            note=f"chance is {percent(summary.chance)} %",
         ),
         Fact(
             label="with a swapped image",
-            value=f"{percent(summary['swapped_accuracy'])} %",
+            value=f"{percent(summary.swapped_accuracy)} %",
             note="on the original answer: it answers the image that it is given",
         ),
         Fact(
             label="blind twin",
-            value=f"{percent(summary['blind_twin']['accuracy'])} %",
+            value=f"{percent(summary.blind_twin.accuracy.value)} %",
             note="the same recipe, trained on grey images",
         ),
         Fact(
             label="colour statistics",
-            value=f"{percent(summary['colour_baseline']['accuracy'])} %",
+            value=f"{percent(summary.colour_baseline.value)} %",
             note="a guesser that sees 18 colour numbers and no shape",
         ),
     ]
 
 
-def _interval(scores: Mapping[str, Any]) -> str:
-    return f"{percent(scores['ci95'][0])} to {percent(scores['ci95'][1])}"
+def _interval(found: Estimate) -> str:
+    return f"{percent(found.low)} to {percent(found.high)}"
 
 
 def _gallery(answers: Sequence[Prediction], test: Sequence[Sample]) -> list[GalleryItem]:

@@ -2,17 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from medr1.data.convert import choose
 from medr1.errors import ConfigError
-from medr1.eval.contradictions import known_anatomies
-from medr1.eval.reasoning import intervene, score_reasoning
+from medr1.eval.reasoning import intervene, known_anatomies, score_reasoning
 from medr1.eval.runner import Progress, evaluate, line_of, read_predictions
 from medr1.eval.settings import EvalSettings, ReasoningSettings
 from medr1.eval.stored import holds_evaluation
 from medr1.flows.engines import as_trained, option_scorer, start_engine
-from medr1.records import check_finished, content_hashes, read_json, read_samples, short_hash
+from medr1.records import check_finished, content_hashes, read_json, read_record, read_samples, short_hash
+from medr1.results.answered import Reasoning
+from medr1.results.evaluated import Results
 from medr1.rollout.engine import SamplingParams
 from medr1.runs import Run
 
@@ -22,7 +22,7 @@ REASONING, THINKING = "reasoning.json", "thinking"
 """What is written beside the manifest; the second is a folder of evaluations."""
 
 
-def run_eval(settings: EvalSettings, progress: Progress | None = None) -> dict[str, Any]:
+def run_eval(settings: EvalSettings, progress: Progress | None = None) -> Results:
     """What `results.json` holds; the run with its predictions is in `settings.out`.
 
     Called again, it goes on where it stopped, or changes nothing. Raises `MedR1Error` for what cannot be evaluated.
@@ -56,9 +56,7 @@ def run_eval(settings: EvalSettings, progress: Progress | None = None) -> dict[s
     )
 
 
-def run_reasoning(
-    settings: ReasoningSettings, progress: NamedProgress = lambda what, done, total: None
-) -> dict[str, Any]:
+def run_reasoning(settings: ReasoningSettings, progress: NamedProgress = lambda what, done, total: None) -> Reasoning:
     """What `reasoning.json` holds, written beside the evaluation or into `settings.out`.
 
     Without interventions nothing is generated. With them, answers are generated anew after another thinking, each kind
@@ -90,14 +88,13 @@ def run_reasoning(
         guest=holds_evaluation(settings.out or settings.run),
     ) as run:
         if run.done and run.has(REASONING) and run.holds(asked):
-            return read_json(run.folder / REASONING)
+            return read_record(run.folder / REASONING, Reasoning)
         run.start(**asked)
-        result = score_reasoning(predictions, known_anatomies(predictions, samples))
-        result["interventions"] = {}
+        after = {}
         if engine is not None:
             chosen = choose(samples, settings.limit, settings.seed)
             for name in names:
-                result["interventions"][name] = intervene(
+                after[name] = intervene(
                     name,
                     chosen,
                     predictions,
@@ -110,6 +107,8 @@ def run_reasoning(
                     seed=settings.seed,
                     progress=lambda done, total, name=name: progress(f"{name} thinking", done, total),
                 )
+        thinking = score_reasoning(predictions, known_anatomies(predictions, samples))
+        result = thinking.extended(Reasoning, interventions=after)
         run.write_json(REASONING, result)
         run.reach("done")
     return result

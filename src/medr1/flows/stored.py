@@ -1,11 +1,9 @@
 """Stored evaluations from Settings: scored again, side by side, clean against corrupted, and verified."""
 
-from typing import Any
-
 from medr1.errors import ConfigError
 from medr1.eval.corruption import compare_corrupted
 from medr1.eval.judge import is_judged, judge
-from medr1.eval.rescore import drawn_questions, rescore, rescored_identity, scored_hash
+from medr1.eval.rescore import drawn_questions, read_rescored, rescore, rescored_identity, scored_hash
 from medr1.eval.runner import Progress
 from medr1.eval.settings import CompareSettings, RescoreSettings, RobustnessSettings, VerifySettings
 from medr1.eval.side_by_side import compare_runs
@@ -13,14 +11,16 @@ from medr1.eval.stored import asked_questions, holds_evaluation, read_stored
 from medr1.eval.verify import Verification, verify
 from medr1.eval.verify_rescored import FILE, verify_rescored
 from medr1.flows.engines import start_endpoint
-from medr1.records import data_hash, read_json
+from medr1.records import data_hash
+from medr1.results.answered import Rescored, RescoredOpen, RescoreManifest
+from medr1.results.compared import Compared, Corruptions
 from medr1.runs import Run
 
 RESCORED, JUDGEMENTS = "rescore.json", "judgements.jsonl"
 """What a rescoring writes beside its manifest."""
 
 
-def run_rescore(settings: RescoreSettings, progress: Progress = lambda done, total: None) -> dict[str, Any]:
+def run_rescore(settings: RescoreSettings, progress: Progress = lambda done, total: None) -> Rescored | RescoredOpen:
     """What `rescore.json` holds, but for its manifest: written beside an evaluation or alone, if it is not there."""
     engine = None
     if settings.judge_endpoint is not None and settings.judge_model is not None:
@@ -42,21 +42,23 @@ def run_rescore(settings: RescoreSettings, progress: Progress = lambda done, tot
         asked = drawn_questions(stored, settings.limit, settings.seed)
         is_complete = judge_facts is None or is_judged(asked, judge_facts, run)
         if run.done and run.has(RESCORED) and run.holds({"judge": judge_facts}) and is_complete:
-            return {name: value for name, value in read_json(settings.out / RESCORED).items() if name != "manifest"}
+            return read_rescored(settings.out / RESCORED).model_copy(update={"manifest": None})
         results = rescore(asked, train_samples)
         if engine is not None:
-            results["judge"] = judge(asked, engine, run=run, batch_size=8 * engine.concurrency, progress=progress)
+            judged = judge(asked, engine, run=run, batch_size=8 * engine.concurrency, progress=progress)
+            results = results.model_copy(update={"judge": judged})
         run.start(judge=judge_facts)
         hashes = {
             "scored_hash": scored_hash(asked),
             "train_data_hash": None if train_samples is None else data_hash(train_samples),
         }
-        run.write_json(RESCORED, {**results, "manifest": {**run.made_by, **hashes}})
+        manifest = RescoreManifest.model_validate({**run.made_by, **hashes})
+        run.write_json(RESCORED, results.model_copy(update={"manifest": manifest}))
         run.reach("done")
     return results
 
 
-def run_compare(settings: CompareSettings) -> dict[str, Any]:
+def run_compare(settings: CompareSettings) -> Compared:
     """What `compare.json` holds, which is written where `settings.out` says."""
     return compare_runs(
         list(settings.runs),
@@ -68,7 +70,7 @@ def run_compare(settings: CompareSettings) -> dict[str, Any]:
     )
 
 
-def run_robustness(settings: RobustnessSettings) -> dict[str, Any]:
+def run_robustness(settings: RobustnessSettings) -> Corruptions:
     """What `corruptions.json` holds, which is written where `settings.out` says."""
     return compare_corrupted(settings.clean, settings.corrupted, out=settings.out, overwrite=settings.overwrite)
 

@@ -9,13 +9,23 @@ from medr1.records.hashes import (
     image_hash,
     labels_hash,
 )
-from medr1.records.json_files import JsonlAppender, checked, parse_jsonl, read_json, read_jsonl, write_json
+from medr1.records.json_files import (
+    JsonlAppender,
+    as_json,
+    checked,
+    parse_jsonl,
+    read_json,
+    read_jsonl,
+    read_record,
+    write_json,
+)
 from medr1.records.manifest import check_finished, data_hash, is_manifest, manifest, sample_hash, sample_id, short_hash
 from medr1.records.samples import read_samples, write_samples, write_shards
 
 __all__ = [
     "DataHash",
     "JsonlAppender",
+    "as_json",
     "check_finished",
     "checked",
     "content_hashes",
@@ -30,6 +40,7 @@ __all__ = [
     "parse_jsonl",
     "read_json",
     "read_jsonl",
+    "read_record",
     "read_samples",
     "sample_hash",
     "sample_id",

@@ -10,9 +10,12 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from medr1.errors import DataError
+from medr1.results import Record
+
+R = TypeVar("R", bound=Record)
 
 
 def read_json(path: Path) -> Any:
@@ -47,9 +50,27 @@ def checked(value: Any, kind: Any, path: Path) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the value"
-        found = f"{first['input']!r:.60}"
-        said = first["msg"][0].lower() + first["msg"][1:]
-        raise DataError(f"{path}: {place} is {found}, but {said}; restore the file, or write it anew") from error
+        said = first["msg"].removeprefix("Value error, ")
+        fault = {"missing": "is missing", "extra_forbidden": "is not known to this version of medr1"}.get(
+            first["type"], f"is {first['input']!r:.60}, but {said[0].lower()}{said[1:]}"
+        )
+        raise DataError(f"{path}: {place} {fault}; restore the file, or write it anew") from error
+
+
+def read_record(path: Path, kind: type[R]) -> R:
+    """The record of a JSON file. Raises `DataError` where the file does not hold one."""
+    return checked(read_json(path), kind, path)
+
+
+def as_json(value: Any, indent: int | None = None) -> str:
+    """A value, which may hold records, as JSON text."""
+    return json.dumps(value, indent=indent, default=_plain)
+
+
+def _plain(value: object) -> dict[str, Any]:
+    if isinstance(value, Record):
+        return value.written()
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -58,8 +79,7 @@ def write_json(path: Path, value: Any) -> None:
     handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(value, file, indent=2)
-            file.write("\n")
+            file.write(as_json(value, indent=2) + "\n")
             file.flush()
             os.fsync(file.fileno())
         os.chmod(aside, 0o666 & ~umask())
@@ -138,9 +158,9 @@ class JsonlAppender:
         self.path = path
         self._file = path.open("ab")
 
-    def append(self, record: Mapping[str, Any]) -> None:
+    def append(self, record: Mapping[str, Any] | Record) -> None:
         """Write one line and hand it to the operating system."""
-        self._file.write(json.dumps(record).encode() + b"\n")
+        self._file.write(as_json(record).encode() + b"\n")
         self._file.flush()
 
     def close(self) -> None:

@@ -10,7 +10,9 @@ from PIL import Image
 
 from medr1.report.html import Fact, FigureItem, Finding, GalleryItem, Report
 from medr1.report.plots import ACCENT, BASE, INK, OTHER, chance_line, new_figure, percent_axis, styled, to_svg
-from medr1.report.tables import NONE, Table, percent, warnings, with_interval
+from medr1.report.tables import NONE, Table, estimated, percent, warnings
+from medr1.results.attacked import AttackScores, Cell, CrashedCell, Grid
+from medr1.results.evaluated import Part
 from medr1.types import Sample
 
 if TYPE_CHECKING:
@@ -36,100 +38,106 @@ class Example:
     note: str
 
 
-def attack_table(grid: Mapping[str, Any], title: str = "Attacks") -> Table:
+def attack_table(grid: Grid, title: str = "Attacks") -> Table:
     """One row a cell: what is left, what was lost how, and how visible it is; blind baselines above."""
-    clean, blind = grid["clean"], grid["clean"]["blind"]
-    rows = [("clean", NONE, f"{clean['n']:,}", with_interval(clean), NONE, NONE, NONE, NONE, NONE)]
-    for label, value in (
-        ("chance", clean["chance"]),
-        *((f"{n.replace('_', ' ')}, blind", v) for n, v in blind.items()),
-    ):
-        if value is not None:
-            rows.append((label, NONE, f"{clean['n']:,}", percent(value), NONE, NONE, NONE, NONE, NONE))
-    for cell in grid["cells"].values():
-        k = NONE if cell.get("norm") == "none" else f"{cell['k']} ({cell['epsilon']:.4f})"
-        if "error" in cell:
-            rows.append((cell["attack"], k, NONE, f"failed: {cell['error'][:60]}", NONE, NONE, NONE, NONE, NONE))
-            continue
-        reliant = cell["image_reliant"] or {}
-        success = {"share": cell["attack_success_rate"], "ci95": cell["attack_success_ci95"]}
-        lost = cell["lost"]
-        rows.append(
-            (
-                cell["attack"],
-                k,
-                f"{cell['n']:,}",
-                with_interval({"accuracy": cell["robust_accuracy"], "ci95": cell["ci95"]}),
-                percent(reliant.get("robust_accuracy")),
-                with_interval(success, "share"),
-                f"{lost['flipped']} / {lost['unreadable']} / {lost['refused']}",
-                NONE if cell["psnr_mean"] is None else f"{cell['psnr_mean']:.1f}",
-                f"{cell['ssim_mean']:.3f}",
-            )
-        )
+    clean, n = grid.clean, f"{grid.clean.n:,}"
+    without_image = {"chance": clean.chance, **{f"{n.replace('_', ' ')}, blind": v for n, v in clean.blind}}
+    rows = [("clean", NONE, n, estimated(clean.accuracy), *[NONE] * 5)]
+    rows += [(label, NONE, n, percent(v), *[NONE] * 5) for label, v in without_image.items() if v is not None]
+    rows += [_row(cell) for cell in grid.cells.values()]
     columns = (
         "", "k (epsilon)", "n", "accuracy [95 % interval]", "image-reliant", "success rate",
         "flipped/unreadable/refused", "PSNR", "SSIM",
     )  # fmt: skip
-    floor = grid["noise_floor"]
     note = (
-        f"{grid['image_reliant']:,} of {grid['n']:,} questions are image-reliant. Original files: "
-        f"{percent(grid['native_clean_accuracy'])} %. Answers that differ between two clean runs: "
-        f"{percent(floor['share'])} %. " + trust_line(grid)
+        f"{grid.image_reliant:,} of {grid.n:,} questions are image-reliant. Original files: "
+        f"{percent(grid.native_clean_accuracy)} %. Answers that differ between two clean runs: "
+        f"{percent(grid.noise_floor.value)} %. " + trust_line(grid)
     )
-    return Table(title=title, columns=columns, rows=rows, note=note, warnings=warnings(clean))
+    return Table(title=title, columns=columns, rows=rows, note=note, warnings=warnings(clean.void))
 
 
-def trust_line(grid: Mapping[str, Any]) -> str:
+def _row(cell: Cell | CrashedCell) -> tuple[str, ...]:
+    budget = f"{cell.k} ({cell.epsilon:.4f})"
+    if isinstance(cell, CrashedCell):
+        return (cell.attack, budget, NONE, f"failed: {cell.error[:60]}", *[NONE] * 5)
+    return (
+        cell.attack,
+        NONE if cell.norm == "none" else budget,
+        f"{cell.n:,}",
+        estimated(cell.robust_accuracy),
+        _robust(cell.image_reliant),
+        estimated(cell.attack_success_rate),
+        f"{cell.lost.flipped} / {cell.lost.unreadable} / {cell.lost.refused}",
+        NONE if cell.psnr_mean is None else f"{cell.psnr_mean:.1f}",
+        f"{cell.ssim_mean:.3f}",
+    )
+
+
+def _robust(scores: AttackScores | None) -> str:
+    return percent(scores.robust_accuracy.value if scores and scores.robust_accuracy else None)
+
+
+def scored_cells(grid: Grid) -> dict[str, Cell]:
+    """Those that did not crash."""
+    return {name: cell for name, cell in grid.cells.items() if isinstance(cell, Cell)}
+
+
+def trust_line(grid: Grid) -> str:
     """Whether the figures may be believed, and why not."""
-    if grid["trustworthy"]:
+    if grid.trustworthy:
         return "Trustworthy: every required check passed."
-    return "NOT trustworthy: " + "; ".join(grid["reasons"])
+    return "NOT trustworthy: " + "; ".join(grid.reasons)
 
 
-def parts_table(grid: Mapping[str, Any], axis: str, title: str) -> Table:
-    """Accuracy of every cell, a row each, by modality or task (`axis` is `by_modality` or `by_task`), in percent."""
-    cells = {name: cell[axis] for name, cell in grid["cells"].items() if "error" not in cell}
-    clean = grid["clean"][axis]
+def parts_tables(grid: Grid) -> list[Table]:
+    """Accuracy of every cell, a row each, by modality and by task, in percent."""
+    cells, clean = scored_cells(grid), grid.clean
+    return [
+        _parts_table("Accuracy by modality (%)", clean.by_modality, {n: cell.by_modality for n, cell in cells.items()}),
+        _parts_table("Accuracy by task (%)", clean.by_task, {name: cell.by_task for name, cell in cells.items()}),
+    ]
+
+
+def _parts_table(title: str, clean: Mapping[str, Part], cells: Mapping[str, Mapping[str, AttackScores]]) -> Table:
     names = list(next(iter(cells.values()))) if cells else []
     rows = [
-        ("n", *(f"{clean[name]['n']:,}" for name in names)),
-        ("clean", *(percent(clean[name]["accuracy"]) for name in names)),
-        *((label, *(percent(parts[name]["robust_accuracy"]) for name in names)) for label, parts in cells.items()),
+        ("n", *(f"{clean[name].n:,}" for name in names)),
+        ("clean", *(percent(clean[name].accuracy.value) for name in names)),
+        *((label, *(_robust(parts[name]) for name in names)) for label, parts in cells.items()),
     ]
     return Table(title=title, columns=("", *names), rows=rows)
 
 
-def checks_table(grid: Mapping[str, Any]) -> Table:
+def checks_table(grid: Grid) -> Table:
     """Every check with what was seen."""
     rows = [
-        (name.replace("_", " "), status.replace("_", " "), grid["check_details"][name])
-        for name, status in grid["checks"].items()
+        (name.replace("_", " "), status.replace("_", " "), grid.check_details[name])
+        for name, status in grid.checks.items()
     ]
     return Table(title="Checks", columns=("", "outcome", "what was seen"), rows=rows)
 
 
 @styled
-def budget_curves(grid: Mapping[str, Any]) -> "Figure":
+def budget_curves(grid: Grid) -> "Figure":
     """Accuracy against k for every attack, with intervals, chance and what a blank image leaves."""
     figure, (ax,) = new_figure(1, width=5.6, height=3.4)
-    clean = grid["clean"]
-    cells = [cell for cell in grid["cells"].values() if "error" not in cell and cell["norm"] != "none"]
-    names = list(dict.fromkeys(cell["attack"] for cell in cells))
+    cells = [cell for cell in scored_cells(grid).values() if cell.norm != "none"]
     spare = iter(MORE_COLOURS)
-    largest = max((cell["k"] for cell in cells), default=1)
-    for name in names:
-        own = sorted((cell for cell in cells if cell["attack"] == name), key=lambda cell: cell["k"])
-        k = np.array([0, *(cell["k"] for cell in own)])
-        shown = 100 * np.array([clean["accuracy"], *(cell["robust_accuracy"] for cell in own)])
-        limits = 100 * np.array([clean["ci95"], *(cell["ci95"] for cell in own)]).T
+    largest = max((cell.k for cell in cells), default=1)
+    for name in dict.fromkeys(cell.attack for cell in cells):
+        own = sorted((cell for cell in cells if cell.attack == name), key=lambda cell: cell.k)
+        points = [(0, grid.clean.accuracy), *((c.k, c.robust_accuracy) for c in own if c.robust_accuracy)]
+        shown = 100 * np.array([found.value for _, found in points])
+        limits = 100 * np.array([(found.low, found.high) for _, found in points]).T
         colour = COLOURS.get(name) or next(spare, INK)
+        k = [k for k, _ in points]
         ax.errorbar(
             k, shown, yerr=np.abs(limits - shown), color=colour, label=name, marker="o", markersize=3.5, capsize=2
         )
-    chance_line(ax, clean["chance"], 0, largest, "chance")
-    if clean["blind"]["blank_image"] is not None:
-        blank = 100 * clean["blind"]["blank_image"]
+    chance_line(ax, grid.clean.chance, 0, largest, "chance")
+    if grid.clean.blind.blank_image is not None:
+        blank = 100 * grid.clean.blind.blank_image
         ax.plot([0, largest], [blank, blank], color=BASE, linewidth=1, linestyle="--", label="blank image")
     ax.set_xlabel("budget k (grey levels of 255)")
     percent_axis(ax, "accuracy (%)")
@@ -152,22 +160,21 @@ def triptych(clean: Image.Image, attacked: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def attack_report(grid: Mapping[str, Any], examples: Sequence[Example], made_by: Mapping[str, Any]) -> Report:
+def attack_report(grid: Grid, examples: Sequence[Example], made_by: Mapping[str, Any]) -> Report:
     """The page of a run."""
-    findings = [Finding(level="pass", text=trust_line(grid))] if grid["trustworthy"] else []
-    findings += [Finding(level="fail", text=f"Not trustworthy. {reason}") for reason in grid["reasons"]]
+    findings = [Finding(level="pass", text=trust_line(grid))] if grid.trustworthy else []
+    findings += [Finding(level="fail", text=f"Not trustworthy. {reason}") for reason in grid.reasons]
     findings += [
-        Finding(level="fail", text=f"{name} crashed and has no accuracy: {cell['error']}")
-        for name, cell in grid["cells"].items()
-        if "error" in cell
+        Finding(level="fail", text=f"{name} crashed and has no accuracy: {cell.error}")
+        for name, cell in grid.cells.items()
+        if isinstance(cell, CrashedCell)
     ]
-    scored = [cell for cell in grid["cells"].values() if "error" not in cell]
-    worst = min(scored, key=lambda cell: cell["robust_accuracy"], default=None)
-    headline = [Fact(label="clean accuracy", value=f"{percent(grid['clean']['accuracy'])} %")]
-    if worst is not None:
-        note = f"{worst['attack']}, k = {worst['k']}"
-        headline.append(Fact(label="robust accuracy", value=f"{percent(worst['robust_accuracy'])} %", note=note))
-    parts = [parts_table(grid, "by_modality", "By modality"), parts_table(grid, "by_task", "By task")]
+    scored = [(cell.robust_accuracy.value, cell) for cell in scored_cells(grid).values() if cell.robust_accuracy]
+    headline = [Fact(label="clean accuracy", value=f"{percent(grid.clean.accuracy.value)} %")]
+    if scored:
+        lowest, worst = min(scored, key=lambda found: found[0])
+        note = f"{worst.attack}, k = {worst.k}"
+        headline.append(Fact(label="robust accuracy", value=f"{percent(lowest)} %", note=note))
     return Report(
         title="Adversarial robustness",
         intro="Accuracy by free generation from the saved adversarial files, beside random noise of the same size and "
@@ -179,7 +186,7 @@ def attack_report(grid: Mapping[str, Any], examples: Sequence[Example], made_by:
                 title="Accuracy against the budget", caption="95 % intervals.", image=to_svg(budget_curves(grid))
             )
         ],
-        tables=[attack_table(grid), *(table for table in parts if table.rows), checks_table(grid)],
+        tables=[attack_table(grid), *parts_tables(grid), checks_table(grid)],
         gallery=[_gallery_item(example) for example in examples],
         manifest=made_by,
     )

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
-from medr1.report.tables import Results
+from medr1.results.compared import Steps
+from medr1.results.evaluated import ModalityTask, Results
+from medr1.types import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -99,40 +101,40 @@ def training_curves(log: Sequence[Mapping[str, Any]]) -> "Figure":
 
 @styled
 def before_after(
-    base: Results, other: Results, axis: str = "by_modality", labels: Sequence[str] = ("before", "after")
+    base: Results, other: Results, *, by_task: bool = False, labels: Sequence[str] = ("before", "after")
 ) -> "Figure":
-    """Accuracy overall and by part before and after training, with intervals and chance."""
-    names = [name for name in other[axis] if name in base[axis]]
-    rows = [("all", base, other), *((name, base[axis][name], other[axis][name]) for name in names)]
+    """Accuracy overall and by modality (or task) before and after training, with intervals and chance."""
+    before, after = ((run.by_task if by_task else run.by_modality) for run in (base, other))
+    rows = [("all", base, other), *((name, before[name], after[name]) for name in after if name in before)]
     figure, (ax,) = new_figure(1, width=max(4.5, 1.1 + 1.0 * len(rows)), height=3.0)
     for offset, colour, label, run in ((-0.2, BASE, labels[0], 1), (0.2, OTHER, labels[1], 2)):
-        _bars(ax, np.arange(len(rows)) + offset, [row[run] for row in rows], colour, label, width=0.38)
+        _bars(ax, np.arange(len(rows)) + offset, [row[run].accuracy for row in rows], colour, label, width=0.38)
     for position, row in enumerate(rows):
-        chance_line(ax, row[2]["chance"], position - 0.45, position + 0.45, "chance" if position == 0 else None)
-    ax.set_xticks(range(len(rows)), [f"{wrapped(name)}\nn = {scores['n']:,}" for name, _, scores in rows], fontsize=8)
+        chance_line(ax, row[2].chance, position - 0.45, position + 0.45, "chance" if position == 0 else None)
+    ax.set_xticks(range(len(rows)), [f"{wrapped(name)}\nn = {scores.n:,}" for name, _, scores in rows], fontsize=8)
     percent_axis(ax, "accuracy (%)")
     legend_above(ax)
     return figure
 
 
 @styled
-def heat_map(cells: Sequence[Mapping[str, Any]]) -> "Figure":
+def heat_map(cells: Sequence[ModalityTask]) -> "Figure":
     """Accuracy by modality × task (`by_modality_and_task` of the results); n in the cells, few samples greyed."""
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.patches import Rectangle
 
-    modalities = sorted({cell["modality"] for cell in cells})
-    tasks = sorted({cell["task"] for cell in cells})
+    modalities = sorted({cell.modality for cell in cells})
+    tasks = sorted({cell.task for cell in cells})
     colours = LinearSegmentedColormap.from_list("medr1", ["#f6efe6", "#9fc2d8", "#1f5a85"])
     figure, (ax,) = new_figure(1, width=1.6 + 1.25 * len(tasks), height=0.9 + 0.55 * len(modalities))
     for cell in cells:
-        x, y = tasks.index(cell["task"]), modalities.index(cell["modality"])
-        small = cell["n"] < SMALL_N
-        face = "#f0f1f3" if small else colours(cell["accuracy"])
+        x, y = tasks.index(cell.task), modalities.index(cell.modality)
+        small = cell.n < SMALL_N
+        face = "#f0f1f3" if small else colours(cell.accuracy.value)
         ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", linewidth=2))
-        ink = "#7a828b" if small else "white" if cell["accuracy"] > 0.65 else INK
-        ax.text(x, y - 0.12, f"{100 * cell['accuracy']:.0f} %", ha="center", va="center", color=ink, fontsize=10)
-        ax.text(x, y + 0.27, f"n = {cell['n']:,}", ha="center", va="center", color=ink, fontsize=7)
+        ink = "#7a828b" if small else "white" if cell.accuracy.value > 0.65 else INK
+        ax.text(x, y - 0.12, f"{100 * cell.accuracy.value:.0f} %", ha="center", va="center", color=ink, fontsize=10)
+        ax.text(x, y + 0.27, f"n = {cell.n:,}", ha="center", va="center", color=ink, fontsize=7)
     ax.set(xlim=(-0.5, len(tasks) - 0.5), ylim=(len(modalities) - 0.5, -0.5))
     ax.set_xticks(range(len(tasks)), [wrapped(task) for task in tasks], fontsize=8)
     ax.set_yticks(range(len(modalities)), modalities)
@@ -145,21 +147,23 @@ def heat_map(cells: Sequence[Mapping[str, Any]]) -> "Figure":
 @styled
 def control_bars(runs: Mapping[str, Results]) -> "Figure":
     """Accuracy with the image as it is and under every control, for each run, with chance; and who follows the swap."""
-    names = list(dict.fromkeys(name for results in runs.values() for name in results["controls"]))
+    names = list(dict.fromkeys(name for results in runs.values() for name in results.controls))
     labels = ["image\nas it is", *(f"{name.replace('_', ' ')}\nimage" for name in names)]
-    follows = any(results["controls"][name].get("follows") for results in runs.values() for name in results["controls"])
-    if follows:
+    follows = {
+        label: next((control.follows for control in results.controls.values() if control.follows), None)
+        for label, results in runs.items()
+    }
+    if any(follows.values()):
         labels.append("answers the\nswapped image")
     figure, (ax,) = new_figure(1, width=max(4.5, 1.2 + 1.25 * len(labels)), height=3.0)
     width = 0.8 / len(runs)
     for number, ((label, results), colour) in enumerate(zip(runs.items(), BARS, strict=False)):
-        scores: list[Mapping[str, Any]] = [results, *(results["controls"].get(name, {}) for name in names)]
-        if follows:
-            found = next((c["follows"] for c in results["controls"].values() if c.get("follows")), {})
-            scores.append({**found, "accuracy": found.get("share")})
-        positions = np.arange(len(scores)) - 0.4 + width * (number + 0.5)
-        _bars(ax, positions, scores, colour, label, width=0.92 * width)
-    chance_line(ax, next(iter(runs.values()))["chance"], -0.5, len(labels) - 0.5, "chance")
+        shown = [results.accuracy]
+        shown += [results.controls[name].accuracy if name in results.controls else None for name in names]
+        shown += [follows[label]] if any(follows.values()) else []
+        positions = np.arange(len(shown)) - 0.4 + width * (number + 0.5)
+        _bars(ax, positions, shown, colour, label, width=0.92 * width)
+    chance_line(ax, next(iter(runs.values())).chance, -0.5, len(labels) - 0.5, "chance")
     ax.set_xticks(range(len(labels)), labels, fontsize=8)
     percent_axis(ax, "share of samples (%)")
     legend_above(ax)
@@ -167,25 +171,19 @@ def control_bars(runs: Mapping[str, Results]) -> "Figure":
 
 
 @styled
-def decomposition_bars(decomposition: Mapping[str, Any], labels: Sequence[str] = ("before", "after")) -> "Figure":
+def decomposition_bars(steps: Steps, labels: Sequence[str] = ("before", "after")) -> "Figure":
     """What a right answer takes, before and after, and how much of the gain each step brought."""
-    stages = {
-        "format": "format right",
-        "finding": "finding named\nright, of those",
-        "letter": "letter right,\ngiven the finding",
-    }
+    stages = ("format right", "finding named\nright, of those", "letter right,\ngiven the finding")
     figure, (left, right) = new_figure(2, width=4.2, height=3.0)
-    for offset, colour, label, run in ((-0.2, BASE, labels[0], "base"), (0.2, OTHER, labels[1], "other")):
-        shares = [decomposition[run][stage] or {} for stage in stages]
-        scores = [{**share, "accuracy": share.get("share")} for share in shares]
-        _bars(left, np.arange(len(stages)) + offset, scores, colour, label, width=0.38)
-    left.set_xticks(range(len(stages)), list(stages.values()), fontsize=8)
+    for offset, colour, label, run in ((-0.2, BASE, labels[0], steps.base), (0.2, OTHER, labels[1], steps.other)):
+        shares = [run.format, run.finding, run.letter]
+        _bars(left, np.arange(len(stages)) + offset, shares, colour, label, width=0.38)
+    left.set_xticks(range(len(stages)), stages, fontsize=8)
     percent_axis(left, "share (%)")
     legend_above(left)
 
-    steps = {**{name: decomposition["parts"][name] for name in stages}, "gain": decomposition["gain"]}
-    values = [100 * value for value in steps.values()]
-    right.bar(range(len(steps)), values, color=[ACCENT] * len(stages) + [OTHER], width=0.6)
+    values = [100 * value for value in (steps.parts.format, steps.parts.finding, steps.parts.letter, steps.gain)]
+    right.bar(range(len(values)), values, color=[ACCENT] * len(stages) + [OTHER], width=0.6)
     for position, value in enumerate(values):
         above = value >= 0
         right.annotate(
@@ -198,7 +196,7 @@ def decomposition_bars(decomposition: Mapping[str, Any], labels: Sequence[str] =
             fontsize=8,
         )
     right.axhline(0, color=INK, linewidth=0.8)
-    right.set_xticks(range(len(steps)), ["format", "finding", "letter", "whole gain"], fontsize=8)
+    right.set_xticks(range(len(values)), ["format", "finding", "letter", "whole gain"], fontsize=8)
     right.set_title("What each step added to the accuracy (points)")
     right.margins(y=0.15)
     return figure
@@ -216,16 +214,16 @@ def new_figure(panels: int, *, width: float, height: float) -> "tuple[Figure, li
 def _bars(
     ax: "Axes",
     positions: np.ndarray,
-    scores: Sequence[Mapping[str, Any]],
+    estimates: Sequence[Estimate | None],
     colour: str,
     label: str,
     *,
     width: float,
 ) -> None:
-    """Bars of `accuracy` with their `ci95`, in percent; what has no value has no bar."""
-    shown = [(x, s) for x, s in zip(positions, scores, strict=True) if s.get("accuracy") is not None]
-    heights = np.array([100 * s["accuracy"] for _, s in shown])
-    limits = np.array([s["ci95"] for _, s in shown]).reshape(-1, 2).T * 100
+    """Bars with their intervals, in percent; what has no value has no bar."""
+    shown = [(x, found) for x, found in zip(positions, estimates, strict=True) if found is not None]
+    heights = np.array([100 * found.value for _, found in shown])
+    limits = np.array([(found.low, found.high) for _, found in shown]).reshape(-1, 2).T * 100
     ax.bar([x for x, _ in shown], heights, width=width, color=colour, label=label)
     ax.errorbar(
         [x for x, _ in shown],

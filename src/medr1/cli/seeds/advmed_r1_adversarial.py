@@ -101,6 +101,7 @@ def _attacked(flags: AttackFlags, samples: Sequence[Any]) -> dict[str, Any]:
     from medr1.eval.stored.seeds import clean_result
     from medr1.report.attack import attack_table
     from medr1.report.tables import rich_table
+    from medr1.results.attacked import CrashedCell
 
     attack = named_attack(flags.attack_type)
     if flags.attack_type == "pgd":
@@ -124,9 +125,9 @@ def _attacked(flags: AttackFlags, samples: Sequence[Any]) -> dict[str, Any]:
             start_engine(_clean(flags, samples)),  # type: ignore[arg-type]  # the transformers engine
             progress=lambda what, done, total: bar.update(task, description=what, completed=done, total=total),
         )
-    (cell,) = result["cells"].values()
-    if "error" in cell:
-        raise EngineError(f"the attack {flags.attack_type} crashed and has no accuracy: {cell['error']}")
+    (cell,) = result.cells.values()
+    if isinstance(cell, CrashedCell):
+        raise EngineError(f"the attack {flags.attack_type} crashed and has no accuracy: {cell.error}")
     Console().print(rich_table(attack_table(result, title=str(run_folder))))
     originals = [replace(p, variant="") for p in read_predictions(run_folder)]
     written = clean_result(originals, samples, str(flags.test_data))
@@ -135,10 +136,10 @@ def _attacked(flags: AttackFlags, samples: Sequence[Any]) -> dict[str, Any]:
         "test_data_path": written["test_data_path"],
         "attack_type": flags.attack_type,
         "epsilon": flags.epsilon,
-        "k": cell["k"],
+        "k": cell.k,
         "pgd_alpha": flags.pgd_alpha,
         "pgd_iters": flags.pgd_iters,
-        "trustworthy": cell["trustworthy"],
+        "trustworthy": cell.trustworthy,
         **written,
     }
 

@@ -1,9 +1,14 @@
 """Robustness figures worked out by hand."""
 
+from dataclasses import replace
+
 import pytest
 
-from medr1.eval.robustness import adjusted, area_under_curve, noise_floor, outcome, reliant_ids, robustness
-from medr1.types import Prediction
+from medr1.attack.run import adjusted, area_under_curve
+from medr1.eval.pairs import changed, changed_share, fate, noise_floor, paired, robustness, turns
+from medr1.results.attacked import CellScores, Crash
+from medr1.types import Change, Prediction
+from written import written
 
 
 def answer(name: str, letter: str | None, *, status: str = "ok", text: str = "", modality: str = "CT") -> Prediction:
@@ -40,7 +45,8 @@ ATTACKED = [
 
 def test_by_hand() -> None:
     """Eight asked, `f` has no prediction: it is failed and no success of the attack."""
-    scores = robustness(CLEAN, ATTACKED, n_asked=8, reliant={"a", "b"}, in_train={"a", "b", "c", "d", "e"})
+    known = {"reliant": {"a", "b"}, "in_train": {"a", "b", "c", "d", "e"}}
+    scores = written(robustness(paired(CLEAN, ATTACKED), n_asked=8, **known))
     assert scores["n"] == 7
     assert scores["failed"] == 1
     assert scores["clean_accuracy"] == pytest.approx(5 / 7)
@@ -58,29 +64,47 @@ def test_by_hand() -> None:
 
 
 def test_nothing_predicted_is_no_success() -> None:
-    scores = robustness(CLEAN, [], n_asked=8)
+    scores = written(robustness([], n_asked=8, reliant=set()))
     assert (scores["n"], scores["failed"]) == (0, 8)
     assert scores["robust_accuracy"] is None
     assert scores["attack_success_rate"] is None
+    assert scores["image_reliant"]["n"] == 0
 
 
-def test_outcomes() -> None:
-    assert [outcome(p) for p in ATTACKED[:5]] == ["right", "flipped", "flipped", "unreadable", "refused"]
+def test_fates() -> None:
+    assert [fate(p) for p in ATTACKED[:5]] == ["right", "misled", "misled", "unreadable", "refused"]
+
+
+def one_of_three(name: str, letter: str) -> Prediction:
+    return replace(answer(name, letter), options=("a", "b", "c"))
+
+
+def test_the_three_meanings_of_a_flip_differ() -> None:
+    """Wrong to right: turned and changed, not misled. Another wrong option: changed only. Right to unreadable: turned
+    and lost, not changed."""
+    found = [
+        Change(before=answer("g", "B"), after=answer("g", "A")),
+        Change(before=one_of_three("h", "B"), after=one_of_three("h", "C")),
+        Change(before=answer("d", "A"), after=answer("d", None, status="missing_tag", text="hm")),
+        Change(before=answer("b", "A"), after=answer("b", "B")),
+    ]
+    assert written(turns(found)) == {"wrong_to_right": 1, "right_to_wrong": 2}
+    assert [changed(change) for change in found] == [True, True, None, True]
+    share = changed_share([*found, Change(before=answer("a", "A"), after=answer("a", "A"))])
+    assert share is not None
+    assert (share.n, share.value) == (4, pytest.approx(3 / 4))
+    lost = robustness(found, n_asked=4).lost
+    assert (lost.flipped, lost.unreadable) == (1, 1)
 
 
 def test_noise_floor_counts_other_answers_right_or_wrong() -> None:
     again = [*CLEAN[:6], answer("g", "A"), answer("h", "B")]
-    assert noise_floor(CLEAN, again)["share"] == pytest.approx(1 / 8)
-
-
-def test_reliant_questions() -> None:
-    assert reliant_ids([{"id": "a", "reliant": True}, {"id": "b", "reliant": False}, {"id": "c", "reliant": None}]) == {
-        "a"
-    }
+    assert noise_floor(CLEAN, again).value == pytest.approx(1 / 8)
 
 
 def test_holm_over_the_cells() -> None:
-    cells = {"x": {"mcnemar_p": 0.01}, "y": {"mcnemar_p": 0.04}, "z": {"error": "crashed"}}
+    cells = {name: CellScores.model_construct(mcnemar_p=p) for name, p in (("x", 0.01), ("y", 0.04))}
+    cells |= {"z": Crash(attack="pgd", k=8, epsilon=8 / 255, error="crashed")}
     assert adjusted(cells) == {"x": pytest.approx(0.02), "y": pytest.approx(0.04)}
 
 
