@@ -16,6 +16,7 @@ from medr1.models.tiny import WARM_START
 from medr1.rollout.engine import SamplingParams
 from medr1.rollout.transformers import TransformersEngine
 from medr1.types import ImageRef, Sample
+from written import written
 
 GREEDY = SamplingParams(max_new_tokens=12)
 
@@ -34,7 +35,7 @@ def engine() -> TransformersEngine:
 
 
 def predictions(samples: list[Sample], engine: TransformersEngine, out: Path, **settings: object) -> dict:
-    return evaluate(samples, engine, out=out, prompt="bare", params=GREEDY, batch_size=3, seed=0, **settings)  # type: ignore[arg-type]
+    return written(evaluate(samples, engine, out=out, prompt="bare", params=GREEDY, batch_size=3, seed=0, **settings))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
