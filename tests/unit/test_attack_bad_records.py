@@ -33,8 +33,8 @@ def test_bad_records_are_left_out_and_named(tmp_path: Path, caplog: pytest.LogCa
     job = AttackJob(out=tmp_path, attacks=(ATTACKS["fgsm"],), budgets=(2,), **settings)
     with caplog.at_level(logging.WARNING, "medr1"):
         result = run_attack(job, [*bad, *good, forged], engine())
-    assert result["n"] == 5
-    assert result["failures"] == {
+    assert result.n == 5
+    assert result.failures == {
         "refused picture": 1, "unreadable image (DataError)": 1, "refused text": 1, "not one image": 1
     }  # fmt: skip
     assert "4 of 9 samples cannot be attacked (first: strip: CT/strip.png: picture 1 (2500 × 10)" in caplog.text
