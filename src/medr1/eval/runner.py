@@ -79,24 +79,11 @@ def evaluate(
     be evaluated, and lets `EngineError` through: what was generated until then is kept.
     """
     variants = variant_names(variants, samples)
-    of_answers = [name for name in variants if VARIANTS[name].reads_answers]
     check_draws(variants, params.num_draws)
     _check(samples, prompt, protocol, variants)
-    generation = _Generation(
-        engine=engine,
-        option_scorer=option_scorer,
-        prompt=prompt,
-        protocol=protocol,
-        params=params,
-        seed=seed,
-        variants=variants,
-    )
-    prepared = {"": list(samples)} | prepare_all([n for n in variants if n not in of_answers], samples, seed)
-    asked = {
-        "controls": list(variants),
-        "train_data_hash": None if train_samples is None else data_hash(train_samples),
-        "train_data": None if train_samples is None else short_hash(content_hashes(train_samples)),
-    }
+    generation = _Generation(engine, option_scorer, prompt, protocol, params, seed, variants)
+    questions = _Questions(samples, variants, seed, out)
+    asked = {"controls": list(variants), **_hashes(train_samples)}
     with Run(
         out,
         command="eval",
@@ -106,28 +93,53 @@ def evaluate(
         owns=FILES,
         overwrite=overwrite,
     ) as run:
-
-        def stages() -> Iterator[list[Sample]]:
-            """What is to be asked; what is made of the answers comes after them."""
-            yield _together(prepared)
-            made = prepare_all(of_answers, samples, seed, read_predictions(out))
-            prepared.update(made)
-            yield _together(made)
-
         answered = _keys(read_predictions(out))
-        if run.done and run.holds(asked) and not any(_unanswered(s, params.num_draws, answered) for s in stages()):
+        if run.done and run.holds(asked) and not any(_unanswered(s, params.num_draws, answered) for s in questions):
             return read_record(out / FILES[-1], Results)
         if run.state != "started":
             _forget_failures(run)
         note_control_text(samples, engine.describe())
         run.start(batch_size=batch_size, **asked)
-        _generate_missing(stages(), generation, run, batch_size, progress)
+        _generate_missing(questions, generation, run, batch_size, progress)
         run.reach("whole")
-        in_order = {name: prepared[name] for name in ("", *variants)}
-        results = _score(in_order, read_predictions(out), run, params.num_draws, train_samples)
+        results = _score(questions.prepared(), read_predictions(out), run, params.num_draws, train_samples)
         run.write_json("results.json", results)
         run.reach("done")
     return results
+
+
+class _Questions:
+    """What is to be asked, in two stages: what is made of the answers comes after them.
+
+    Args:
+        samples: as they are.
+        variants: by name.
+        seed: of what is drawn for them.
+        out: folder of the run, which has the answers.
+    """
+
+    def __init__(self, samples: Sequence[Sample], variants: Sequence[str], seed: int, out: Path) -> None:
+        self.samples, self.variants, self.seed, self.out = samples, variants, seed, out
+        self.of_answers = [name for name in variants if VARIANTS[name].reads_answers]
+        others = [name for name in variants if name not in self.of_answers]
+        self._prepared = {"": list(samples)} | prepare_all(others, samples, seed)
+
+    def __iter__(self) -> Iterator[list[Sample]]:
+        yield _together(self._prepared)
+        made = prepare_all(self.of_answers, self.samples, self.seed, read_predictions(self.out))
+        self._prepared |= made
+        yield _together(made)
+
+    def prepared(self) -> dict[str, list[Sample]]:
+        """The samples of every variant, in the order of the names; asked for when all stages have been gone through."""
+        return {name: self._prepared[name] for name in ("", *self.variants)}
+
+
+def _hashes(train_samples: Sequence[Sample] | None) -> dict[str, str | None]:
+    """What the text prior is fitted on, for the manifest."""
+    if train_samples is None:
+        return {"train_data_hash": None, "train_data": None}
+    return {"train_data_hash": data_hash(train_samples), "train_data": short_hash(content_hashes(train_samples))}
 
 
 def _together(prepared: Mapping[str, Sequence[Sample]]) -> list[Sample]:
@@ -156,7 +168,7 @@ def _check(samples: Sequence[Sample], prompt: str, protocol: str, variants: Sequ
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Generation:
     """All that turns a sample into predictions."""
 
