@@ -60,6 +60,11 @@ class Settings(BaseModel):
         """Folder of the package's recipes for these Settings: `eval` of `EvalSettings`."""
         return cls.__name__.removesuffix("Settings").lower()
 
+    @property
+    def changed(self) -> set[str]:
+        """Names of the fields that are not at their defaults."""
+        return {name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default}
+
     def dump(self, *but: str) -> dict[str, Any]:
         """The fields as JSON values but some: what a recipe with the same meaning holds, for the manifest."""
         return self.model_dump(mode="json", exclude=set(but))

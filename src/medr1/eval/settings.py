@@ -155,7 +155,7 @@ class RescoreSettings(RunSettings, EndpointSettings):
     def _judge(self) -> Self:
         if (self.judge_endpoint is None) != (self.judge_model is None):
             raise ConfigError("a judge needs both --judge-endpoint and --judge-model; add the other one")
-        if self.judge_endpoint is None and (asked := self.model_fields_set & EndpointSettings.model_fields.keys()):
+        if self.judge_endpoint is None and (asked := self.changed & EndpointSettings.model_fields.keys()):
             raise ConfigError(
                 f"--{min(asked).replace('_', '-')} is for a judge; leave it out, or add --judge-endpoint and "
                 "--judge-model"

@@ -74,7 +74,7 @@ class EngineSettings(LocalSettings, EndpointSettings):
     def _fits_the_engine(self) -> Self:
         for engine, names in HEEDED.items():
             for name in names:
-                if name in self.model_fields_set and name not in HEEDED[self.engine]:
+                if name in self.changed and name not in HEEDED[self.engine]:
                     flag = f"--{name.replace('_', '-')}"
                     raise ConfigError(
                         f"--engine {self.engine} has no {flag}; leave it out, or choose --engine {engine}"
