@@ -26,7 +26,7 @@ from typing import Any, Self
 
 from medr1.errors import ConfigError, DataError
 from medr1.records.json_files import JsonlAppender, as_json, umask
-from medr1.records.locks import LOCK, Lock, writes_around
+from medr1.records.locks import LOCK, POINTS, Lock, Publication, naming, publication, sync, writes_around
 from medr1.records.manifest import (
     MANIFEST,
     STATES,
@@ -37,7 +37,6 @@ from medr1.records.manifest import (
     short_hash,
     stored_manifest,
 )
-from medr1.records.publication import POINTS, Publication, naming, publication, sync
 from medr1.records.samples import write_shards
 from medr1.results import Record
 from medr1.types import Sample

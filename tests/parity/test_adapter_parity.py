@@ -25,8 +25,7 @@ from medr1.prompts import PROMPTS, render
 from medr1.records import read_samples
 from medr1.rollout.decode import can_fuse
 from medr1.rollout.engine import AnswerPlace, Request, SamplingParams
-from medr1.rollout.option_scores import TransformersOptionScorer
-from medr1.rollout.transformers import TransformersEngine
+from medr1.rollout.transformers import TransformersEngine, TransformersOptionScorer
 from medr1.train.arguments import GRPOArguments, ModelArguments
 from medr1.train.run import train_grpo
 from medr1.types import ParsedAnswer, ParseStatus, Sample

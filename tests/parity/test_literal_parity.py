@@ -23,8 +23,7 @@ from medr1.models.tiny.build import FAMILIES
 from medr1.models.tiny.tokenizer import SPECIAL_TOKENS, TAGS, train_tokenizer
 from medr1.prompts import PROMPTS, chat, messages, target
 from medr1.rollout.engine import Request, SamplingParams, request_for
-from medr1.rollout.option_scores import TransformersOptionScorer
-from medr1.rollout.transformers import TransformersEngine
+from medr1.rollout.transformers import TransformersEngine, TransformersOptionScorer
 from medr1.rollout.vllm import VllmEngine
 from medr1.train.dataset import TrainingRows, conversation
 from medr1.train.supervised import LiteralProcessor

@@ -12,8 +12,7 @@ from medr1.data.images import open_image
 from medr1.models.tiny import build, tokenizer
 from medr1.prompts import PROMPTS, render
 from medr1.rollout.engine import AnswerPlace, Request, SamplingParams
-from medr1.rollout.option_scores import TransformersOptionScorer, letter_token_ids, split_at
-from medr1.rollout.transformers import TransformersEngine
+from medr1.rollout.transformers import TransformersEngine, TransformersOptionScorer, letter_token_ids, split_at
 from medr1.types import LETTERS, Completion, Sample
 
 WRITTEN = ("<answer>B</answer>", "<answer> C", "<answer>\n A\n", "<answer>cyst</answer>", "<answer>B. cyst</answer>")

@@ -4,7 +4,7 @@ from statistics import stdev
 
 import pytest
 
-from medr1.eval.sampling import score_draws as _score_draws
+from medr1.eval.scoring import score_draws as _score_draws
 from medr1.records import read_json
 from stored_runs import drawn, questions, store
 from written import as_written

@@ -7,7 +7,7 @@ import pytest
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from medr1.records import JsonlAppender
-from medr1.train.diagnose import Diagnosis
+from medr1.train.callbacks import Diagnosis
 
 
 def log(callback: Diagnosis, step: int, *, main: bool = True, **logs: Any) -> None:

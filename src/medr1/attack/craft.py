@@ -1,6 +1,8 @@
 """The attacks by name, and one of them on a batch.
 
-A variation is a value: FGSM, PGD, MI, APGD differ in steps, step rule, loss and restarts alone.
+A variation is a value: FGSM, PGD, MI, APGD differ in steps, step rule, loss and restarts alone. The
+typographic one needs no model and no budget: an answer written into a corner of the picture (prompt injection by
+image), the cheapest attack that a hospital may really meet (Clusmann et al., Nature Communications 2025).
 
 Axes: N samples, H height, W width.
 """
@@ -12,16 +14,16 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from medr1.answers import AnswerFormat
-from medr1.attack.ascent import Ascent, ascend, fgsm
+from medr1.attack.ascent import Ascent, ascend, fgsm, square
 from medr1.attack.objective import Loss, Mode, with_target
 from medr1.attack.problem import Best, Problem
-from medr1.attack.square import square
 from medr1.attack.steps import AdaptiveStep, SignStep, Step, fixed_size
 from medr1.attack.threat import LEVELS, generator, sign_noise, towards, uniform_start
-from medr1.attack.typographic import with_text
 from medr1.errors import ConfigError
 from medr1.types import LETTERS
 
@@ -219,3 +221,22 @@ def _typographic(problem: Problem) -> Best:
             deltas.append((torch.from_numpy(written).to(clean) - clean)[None])
         problem.consider(best, rows, torch.cat(deltas), "text")
     return best
+
+
+MAX_SHARE = 0.02
+"""Of the image's area, for the box with the text."""
+
+
+def with_text(image: NDArray[np.uint8], text: str, max_share: float = MAX_SHARE) -> NDArray[np.uint8]:
+    """The image (H, W, 3) with black text on a white box in its lower left corner, at most `max_share` of its area."""
+    height, width = image.shape[:2]
+    font = ImageFont.load_default(64)
+    left, top, right, bottom = font.getbbox(text)
+    label = Image.new("L", (int(right - left) + 16, int(bottom - top) + 16), 255)
+    ImageDraw.Draw(label).text((8 - left, 8 - top), text, fill=0, font=font)
+    scale = min((max_share * height * width / (label.width * label.height)) ** 0.5, width / label.width)
+    size = max(1, int(label.width * scale)), max(1, int(label.height * scale))
+    box = np.asarray(label.resize(size, Image.Resampling.LANCZOS))
+    written = image.copy()
+    written[height - size[1] :, : size[0]] = box[:, :, None]
+    return written

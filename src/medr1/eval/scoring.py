@@ -7,7 +7,7 @@ of how the answers could be read stand beside it. Failed generations are no pred
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, stdev
 from typing import TypeVar
 
 from medr1.answers.wording import plain_words
@@ -23,7 +23,6 @@ from medr1.eval.protocols import protocol_for as protocol_for
 from medr1.eval.protocols import score_protocols
 from medr1.eval.receipts import receipt_verdicts
 from medr1.eval.reliance import reliance_rows, score_reliance
-from medr1.eval.sampling import score_draws
 from medr1.results.evaluated import (
     Blind,
     BlindSplit,
@@ -33,11 +32,13 @@ from medr1.results.evaluated import (
     ModalityTask,
     Part,
     Results,
+    Sampling,
+    Spread,
     Subgroup,
     Void,
 )
-from medr1.stats import bootstrap_mean, chance, option_logits, option_probabilities, proportion
-from medr1.types import LETTERS, Change, Prediction, Sample
+from medr1.stats import bootstrap_mean, chance, majority_hit, option_logits, option_probabilities, pass_at_k, proportion
+from medr1.types import LETTERS, Change, Estimate, Prediction, Sample
 from medr1.variants import VARIANTS
 from medr1.variants.controls import SHOWN_ANSWER, chosen_option
 from medr1.variants.thinking import PLANTED
@@ -323,3 +324,43 @@ def _follows(run: ControlRun) -> tuple[list[bool], list[str]]:
             hits.append(prediction.answer == letters[plain_words(shown)])
             groups.append(group_of(prediction))
     return hits, groups
+
+
+def score_draws(predictions: Sequence[Prediction], num_draws: int) -> Sampling:
+    """What k draws of every question amount to; questions with failed draws count by the draws that they have.
+
+    `mean` is the accuracy of a single draw, `spread` how it varies from draw to draw over the whole set, `majority` the
+    vote with ties drawn at random, `pass_at_k` the chance that one of k draws is right (Chen et al. 2021), for k of
+    powers of two and `num_draws`, over the questions that have k draws.
+    """
+    questions = draws_of(predictions)
+    whole_sets = [[p for p in predictions if p.draw == draw] for draw in range(num_draws)]
+    by_draw = [accuracy_of(answers).value for answers in whole_sets if answers]
+    votes = [majority_hit([p.answer for p in draws], draws[0].gold) for draws in questions]
+    groups = [group_of(draws[0]) for draws in questions]
+    return Sampling(
+        num_draws=num_draws,
+        n_questions=len(questions),
+        mean=accuracy_of(predictions),
+        spread=Spread(
+            by_draw=by_draw,
+            min=min(by_draw),
+            max=max(by_draw),
+            sd=stdev(by_draw) if len(by_draw) > 1 else None,
+        ),
+        majority=proportion(votes, groups),
+        pass_at_k={str(k): _passed(questions, k, num_draws) for k in _powers_of_two(num_draws)},
+    )
+
+
+def _passed(questions: Sequence[Sequence[Prediction]], k: int, num_draws: int) -> Estimate | None:
+    enough = [draws for draws in questions if len(draws) >= k]
+    if not enough:
+        return None
+    chances = [pass_at_k(len(draws), sum(map(is_right, draws)), k) for draws in enough]
+    return proportion(chances, [group_of(draws[0]) for draws in enough], draws=num_draws)
+
+
+def _powers_of_two(most: int) -> list[int]:
+    """1, 2, 4, … below `most`, and `most`."""
+    return sorted({2**i for i in range(most.bit_length()) if 2**i <= most} | {most})

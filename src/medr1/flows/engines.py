@@ -81,8 +81,7 @@ def start_endpoint(base_url: str, model: str, settings: EndpointSettings) -> End
 
 def option_scorer(engine: Engine) -> OptionScorer:
     """What tells the log-probabilities of option letters. Raises `ConfigError` for an engine that cannot."""
-    from medr1.rollout.option_scores import TransformersOptionScorer
-    from medr1.rollout.transformers import TransformersEngine
+    from medr1.rollout.transformers import TransformersEngine, TransformersOptionScorer
 
     if not isinstance(engine, TransformersEngine):
         raise ConfigError("this engine does not tell log-probabilities of options; choose --engine transformers")

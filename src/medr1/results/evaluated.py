@@ -135,7 +135,7 @@ class Spread(Record):
 
 
 class Sampling(Record):
-    """Several draws of every question; see `medr1.eval.sampling`."""
+    """Several draws of every question; see `medr1.eval.scoring`."""
 
     num_draws: int
     n_questions: int

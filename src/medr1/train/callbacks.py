@@ -1,5 +1,6 @@
-"""What a training run leaves behind beside its checkpoints: its log, some completions, and its manifest."""
+"""What a training run leaves behind beside its checkpoints (log, completions, manifest), and who watches it."""
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pyarrow.parquet as pq
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from medr1.diagnosis import Watch
 from medr1.records import read_jsonl
 from medr1.runs import Run
 
@@ -160,3 +162,32 @@ class Progress(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Steps done and steps planned."""
         self.report(state.global_step, state.max_steps)
+
+
+logger = logging.getLogger(__name__)
+
+
+class Diagnosis(LogListener):
+    """Prints each finding of `medr1.diagnosis` once, in one line, when it appears.
+
+    Args:
+        folder: of the run; the log of the steps before a resume is read from it, without saying its findings again.
+        tell: where a line goes.
+    """
+
+    def __init__(self, folder: Path, tell: Callable[[str], None] = logger.warning) -> None:
+        self.log, self.tell = folder / TRAIN_LOG, tell
+        self.watch = Watch()
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Take up the log of a run that is resumed."""
+        self.watch = Watch()
+        for record in records_before(self.log, state):
+            self.watch.add(record)
+
+    def take(self, record: Mapping[str, Any]) -> None:
+        """Judge a new record."""
+        for finding in self.watch.add(record):
+            self.tell(finding.line())

@@ -28,9 +28,8 @@ from medr1.rollout.sampler import sample
 from medr1.rollout.transformers import image_token_ids
 from medr1.train.adversarial import Adversary
 from medr1.train.checkpoints import PublishesCheckpoints
-from medr1.train.groups import GroupBatch, Scoring, chunks_of, sampled_statistics
+from medr1.train.groups import GroupBatch, SamplerGap, Scoring, chunks_of, sampled_statistics
 from medr1.train.masters import MasterWeights
-from medr1.train.sampler_gap import SamplerGap
 from medr1.train.vllm import image_generation
 
 logger = logging.getLogger(__name__)

@@ -26,13 +26,11 @@ from medr1.records import data_hash, read_samples
 from medr1.rewards import REWARDS, trl_reward
 from medr1.runs import Run, stored_manifest
 from medr1.train.adversarial import Adversary, check_adversarial
-from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments
-from medr1.train.callbacks import COMPLETIONS, TRAIN_LOG, CompletionLog, TrainLog
+from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments, training_identity
+from medr1.train.callbacks import COMPLETIONS, TRAIN_LOG, CompletionLog, Diagnosis, TrainLog
 from medr1.train.checkpoints import is_main_process, newest_whole, wait_for_all
 from medr1.train.dataset import Augmentation, EpochOfRows, TrainingRows, check_trainable
-from medr1.train.diagnose import Diagnosis
 from medr1.train.grpo import SharedPrefixGRPOTrainer, parents_path
-from medr1.train.identity import training_identity
 from medr1.train.masters import load_for_training, precision, settle
 from medr1.train.preflight import check_exploration, check_grpo, check_model, check_reference, check_settings
 from medr1.train.records import Check, usable
