@@ -50,7 +50,9 @@ def statement_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
 
 
 def parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    """Of a function, `self` and `cls` aside."""
+    """Of a function, `self` and `cls` aside; of a GPU kernel none, since its own are pointers and strides."""
+    if any(ast.unparse(decorator) == "triton.jit" for decorator in function.decorator_list):
+        return 0
     every = [*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs]
     return len([one for one in every if one.arg not in ("self", "cls")])
 
