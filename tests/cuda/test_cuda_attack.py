@@ -64,14 +64,14 @@ def test_images_are_within_the_budget_and_gradients_are_not_zero(
     out, _, result = attacked
     for name in result["cells"]:
         lines = list(manifest_lines(out / name).values())
-        assert any(line["attacked"] for line in lines)
+        assert any(line.attacked for line in lines)
         for line in lines:
-            clean, image = (load_png(out / folder / line["adv_png"]) for folder in ("clean", name))
+            clean, image = (load_png(out / folder / line.adv_png) for folder in ("clean", name))
             assert image.dtype == np.uint8
             change = int(np.abs(image.astype(int) - clean).max())
-            assert (0 < change <= K) if line["attacked"] else change == 0
-            if line["attacked"] and line["trace"]["backwards"]:
-                assert line["trace"]["zero_gradients"] < 0.5
+            assert (0 < change <= K) if line.attacked else change == 0
+            if line.attacked and line.trace["backwards"]:
+                assert line.trace["zero_gradients"] < 0.5
 
 
 def test_the_files_evaluated_again_give_the_same_accuracy(

@@ -14,7 +14,7 @@ def test_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.chdir(tmp_path)
     code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL))
     exec(compile(code, str(PAGE), "exec"), {})  # our own page
-    assert re.fullmatch(r"0\.\d+ \[0\.\d+, [01]\.\d+\] 0\.\d+ 0\.\d+\n[01]\.\d+\n", capsys.readouterr().out)
+    assert re.fullmatch(r"0\.\d+ 0\.\d+ [01]\.\d+ 0\.\d+ 0\.\d+\n[01]\.\d+\n", capsys.readouterr().out)
     assert (tmp_path / "runs" / "nothink" / "results.json").exists()
 
 

@@ -208,7 +208,7 @@ main()
 def test_a_model_that_is_loading(
     start: Callable[..., Running], data: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    one = start(LOADING, "eval", WARM_START, "--data", data, "--out", tmp_path / "out", "--prompt", "bare")
+    one = start(LOADING, "eval", WARM_START, "--data", data, "--prompt", "bare", "--out", tmp_path / "out")
     one.wait_until((tmp_path / "loading").exists)
     time.sleep(1)
     one.assert_stops(number)

@@ -1,7 +1,6 @@
 """The demo, stopped or without room anywhere, goes on; another demo in its folder is refused. Trainings are faked."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -66,7 +65,7 @@ def settings(out: Path) -> DemoSettings:
 
 
 def run(out: Path, **changes: Any) -> dict[str, Any]:
-    return run_demo(replace(settings(out), **changes), Console(quiet=True))[0]
+    return run_demo(settings(out).model_copy(update=changes), Console(quiet=True))[0]
 
 
 def without_times(folder: Path) -> dict[str, Any]:
