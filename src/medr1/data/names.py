@@ -17,6 +17,7 @@ DATASET_MODALITY = cast(dict[str, Modality], _rows("data set"))
 
 
 @lru_cache(maxsize=2**12)
+@lru_cache(maxsize=4096)  # a few names for many rows
 def modality_of(name: str) -> Modality:
     """Modality that a name stands for, or the one whose words it has; "unknown" for none and for several.
 
@@ -44,6 +45,7 @@ def _modality_words() -> tuple[dict[str, str], re.Pattern[str]]:
     return {_letters(words): means for words, means in {**rows, **alone}.items()}, pattern
 
 
+@lru_cache(maxsize=4096)
 def task_of(name: str) -> Task:
     """Task that a name stands for, whatever its case and punctuation; "unknown" when it stands for none."""
     return cast(Task, _task_words().get(_letters(name), "unknown"))

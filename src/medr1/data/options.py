@@ -37,9 +37,13 @@ def absent(value: Any) -> bool:
     >>> absent(None), absent(" "), absent("nan"), absent(float("nan")), absent("None")
     (True, True, True, True, False)
     """
+    if value is None:
+        return True
     if isinstance(value, str):
-        return not value or value.isspace() or (len(value) < 9 and value.strip().casefold() in MISSING)
-    return value is None or (isinstance(value, float) and value != value)
+        if len(value) > 8:
+            return value.isspace()
+        return not value or value.isspace() or value.strip().casefold() in MISSING
+    return isinstance(value, float) and value != value
 
 
 def given_options(values: Sequence[Any]) -> tuple[str, ...]:
@@ -48,7 +52,7 @@ def given_options(values: Sequence[Any]) -> tuple[str, ...]:
     `DataError` for an option that is no text, and for labels in another order than the options.
     """
     filled = ["" if absent(value) else value for value in values]
-    if not all(isinstance(value, str) for value in filled):
+    if any(not isinstance(value, str) for value in filled):
         raise DataError("an option is not a text; put it in quotes")
     while filled and not filled[-1]:
         filled.pop()

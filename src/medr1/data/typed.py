@@ -93,7 +93,8 @@ def base64_bytes(value: str, name: str) -> bytes:
 
 def embedded_image(data: bytes, path: str = "") -> ImageRef:
     """An image inside the record. Its name is never a path of the publisher's machine."""
-    return ImageRef(path=PurePosixPath(storable(path, "path")).name or _content_hash(data), data=data)
+    name = PurePosixPath(storable(path, "path")).name if path else ""
+    return ImageRef(path=name or _content_hash(data), data=data)
 
 
 @lru_cache(maxsize=4)  # a picture is named, then identified
@@ -263,8 +264,13 @@ def split_of(file_name: str) -> dict[str, str]:
     >>> split_of("validation-00000-of-00001.parquet"), split_of("questions.json")
     ({'split': 'validation'}, {})
     """
-    split = SPLIT_NAMES.get(re.split(r"[^a-z]", file_name.lower(), maxsplit=1)[0])
+    split = _split_name(file_name)
     return {"split": split} if split else {}
+
+
+@lru_cache(maxsize=64)  # a file has many rows
+def _split_name(file_name: str) -> str | None:
+    return SPLIT_NAMES.get(re.split(r"[^a-z]", file_name.lower(), maxsplit=1)[0])
 
 
 def split_of_file(file: Path) -> dict[str, str]:
@@ -272,6 +278,7 @@ def split_of_file(file: Path) -> dict[str, str]:
     return split_of(file.parent.name if file.name == SAVED_STATE else file.name)
 
 
+@lru_cache(maxsize=64)
 def data_name(file: Path) -> str:
     """Name for a data set that does not tell its own: of its file, or of the folder around `train-00000.parquet`."""
     if not (split_of_file(file) or file.name == SAVED_STATE):

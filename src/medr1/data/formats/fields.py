@@ -138,7 +138,7 @@ def optional(record: Record, names: Names) -> str | None:
 def _filled(record: Record, names: Names) -> str | None:
     """The first of these fields that holds something."""
     for name in names:
-        if not absent(record.get(name)):
+        if (value := record.get(name)) is not None and not absent(value):
             return name
     return None
 
