@@ -8,6 +8,7 @@ import base64
 import csv
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -153,3 +154,25 @@ def write(folder: Path, case: Case, rows: Records) -> Path:
     else:
         path.write_text(json.dumps(rows), encoding="utf-8")
     return path
+
+
+def _png(value: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("L", (9, 8), value).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+PICTURES = [_png(value) for value in (0, 127, 255)]
+"""Three different ones."""
+
+SPELLINGS: tuple[Callable[[str, str], Any], ...] = (
+    lambda letter, text: letter,
+    lambda letter, text: letter.lower(),
+    lambda letter, text: f"({letter})",
+    lambda letter, text: f" {letter}. ",
+    lambda letter, text: f"{letter}) {text}",
+    lambda letter, text: f"<answer> {letter} </answer>",
+    lambda letter, text: chr(ord(letter) + 0xFEE0),  # full width
+    lambda letter, text: text,
+)
+"""How people write the right option, of its letter and its text."""

@@ -5,7 +5,6 @@ use. None may come out with another question, other options, another right one, 
 """
 
 import base64
-import io
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,7 +15,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from medr1.answers import PROTOCOLS
 from medr1.data import SOURCES
@@ -24,19 +22,12 @@ from medr1.data.source import LeftOut
 from medr1.prompts import question_text
 from medr1.train.dataset import reordered
 from medr1.types import LETTERS, Sample
-from source_cases import Case, write
+from source_cases import PICTURES, SPELLINGS, Case, write
 
 EXAMPLES, ROWS = 12, 16
 LEAST_ROWS = 2000
 
 
-def _png(value: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("L", (9, 8), value).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-PICTURES = [_png(value) for value in (0, 127, 255)]
 TEXTS = (
     *(
         "CT",
@@ -115,16 +106,6 @@ class Row:
 
 
 LABELS = ("{letter}. {text}", "({letter}) {text}", "{letter}) {text}", "{letter}: {text}")
-SPELLINGS: tuple[Callable[[str, str], Any], ...] = (
-    lambda letter, text: letter,
-    lambda letter, text: letter.lower(),
-    lambda letter, text: f"({letter})",
-    lambda letter, text: f" {letter}. ",
-    lambda letter, text: f"{letter}) {text}",
-    lambda letter, text: f"<answer> {letter} </answer>",
-    lambda letter, text: chr(ord(letter) + 0xFEE0),  # full width
-    lambda letter, text: text,
-)
 
 
 @st.composite
@@ -308,11 +289,11 @@ FORMATS = {
         gaps=True,
     ),
 }
-OTHERWISE = {
+OTHERWISE = {  # those without a word of where: test_sources_roundtrip_odd.py
     **dict.fromkeys(("vqa-rad", "slake", "path-vqa", "pubmedvision"), "open answers: test_open_rows_are_what_they_say"),
-    "mm-iq": "its options are the letters: tests/assets/sources",
-    "chest-xray14": "one question for all: tests/unit/test_data_chest_xray14.py",
-    "class-folders": "options are folders: tests/unit/test_data_class_folders.py",
+    "mm-iq": "its options are the letters",
+    "chest-xray14": "one question for all",
+    "class-folders": "options are folders",
 }
 
 

@@ -28,6 +28,10 @@ def class_folders(path: Path) -> Iterator[Record]:
         raise DataError(
             f"{path} has {len(classes)} folders with images; give it one for each of 2 to {len(LETTERS)} classes"
         )
+    shown = [label.replace("_", " ").casefold() for label in classes]
+    if len(set(shown)) < len(shown):
+        twice = next(label for label, as_shown in zip(classes, shown, strict=True) if shown.count(as_shown) > 1)
+        raise DataError(f"{path} has two folders that read alike ({twice!r} is one of them); put their images together")
     for name in names:
         yield {"image": name, "classes": classes}
 
