@@ -45,8 +45,8 @@ class AttackSettings(RunSettings, LocalSettings):
     grid: bool = False
     """Unless named otherwise, the attacks noise,fgsm,pgd at k = 2,4,7,8."""
     prompt: str | None = None
-    """Prompt by name (think, nothink, bare, medvlm-r1/complex, med-r1/think, …; a wrong name lists all); by default the
-    one that the checkpoint was trained with, as far as it remembers one, else think."""
+    """Prompt by name, as bare or med-r1/think (a wrong one lists all); by default the one that the checkpoint was
+    trained with, else think."""
     protocol: str = "default"
     """How completions are read."""
     modes: Several[Mode] = ()

@@ -28,7 +28,7 @@ from medr1.results import Record
 from medr1.settings import POSITIONAL, REPEATED, Settings, complaints, recipe_values
 
 S = TypeVar("S", bound=Settings)
-CONFIG_HELP = "Recipe: a YAML file with these settings, or the name of one of medr1's; options beat it."
+CONFIG_HELP = "Recipe: YAML with these settings, or the name of one of medr1's; options win."
 SECONDS_BETWEEN_LINES = 30.0
 """Of progress where no terminal shows a bar."""
 
@@ -54,7 +54,7 @@ def takes(settings: type[S], *, prints: str | None = None) -> Callable[[Callable
         for name, annotation in options.items():
             parameters.append(_parameter(name, annotation, None))
         if prints is not None:
-            said = typer.Option("--json", help=f"Print {prints} instead of text for people.")
+            said = typer.Option("--json", help=f"Print {prints}, for programs.")
             parameters.append(_parameter("as_json", Annotated[bool, said], False))
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}

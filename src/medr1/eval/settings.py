@@ -24,8 +24,8 @@ class EvalSettings(RunSettings, EngineSettings):
     out: Path
     """Folder for predictions.jsonl, results.json and manifest.json."""
     prompt: str | None = None
-    """Prompt by name (think, nothink, bare, medvlm-r1/complex, med-r1/think, …; a wrong name lists all); by default the
-    one that the checkpoint was trained with, as far as it remembers one, else think."""
+    """Prompt by name, as bare or med-r1/think (a wrong one lists all); by default the one that the checkpoint was
+    trained with, else think."""
     protocol: str = "default"
     """How completions are read."""
     variants: Several[str] = ("blank", "swapped")

@@ -29,9 +29,9 @@ class EndpointSettings(Settings):
     max_retries: Annotated[int, Ge(0)] = 5
     """Endpoint: further tries after time-outs, HTTP 429 and 5xx and broken replies."""
     patience: Annotated[float, Gt(0)] = PATIENCE
-    """Endpoint: seconds that a request waits in all between its tries, whatever the server asks for."""
+    """Endpoint: seconds that a request waits in all between its tries."""
     cache: Path | None = None
-    """Endpoint: folder that keeps completions, so that no request is paid twice, in whatever run."""
+    """Endpoint: folder that keeps completions, so that no request is paid twice."""
 
     def told_patience(self) -> str:
         """How long a run may wait for the server, in one sentence."""
