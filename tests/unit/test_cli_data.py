@@ -126,7 +126,7 @@ def test_questions_without_a_picture_and_options_that_refer_are_told(tmp_path: P
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     arguments = ["convert", str(tmp_path / "own.jsonl"), "--out", str(tmp_path / "out")]
     refused = CliRunner().invoke(app, arguments)
-    assert "record 1: has no picture, nor have 1 others" in str(refused.exception)
+    assert "record 1: has no picture (as 1 more)" in str(refused.exception)
     told = CliRunner().invoke(app, [*arguments, "--allow-text-only"], catch_exceptions=False).stdout
     assert "asked as text alone" in told
     assert "options speak of others" in told

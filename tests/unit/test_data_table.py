@@ -153,7 +153,7 @@ def test_a_missing_column_is_named(tmp_path: Path):
 def test_rows_without_a_picture_are_counted_or_kept_where_asked_for(tmp_path: Path):
     rows = [RECORD | {"image": image, "question": f"{n}?"} for n, image in enumerate(["a.png", "", None, "nan"])]
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(DataError, match=r"own\.jsonl record 2: has no picture, nor have 2 others; .*--allow-text-only"):
+    with pytest.raises(DataError, match=r"own\.jsonl record 2: has no picture \(as 2 more\); .*--allow-text-only"):
         list(read_source(tmp_path / "own.jsonl"))
     kept = list(SOURCES["jsonl"].read(tmp_path / "own.jsonl", left_out=LeftOut(text_only=True)))
     assert [len(sample.images) for sample in kept] == [1, 0, 0, 0]

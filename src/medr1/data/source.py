@@ -104,7 +104,7 @@ class LeftOut:
     def check_pictures(self) -> None:
         """Raise a `DataError` with the number of records that have no picture."""
         if self.without_picture:
-            others = f", nor have {self.without_picture - 1} others" if self.without_picture > 1 else ""
+            others = f" (as {self.without_picture - 1:,} more)" if self.without_picture > 1 else ""
             raise DataError(
                 f"{self.first_without_picture}{others}; name one, or pass --allow-text-only to ask them without"
             )
