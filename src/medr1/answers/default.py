@@ -120,8 +120,7 @@ def read_answer(text: str, options: Sequence[str]) -> ParsedAnswer:
     for form in dict.fromkeys((text, bare, _without_lead_out(text), _without_lead_out(bare))):
         answer = _read_one(form, letters, texts)
         if answer is not _NOT_AN_OPTION:
-            is_offered = answer.letter is None or texts[letters.index(answer.letter)]  # a cell may have been empty
-            return answer if is_offered else _NOT_AN_OPTION
+            return answer
     if len(_named(bare, letters, texts)) > 1:
         return _SEVERAL_LETTERS
     marked = _MARKED_LETTER.match(bare.strip(_SURROUNDING))

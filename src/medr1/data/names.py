@@ -17,7 +17,6 @@ DATASET_MODALITY = cast(dict[str, Modality], _rows("data set"))
 
 
 @lru_cache(maxsize=2**12)
-@lru_cache(maxsize=4096)  # a few names for many rows
 def modality_of(name: str) -> Modality:
     """Modality that a name stands for, or the one whose words it has; "unknown" for none and for several.
 
