@@ -289,7 +289,7 @@ class EndpointEngine:
         except TimeoutError:
             raise ReplyError(f"no reply within {self.timeout:g} s") from None
         except APIStatusError as error:
-            said = " ".join(error.message.split()).removeprefix(f"Error code: {error.status_code} - ")
+            said = " ".join(_cause(error).split()).removeprefix(f"Error code: {error.status_code} - ")
             said = masked(said[:MOST_WORDS], key)
             refused = [name for name in SAMPLED_BY[self.dialect] if re.search(rf"\b{name}\b", said)]
             hint = f"; leave out what the model refuses with --omit {','.join(refused)}" if refused else ""
@@ -308,6 +308,13 @@ class EndpointEngine:
             raise ReplyError(masked(str(error)[:MOST_WORDS], key), retry=error.retry, delay=error.delay) from None
         shortest = min(len(key or ""), SHORTEST_PART_OF_ANSWER)
         return replace(completion, text=masked(completion.text, key, shortest) if shortest >= 8 else completion.text)
+
+
+def _cause(error: APIStatusError) -> str:
+    """What the server says; older clients show it with all that is around it."""
+    body = error.body.get("error", error.body) if isinstance(error.body, dict) else None
+    message = body.get("message") if isinstance(body, dict) else body
+    return message if isinstance(message, str) else error.message
 
 
 def _door(address: SplitResult) -> tuple[str, int | None]:
