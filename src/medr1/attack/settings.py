@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from annotated_types import Ge, Le
 from pydantic import field_validator, model_validator
 
-from medr1.answers import PROTOCOLS
 from medr1.errors import ConfigError
-from medr1.prompts import PROMPTS
-from medr1.rollout.settings import LocalSettings
+from medr1.rollout.settings import AskedSettings, LocalSettings
 from medr1.settings import Positional, RunSettings, Several, known
 
 if TYPE_CHECKING:
@@ -27,7 +25,7 @@ Space = Literal["grid", "native"]
 LEVELS = 255
 
 
-class AttackSettings(RunSettings, LocalSettings):
+class AttackSettings(RunSettings, AskedSettings, LocalSettings):
     """An attack: on which checkpoint and questions, by which searches, within which budgets."""
 
     model: Positional[str]
@@ -44,11 +42,6 @@ class AttackSettings(RunSettings, LocalSettings):
     """Budget from 0 to 1 instead of --k: 0.03 is k = 7."""
     grid: bool = False
     """Unless named otherwise, the attacks noise,fgsm,pgd at k = 2,4,7,8."""
-    prompt: str | None = None
-    """Prompt by name, as bare or med-r1/think (a wrong one lists all); by default the one that the checkpoint was
-    trained with, else think."""
-    protocol: str = "default"
-    """How completions are read."""
     modes: Several[Mode] = ()
     """Words forced before the letter: direct, rationale, joint, stop. [joint,stop or direct]"""
     steps: Annotated[int, Ge(1)] | None = None
@@ -75,16 +68,6 @@ class AttackSettings(RunSettings, LocalSettings):
     """Seed of the drawn samples and of the attacks."""
     checks: bool = True
     """Run the checks; without them nothing is trustworthy."""
-
-    @field_validator("prompt")
-    @classmethod
-    def _prompt(cls, name: str | None) -> str | None:
-        return None if name is None else known("prompt", name, PROMPTS)
-
-    @field_validator("protocol")
-    @classmethod
-    def _protocol(cls, name: str) -> str:
-        return known("protocol", name, PROTOCOLS)
 
     @field_validator("attack")
     @classmethod

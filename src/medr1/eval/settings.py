@@ -6,15 +6,13 @@ from typing import Annotated, Self
 from annotated_types import Ge
 from pydantic import field_validator, model_validator
 
-from medr1.answers import PROTOCOLS
 from medr1.errors import ConfigError
-from medr1.prompts import PROMPTS
 from medr1.rollout.engine import SamplingParams
-from medr1.rollout.settings import EndpointSettings, EngineSettings
+from medr1.rollout.settings import AskedSettings, EndpointSettings, EngineSettings
 from medr1.settings import POSITIONAL, Positional, RunSettings, Settings, Several, known
 
 
-class EvalSettings(RunSettings, EngineSettings):
+class EvalSettings(RunSettings, AskedSettings, EngineSettings):
     """An evaluation: which checkpoint, on which questions, asked how."""
 
     model: Positional[str]
@@ -23,11 +21,6 @@ class EvalSettings(RunSettings, EngineSettings):
     """Samples: a folder that `medr1 data` wrote, or a parquet file."""
     out: Path
     """Folder for predictions.jsonl, results.json and manifest.json."""
-    prompt: str | None = None
-    """Prompt by name, as bare or med-r1/think (a wrong one lists all); by default the one that the checkpoint was
-    trained with, else think."""
-    protocol: str = "default"
-    """How completions are read."""
     variants: Several[str] = ("blank", "swapped")
     """What else is done to the questions, comma-separated, or an empty text: blank, noise, no_image, low_resolution,
     shuffled, other_modality, swapped, rotated (every rotation of the options), none_of_the_above; a corruption with its
@@ -47,16 +40,6 @@ class EvalSettings(RunSettings, EngineSettings):
     """Evaluate so many samples, drawn at random."""
     seed: int = 0
     """Seed of the drawn samples, the variants and sampling."""
-
-    @field_validator("prompt")
-    @classmethod
-    def _prompt(cls, name: str | None) -> str | None:
-        return None if name is None else known("prompt", name, PROMPTS)
-
-    @field_validator("protocol")
-    @classmethod
-    def _protocol(cls, name: str) -> str:
-        return known("protocol", name, PROTOCOLS)
 
     @field_validator("variants")
     @classmethod

@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from annotated_types import Ge, Gt
-from pydantic import model_validator
+from pydantic import field_validator, model_validator
 
+from medr1.answers import PROTOCOLS
 from medr1.errors import ConfigError
+from medr1.prompts import PROMPTS
 from medr1.rollout.pace import PATIENCE, told_patience
-from medr1.settings import Settings, Several
+from medr1.settings import Settings, Several, known
 
 EngineName = Literal["transformers", "vllm", "endpoint"]
 
@@ -36,6 +38,26 @@ class EndpointSettings(Settings):
     def told_patience(self) -> str:
         """How long a run may wait for the server, in one sentence."""
         return told_patience(self.max_retries + 1, self.timeout, self.patience)
+
+
+class AskedSettings(Settings):
+    """How a question is put, and how the answer is read."""
+
+    prompt: str | None = None
+    """Prompt by name, as bare or med-r1/think (a wrong one lists all); by default the one that the checkpoint was
+    trained with, else think."""
+    protocol: str = "default"
+    """How completions are read."""
+
+    @field_validator("prompt")
+    @classmethod
+    def _prompt(cls, name: str | None) -> str | None:
+        return None if name is None else known("prompt", name, PROMPTS)
+
+    @field_validator("protocol")
+    @classmethod
+    def _protocol(cls, name: str) -> str:
+        return known("protocol", name, PROTOCOLS)
 
 
 class LocalSettings(Settings):
