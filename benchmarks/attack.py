@@ -31,12 +31,12 @@ from medr1.attack.problem import Problem, Reading
 from medr1.attack.threat import ThreatModel
 from medr1.attack.victim import Victim
 from medr1.data.phantom import phantom
+from medr1.engines.engine import SamplingParams
+from medr1.engines.transformers import TransformersEngine
 from medr1.models.loading import load_model, load_processor
 from medr1.models.pixels import grid_image
 from medr1.models.tiny.build import TinyShape, save_random
 from medr1.prompts import PROMPTS
-from medr1.rollout.engine import SamplingParams
-from medr1.rollout.transformers import TransformersEngine
 from medr1.types import ParseStatus
 
 TRUE_SHAPES: dict[str, dict[str, Any]] = {

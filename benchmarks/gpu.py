@@ -23,13 +23,13 @@ from device import Clock, Memory, copy_bandwidth, device_seconds, limit, matmul_
 from grpo import QUESTIONS, Step, trainer_of
 from shapes import SHAPES, Shape, decode_bytes, random_model, update_flops
 
-from medr1.models.lean import lighten, multiply_patches
-from medr1.models.prefix import PromptTensors, encode_prompts
+from medr1.engines.engine import SamplingParams
+from medr1.engines.sampler import sample
+from medr1.engines.transformers import image_token_ids
+from medr1.models.shared.layers import lighten, multiply_patches
+from medr1.models.shared.pack import PromptTensors, encode_prompts
 from medr1.models.tiny.build import TinyShape, build_processor
 from medr1.models.tiny.tokenizer import train_tokenizer
-from medr1.rollout.engine import SamplingParams
-from medr1.rollout.sampler import sample
-from medr1.rollout.transformers import image_token_ids
 
 RUN_PROMPTS = 600 * 2
 """Prompts of MedVLM-R1's run, over its two epochs."""

@@ -26,12 +26,12 @@ from torch import Tensor
 from transformers import TrainerCallback
 from trl import GRPOConfig
 
-from medr1.models.lean import lighten, multiply_patches
+from medr1.engines import sampler
+from medr1.engines.graphs import GraphDecoder, Sampling
+from medr1.models.shared.layers import lighten, multiply_patches
 from medr1.models.tiny.build import TinyShape, build_processor
 from medr1.models.tiny.tokenizer import train_tokenizer
 from medr1.prompts import PROMPTS
-from medr1.rollout import sampler
-from medr1.rollout.graphs import GraphDecoder, Sampling
 from medr1.train.dataset import TrainingRows
 from medr1.train.grpo import SharedPrefixGRPOTrainer
 

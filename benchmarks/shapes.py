@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForImageTextToText
 
-from medr1.models.prefix import PromptTensors
+from medr1.models.shared.pack import PromptTensors
 from medr1.models.tiny.build import FAMILIES, MERGE
 
 PATCH_VALUES = 3 * 2 * 14 * 14

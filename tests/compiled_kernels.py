@@ -10,8 +10,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from medr1.models import kernels as training
-from medr1.rollout import kernels as decoding
+from medr1.engines import kernels as decoding
+from medr1.models.shared import kernels as training
 
 CAPABILITIES = (80, 90)
 NAMES = {

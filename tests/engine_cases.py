@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from medr1.data.images import open_image
+from medr1.engines.engine import Request, SamplingParams
+from medr1.engines.transformers import TransformersEngine, end_token_ids, image_token_ids
 from medr1.prompts import PROMPTS, render
-from medr1.rollout.engine import Request, SamplingParams
-from medr1.rollout.transformers import TransformersEngine, end_token_ids, image_token_ids
 from medr1.types import Completion, Sample
 
 

@@ -11,11 +11,11 @@ from PIL import Image
 from medr1.cli import main
 from medr1.data.phantom import write_phantoms
 from medr1.data.settings import CorruptSettings
+from medr1.engines.engine import SamplingParams
+from medr1.engines.scripted import ScriptedEngine
 from medr1.eval.runner import evaluate
 from medr1.models.tiny import WARM_START
 from medr1.records import read_samples
-from medr1.rollout.engine import SamplingParams
-from medr1.rollout.scripted import ScriptedEngine
 from medr1.variants.corruptions.write import write_corrupted
 
 TRAIN = (

@@ -1,6 +1,6 @@
 """A stand-in for the flash kernels, which only GPUs have: their arguments and results in plain PyTorch.
 
-The log-sum-exp is among them, so that what is tested is the joining of parts. Axes as in `medr1.models.flash`.
+The log-sum-exp is among them, so that what is tested is the joining of parts. Axes as in `medr1.models.shared.flash`.
 """
 
 from itertools import pairwise
@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from medr1.models import flash
-from medr1.models.flash import Sequences
+from medr1.models.shared import flash
+from medr1.models.shared.flash import Sequences
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> None:

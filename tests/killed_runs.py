@@ -22,9 +22,9 @@ import numpy as np
 from PIL import Image
 
 from medr1.data.images import png_bytes
+from medr1.engines.engine import Request, SamplingParams
+from medr1.engines.scripted import ScriptedEngine
 from medr1.eval.runner import evaluate
-from medr1.rollout.engine import Request, SamplingParams
-from medr1.rollout.scripted import ScriptedEngine
 from medr1.types import ImageRef, Sample
 
 

@@ -17,11 +17,11 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from medr1.cli import main
 from medr1.data.phantom import write_phantoms
+from medr1.engines.engine import Request, SamplingParams
+from medr1.engines.scripted import ScriptedEngine
 from medr1.eval.runner import evaluate
 from medr1.models.tiny import WARM_START
 from medr1.records import read_samples
-from medr1.rollout.engine import Request, SamplingParams
-from medr1.rollout.scripted import ScriptedEngine
 
 LEFT_OUT = {
     "manifest",

@@ -13,11 +13,11 @@ import pytest
 
 from engine_cases import requests_for
 from medr1.data.phantom import phantom
+from medr1.engines.endpoint import EndpointEngine
+from medr1.engines.engine import Engine, Request, SamplingParams
+from medr1.engines.scripted import ScriptedEngine
+from medr1.engines.transformers import TransformersEngine
 from medr1.models.tiny import WARM_START
-from medr1.rollout.endpoint import EndpointEngine
-from medr1.rollout.engine import Engine, Request, SamplingParams
-from medr1.rollout.scripted import ScriptedEngine
-from medr1.rollout.transformers import TransformersEngine
 from openai_server import Checkpoint, Handler
 
 GREEDY = SamplingParams(max_new_tokens=40)

@@ -15,7 +15,7 @@ from medr1.cli.options import in_order, takes
 from medr1.errors import ConfigError
 from medr1.settings import POSITIONAL, REPEATED, RunSettings, Settings, recipe_path
 
-for package in ("attack", "data", "eval", "flows", "models", "rewards", "rollout"):
+for package in ("attack", "data", "eval", "flows", "models", "rewards", "engines"):
     importlib.import_module(f"medr1.{package}.settings")
 
 

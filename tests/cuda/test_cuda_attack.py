@@ -15,11 +15,11 @@ from medr1.attack.craft import ATTACKS
 from medr1.attack.stage import AttackJob
 from medr1.attack.store import load_png, manifest_lines
 from medr1.data.phantom import phantom
+from medr1.engines.engine import SamplingParams
+from medr1.engines.transformers import TransformersEngine
 from medr1.eval.runner import evaluate as _evaluate
 from medr1.models.tiny import WARM_START
 from medr1.records import read_samples
-from medr1.rollout.engine import SamplingParams
-from medr1.rollout.transformers import TransformersEngine
 from medr1.train.adversarial import Adversary
 from training_runs import run, steps_of
 from written import as_written

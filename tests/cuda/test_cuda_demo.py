@@ -10,11 +10,11 @@ from trl import GRPOConfig
 
 from devices import CUDA
 from medr1.data.phantom import phantom
+from medr1.engines.engine import SamplingParams
+from medr1.engines.transformers import TransformersEngine
 from medr1.eval.compare import compare
 from medr1.eval.runner import evaluate, read_predictions
 from medr1.models.tiny import WARM_START
-from medr1.rollout.engine import SamplingParams
-from medr1.rollout.transformers import TransformersEngine
 from medr1.train.arguments import GRPOArguments, ModelArguments
 from medr1.train.parser import parse
 from medr1.train.run import train_grpo

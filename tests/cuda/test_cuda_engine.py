@@ -8,10 +8,10 @@ from torch import Tensor
 
 from engine_cases import forced_logprobs, reference, requests_for
 from medr1.data.phantom import phantom
+from medr1.engines.engine import SamplingParams
+from medr1.engines.transformers import TransformersEngine
 from medr1.models.tiny import WARM_START
 from medr1.models.tiny.build import FAMILIES
-from medr1.rollout.engine import SamplingParams
-from medr1.rollout.transformers import TransformersEngine
 from medr1.types import Completion, Sample
 
 DRAWS = SamplingParams(max_new_tokens=12, temperature=1.0, num_draws=4, seed=5)

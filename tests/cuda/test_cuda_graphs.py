@@ -13,14 +13,14 @@ from torch import nn
 
 from engine_cases import requests_for
 from medr1.data.phantom import phantom
+from medr1.engines import graphs, sampler
+from medr1.engines.engine import SamplingParams
+from medr1.engines.graphs import decoder_of
+from medr1.engines.text_model import can_capture
+from medr1.engines.transformers import TransformersEngine
 from medr1.models.loading import load_model, load_processor, save_checkpoint
 from medr1.models.tiny import WARM_START
 from medr1.models.tiny.build import FAMILIES
-from medr1.rollout import graphs, sampler
-from medr1.rollout.engine import SamplingParams
-from medr1.rollout.graphs import decoder_of
-from medr1.rollout.text_model import can_capture
-from medr1.rollout.transformers import TransformersEngine
 from medr1.types import Completion, Sample
 from tiny_trainer import make_trainer
 

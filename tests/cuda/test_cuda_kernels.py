@@ -11,8 +11,8 @@ from torch import Tensor
 pytest.importorskip("triton")
 
 from devices import KERNEL_DEVICES
-from medr1.rollout import kernels, plain
-from medr1.rollout.buffers import Draws, States
+from medr1.engines import kernels, plain
+from medr1.engines.buffers import Draws, States
 
 TYPES = {"cpu": ["float32"], "cuda": ["float32", "bfloat16"]}
 """The interpreter multiplies the bits of bfloat16 as integers."""

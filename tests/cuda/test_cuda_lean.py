@@ -12,8 +12,8 @@ from torch.nn.functional import silu
 pytest.importorskip("triton")
 
 from devices import KERNEL_DEVICES
-from medr1.models import kernels
 from medr1.models.loading import load_model, load_processor
+from medr1.models.shared import kernels
 from medr1.models.tiny.build import FAMILIES
 
 

@@ -9,7 +9,7 @@ import torch
 from trl import GRPOTrainer
 
 from grpo_parity import RELATIVE, both, compare, distance, loss_and_gradient
-from medr1.models.shared_attention import PackedAttention
+from medr1.models.shared.attention import PackedAttention
 from medr1.models.tiny.build import FAMILIES
 from medr1.types import Sample
 from tiny_trainer import make_trainer, ready

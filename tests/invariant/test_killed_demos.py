@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from medr1.engines.engine import Request
+from medr1.engines.scripted import ScriptedEngine
 from medr1.errors import ConfigError
 from medr1.flows import demo
 from medr1.flows.demo import run_demo as _run_demo
 from medr1.flows.settings import DemoSettings
 from medr1.flows.trainings import Training
-from medr1.rollout.engine import Request
-from medr1.rollout.scripted import ScriptedEngine
 from medr1.runs import Run
 from run_faults import Call, Moment, contents, full_disk, moments, only_published, refusal, stamps, stopped
 from written import as_written

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from medr1.data.phantom import phantom
+from medr1.engines.engine import SamplingParams
+from medr1.engines.transformers import TransformersEngine
 from medr1.errors import ConfigError
 from medr1.eval.runner import evaluate as _evaluate
 from medr1.models.loading import load_model
 from medr1.models.tiny import WARM_START
-from medr1.rollout.engine import SamplingParams
-from medr1.rollout.transformers import TransformersEngine
 from run_faults import stamps
 from tiny_adapters import make_adapter
 from written import as_written

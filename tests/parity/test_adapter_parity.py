@@ -19,13 +19,13 @@ from medr1.attack.victim import Victim
 from medr1.cli import main
 from medr1.data.images import open_image
 from medr1.data.phantom import phantom, write_phantoms
+from medr1.engines.decode import can_fuse
+from medr1.engines.engine import AnswerPlace, Request, SamplingParams
+from medr1.engines.transformers import TransformersEngine, TransformersOptionScorer
 from medr1.models.tiny import WARM_START
 from medr1.models.tiny.build import FAMILIES
 from medr1.prompts import PROMPTS, render
 from medr1.records import read_samples
-from medr1.rollout.decode import can_fuse
-from medr1.rollout.engine import AnswerPlace, Request, SamplingParams
-from medr1.rollout.transformers import TransformersEngine, TransformersOptionScorer
 from medr1.train.arguments import GRPOArguments, ModelArguments
 from medr1.train.run import train_grpo
 from medr1.types import ParsedAnswer, ParseStatus, Sample

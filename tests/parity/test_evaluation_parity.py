@@ -17,11 +17,11 @@ from medr1.data.convert import convert
 from medr1.data.images import open_image
 from medr1.data.phantom import write_phantoms
 from medr1.data.settings import ConvertSettings
+from medr1.engines.transformers import TransformersEngine, image_token_ids
 from medr1.models.loading import load_model, load_processor
 from medr1.models.tiny import WARM_START
 from medr1.prompts import PROMPTS, messages
 from medr1.records import read_samples
-from medr1.rollout.transformers import TransformersEngine, image_token_ids
 
 SEEDS_PROMPTS = [name for name in PROMPTS if name.startswith(("medvlm-r1/", "med-r1/"))]
 BATCH_SIZES = (1, 3, 16)
@@ -97,7 +97,7 @@ def evaluated(data: Path, prompt: str, batch_size: int, max_new_tokens: int, out
     arguments = ["--data", str(data), "--out", str(out), "--prompt", prompt, "--batch-size", str(batch_size)]
     numbers = ["--dtype", "float32", "--device", "cpu", "--max-new-tokens", str(max_new_tokens), "--variants", ""]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("medr1.rollout.transformers.TransformersEngine", Watched)
+        patch.setattr("medr1.engines.transformers.TransformersEngine", Watched)
         result = CliRunner().invoke(medr1.cli.app, ["eval", str(WARM_START), *arguments, *numbers])
     if result.exception is not None:
         raise result.exception

@@ -15,16 +15,16 @@ from transformers import Qwen2Tokenizer
 from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
 
 from medr1.data.phantom import phantom
+from medr1.engines.engine import Request, SamplingParams, request_for
+from medr1.engines.transformers import TransformersEngine, TransformersOptionScorer
+from medr1.engines.vllm import VllmEngine
 from medr1.models.literal import ESCAPE, FIRST_MARK, _by_parts, _controls, chat_text, literal, token_ids
 from medr1.models.loading import load_model, load_processor
-from medr1.models.prefix import encode_prompts, tokenized
+from medr1.models.shared.pack import encode_prompts, tokenized
 from medr1.models.tiny import WARM_START
 from medr1.models.tiny.build import FAMILIES
 from medr1.models.tiny.tokenizer import SPECIAL_TOKENS, TAGS, train_tokenizer
 from medr1.prompts import PROMPTS, chat, messages, target
-from medr1.rollout.engine import Request, SamplingParams, request_for
-from medr1.rollout.transformers import TransformersEngine, TransformersOptionScorer
-from medr1.rollout.vllm import VllmEngine
 from medr1.train.dataset import TrainingRows, conversation
 from medr1.train.supervised import LiteralProcessor
 from medr1.types import Sample
@@ -157,7 +157,7 @@ def test_a_forged_turn_begins_no_turn() -> None:
     sample = replace(phantom("test", 0).sample, question=f"Which?{FORGED}")
     request = request_for(PROMPTS["think"], sample, [], key="q")
     begin = processor.tokenizer.convert_tokens_to_ids("<|im_start|>")
-    from medr1.rollout.transformers import chat_text as request_text
+    from medr1.engines.transformers import chat_text as request_text
 
     assert token_ids(processor.tokenizer, request_text(processor, request)).count(begin) == 3
     assert processor.tokenizer(stock_text(processor, messages(PROMPTS["think"], sample))).input_ids.count(begin) == 4
@@ -230,7 +230,7 @@ def test_a_batch_mixes_ordinary_and_hostile_prompts() -> None:
 
 
 def test_option_scores_are_of_the_prompt_as_it_was_asked() -> None:
-    from medr1.rollout.engine import AnswerPlace
+    from medr1.engines.engine import AnswerPlace
 
     engine = TransformersEngine(WARM_START, device="cpu", dtype="float32")
     asked = Request(key="q", text=f"Which?{FORGED}", images=(Image.new("RGB", (56, 56)),))

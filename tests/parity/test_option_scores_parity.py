@@ -9,10 +9,10 @@ import torch
 
 from medr1.answers.tags import answer_start
 from medr1.data.images import open_image
+from medr1.engines.engine import AnswerPlace, Request, SamplingParams
+from medr1.engines.transformers import TransformersEngine, TransformersOptionScorer, letter_token_ids, split_at
 from medr1.models.tiny import build, tokenizer
 from medr1.prompts import PROMPTS, render
-from medr1.rollout.engine import AnswerPlace, Request, SamplingParams
-from medr1.rollout.transformers import TransformersEngine, TransformersOptionScorer, letter_token_ids, split_at
 from medr1.types import LETTERS, Completion, Sample
 
 WRITTEN = ("<answer>B</answer>", "<answer> C", "<answer>\n A\n", "<answer>cyst</answer>", "<answer>B. cyst</answer>")

@@ -14,7 +14,7 @@ from medr1.data.phantom import QUESTIONS, phantom
 from medr1.errors import ModelError
 from medr1.models.loading import load_model, load_processor, model_type, save_checkpoint
 from medr1.models.pixels import patchify
-from medr1.models.prefix import encode_prompts, left_padded
+from medr1.models.shared.pack import encode_prompts, left_padded
 from medr1.models.tiny import WARM_START
 from medr1.models.tiny.build import FAMILIES
 from medr1.models.tiny.tokenizer import TAGS, train_tokenizer

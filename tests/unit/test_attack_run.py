@@ -21,10 +21,10 @@ from medr1.attack.store import load_png, manifest_lines
 from medr1.attack.threat import ThreatModel
 from medr1.cli import app
 from medr1.data.phantom import phantom, write_phantoms
+from medr1.engines.transformers import TransformersEngine
 from medr1.errors import ConfigError, DataError
 from medr1.models.tiny import WARM_START
 from medr1.records import read_samples
-from medr1.rollout.transformers import TransformersEngine
 from medr1.types import Sample
 from run_faults import refusal, stamps
 from written import as_written

@@ -12,10 +12,10 @@ from medr1.attack.threat import ThreatModel
 from medr1.attack.victim import Victim
 from medr1.data.images import open_image
 from medr1.data.phantom import phantom
+from medr1.engines.engine import SamplingParams
+from medr1.engines.transformers import TransformersEngine
 from medr1.models.tiny.build import FAMILIES
 from medr1.prompts import PROMPTS
-from medr1.rollout.engine import SamplingParams
-from medr1.rollout.transformers import TransformersEngine
 from medr1.types import ParsedAnswer, ParseStatus, Sample
 
 

@@ -13,10 +13,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from medr1.models.lean import multiply_patches
+from medr1.engines import sampler
+from medr1.engines.graphs import GraphDecoder
+from medr1.models.shared.layers import multiply_patches
 from medr1.models.tiny.tokenizer import train_tokenizer
-from medr1.rollout import sampler
-from medr1.rollout.graphs import GraphDecoder
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 

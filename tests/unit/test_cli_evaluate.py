@@ -16,13 +16,13 @@ from faulty_server import FaultyServer, chat_reply, prompt_of, refuse_as_openai
 from medr1.cli import evaluate
 from medr1.data.images import png_bytes
 from medr1.data.phantom import write_phantoms
+from medr1.engines.scripted import ScriptedEngine
 from medr1.errors import ConfigError, DataError
 from medr1.eval.settings import EvalSettings
 from medr1.flows import evaluation
 from medr1.flows.engines import as_trained
 from medr1.models.tiny import WARM_START
 from medr1.records import write_samples
-from medr1.rollout.scripted import ScriptedEngine
 from medr1.types import LETTERS, ImageRef, Sample
 
 

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from medr1.cli.seeds import advmed_r1, evaluation, med_r1, medvlm_r1
+from medr1.engines.scripted import ScriptedEngine
 from medr1.errors import ConfigError, DataError
 from medr1.eval.stored import read_stored
 from medr1.models.tiny import WARM_START
-from medr1.rollout.scripted import ScriptedEngine
 
 SUBSETS = {
     "CT": "CT(Computed Tomography)",

@@ -9,12 +9,12 @@ from PIL import Image
 
 from medr1.data.images import png_bytes
 from medr1.data.phantom import phantom
+from medr1.engines.engine import SamplingParams
+from medr1.engines.transformers import TransformersEngine
 from medr1.eval.files import read_failures, read_predictions
 from medr1.eval.receipts import receipts_of
 from medr1.eval.runner import evaluate
 from medr1.models.tiny import WARM_START
-from medr1.rollout.engine import SamplingParams
-from medr1.rollout.transformers import TransformersEngine
 from medr1.types import ImageRef, Sample
 from written import written
 

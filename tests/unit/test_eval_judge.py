@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from faulty_server import FaultyServer, prompt_of
 from medr1.cli import app
+from medr1.engines.endpoint import EndpointEngine
 from medr1.errors import ConfigError, DataError, EngineError
 from medr1.eval.judge import FILE, cohens_kappa, judge_prompt, read_judgements, read_verdict
 from medr1.eval.judge import judge as _judge
 from medr1.eval.stored import StoredRun, read_stored
 from medr1.records import read_json, read_jsonl
-from medr1.rollout.endpoint import EndpointEngine
 from medr1.runs import Run
 from medr1.types import Sample
 from written import as_written

@@ -8,6 +8,8 @@ import pytest
 
 from medr1.data.images import png_bytes
 from medr1.data.phantom import phantom
+from medr1.engines.engine import AnswerPlace, Request, SamplingParams
+from medr1.engines.scripted import ScriptedEngine
 from medr1.errors import ConfigError, EngineError
 from medr1.eval.pairs import paired
 from medr1.eval.runner import evaluate as _evaluate
@@ -15,8 +17,6 @@ from medr1.eval.runner import read_predictions
 from medr1.eval.scoring import score_confidence_change
 from medr1.eval.verify import verify
 from medr1.records import read_samples, write_samples
-from medr1.rollout.engine import AnswerPlace, Request, SamplingParams
-from medr1.rollout.scripted import ScriptedEngine
 from medr1.types import LETTERS, ImageRef, Prediction, Sample
 from medr1.variants import VARIANTS
 from written import as_written

@@ -16,6 +16,8 @@ from rich.console import Console
 
 from medr1.data.images import open_image, png_bytes
 from medr1.data.phantom import phantom
+from medr1.engines.engine import Request
+from medr1.engines.scripted import ScriptedEngine
 from medr1.eval.compare import compare
 from medr1.flows import demo, demo_report
 from medr1.flows.demo import DemoRun, plan
@@ -26,8 +28,6 @@ from medr1.records import read_samples, write_json
 from medr1.report.tables import Table, all_tables, comparison
 from medr1.results.compared import DemoSummary
 from medr1.results.evaluated import Results
-from medr1.rollout.engine import Request
-from medr1.rollout.scripted import ScriptedEngine
 from written import as_written
 
 run_demo = as_written(_run_demo)

@@ -10,11 +10,11 @@ import torch
 from trl import GRPOConfig, SFTConfig
 
 from medr1.data.phantom import phantom
+from medr1.engines.vllm import VllmEngine
 from medr1.errors import ConfigError, ModelError
 from medr1.models import loading
 from medr1.models.adapters import is_adapter
 from medr1.models.loading import adapter_base, load_model, load_processor, model_type
-from medr1.rollout.vllm import VllmEngine
 from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments
 from medr1.train.run import train_grpo, train_sft
 from tiny_adapters import make_adapter

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from transformers import AutoModelForImageTextToText
 
-from medr1.models.lean import PatchProduct, multiply_patches
 from medr1.models.loading import load_model
+from medr1.models.shared.layers import PatchProduct, multiply_patches
 from medr1.models.tiny.build import FAMILIES
 
 

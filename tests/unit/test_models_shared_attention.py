@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 
-from medr1.models.prefix import visible_pairs
-from medr1.models.shared_attention import PackedAttention, attention_of, shared_prefix_attention
+from medr1.models.shared.attention import PackedAttention, attention_of, shared_prefix_attention
+from medr1.models.shared.pack import visible_pairs
 
 SIZE = 8
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from medr1.models.loading import load_model, load_processor
-from medr1.models.prefix import encode_prompts, left_padded
+from medr1.models.shared.pack import encode_prompts, left_padded
 from medr1.models.tiny.build import FAMILIES, TinyShape, build_model, build_processor
 from medr1.models.tiny.tokenizer import train_tokenizer
 

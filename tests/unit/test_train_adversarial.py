@@ -14,7 +14,7 @@ from medr1.data.phantom import phantom
 from medr1.errors import ConfigError
 from medr1.models.loading import load_model, load_processor
 from medr1.models.pixels import unpatchify
-from medr1.models.prefix import PromptTensors, backbone, encode_prompts, left_padded
+from medr1.models.shared.pack import PromptTensors, backbone, encode_prompts, left_padded
 from medr1.models.tiny import WARM_START
 from medr1.prompts import PROMPTS
 from medr1.train.adversarial import Adversary, check_adversarial

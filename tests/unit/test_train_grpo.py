@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from medr1.models.shared_attention import packable_attention
-from medr1.rollout.engine import SamplingParams
-from medr1.rollout.transformers import image_token_ids
+from medr1.engines.engine import SamplingParams
+from medr1.engines.transformers import image_token_ids
+from medr1.models.shared.attention import packable_attention
 from medr1.train import grpo
 from medr1.train.groups import chunks_of
 from medr1.train.grpo import REGROUPABLE_LOSSES, SharedPrefixGRPOTrainer

@@ -9,9 +9,9 @@ import pytest
 import trl.generation.vllm_generation as backend
 from trl.generation.vllm_generation import VLLMGeneration
 
+from medr1.engines.transformers import image_token_ids
 from medr1.errors import EngineError
 from medr1.models.loading import load_processor
-from medr1.rollout.transformers import image_token_ids
 from medr1.train.vllm import ImageGeneration
 
 

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from medr1.data.images import png_bytes
+from medr1.engines.engine import AnswerPlace, Request, SamplingParams
+from medr1.engines.scripted import ScriptedEngine
 from medr1.errors import DataError
 from medr1.eval.reasoning import intervene as _intervene
 from medr1.eval.runner import evaluate as _evaluate
 from medr1.eval.runner import read_predictions
-from medr1.rollout.engine import AnswerPlace, Request, SamplingParams
-from medr1.rollout.scripted import ScriptedEngine
 from medr1.types import LETTERS, ImageRef, Prediction, Sample
 from medr1.variants import VARIANTS
 from medr1.variants.thinking import CHANGES, COMPLETION_PREFIX, PLANTED, forced_prefix, plant, thinking_span

@@ -9,8 +9,8 @@ import torch
 from datasets import disable_progress_bars
 from peft import PeftModel
 
+from medr1.engines.transformers import image_token_ids
 from medr1.models.loading import load_model, load_processor
-from medr1.rollout.transformers import image_token_ids
 from medr1.train.grpo import SharedPrefixGRPOTrainer
 from medr1.types import Sample
 from tiny_trainer import generation_batch, make_trainer

@@ -20,7 +20,7 @@ from medr1.attack.problem import RIGHT, Best, Problem, Scored
 from medr1.attack.threat import LEVELS, generator
 from medr1.attack.victim import Reading
 from medr1.models.pixels import patchify, resize_to_grid, unpatchify
-from medr1.models.prefix import backbone
+from medr1.models.shared.pack import backbone
 from medr1.results.attacked import AttackedImage, CellScores
 from medr1.types import LETTERS, ParseStatus
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from medr1.attack.objective import Loss, Mode, Surrogate, letter_loss, margin, option_logits, surrogate, text_logprob
 from medr1.attack.threat import ThreatModel, realise
 from medr1.attack.victim import Reading, Victim
-from medr1.models.prefix import PromptTensors
+from medr1.models.shared.pack import PromptTensors
 from medr1.types import LETTERS, ParseStatus, Sample
 
 RIGHT, UNREADABLE, MISLED = range(3)

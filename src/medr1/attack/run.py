@@ -19,6 +19,7 @@ from medr1.attack.stage import (
 )
 from medr1.attack.store import manifest_lines, png_name
 from medr1.data.images import open_image
+from medr1.engines.transformers import TransformersEngine
 from medr1.errors import DataError
 from medr1.eval.measures import is_right
 from medr1.eval.runner import read_predictions
@@ -26,7 +27,6 @@ from medr1.records import content_hashes, read_record, short_hash
 from medr1.report.attack import Example, attack_report
 from medr1.report.html import write_report
 from medr1.results.attacked import Beside, Cell, CellScores, Crash, CrashedCell, Grid
-from medr1.rollout.transformers import TransformersEngine
 from medr1.stats import holm
 from medr1.types import Sample
 

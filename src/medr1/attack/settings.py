@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from annotated_types import Ge, Le
 from pydantic import field_validator, model_validator
 
+from medr1.engines.settings import AskedSettings, LocalSettings
 from medr1.errors import ConfigError
-from medr1.rollout.settings import AskedSettings, LocalSettings
 from medr1.settings import Positional, RunSettings, Several, known
 
 if TYPE_CHECKING:

@@ -33,6 +33,8 @@ from medr1.attack.store import dataset_samples, load_png, png_name, save_png
 from medr1.attack.threat import LEVELS, ThreatModel
 from medr1.attack.victim import Victim
 from medr1.data.images import open_image
+from medr1.engines.engine import SamplingParams, about_pictures, request_for
+from medr1.engines.transformers import TransformersEngine, refusal
 from medr1.errors import ConfigError, DataError
 from medr1.eval.pairs import noise_floor, originals
 from medr1.eval.reliance import reliance_rows
@@ -42,8 +44,6 @@ from medr1.models.pixels import grid_image
 from medr1.prompts import PROMPTS
 from medr1.records import content_hashes, data_hash, labels_hash, short_hash
 from medr1.results.evaluated import Results
-from medr1.rollout.engine import SamplingParams, about_pictures, request_for
-from medr1.rollout.transformers import TransformersEngine, refusal
 from medr1.runs import Run, stored_manifest
 from medr1.types import Estimate, ImageRef, Prediction, Sample
 

@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from medr1.engines.engine import SamplingParams, request_for
+from medr1.engines.sampler import sample
+from medr1.engines.transformers import TransformersEngine, end_token_ids, image_token_ids
 from medr1.models.pixels import preprocess
-from medr1.models.prefix import PromptTensors, backbone, left_padded
+from medr1.models.shared.pack import PromptTensors, backbone, left_padded
 from medr1.prompts import PromptTemplate
-from medr1.rollout.engine import SamplingParams, request_for
-from medr1.rollout.sampler import sample
-from medr1.rollout.transformers import TransformersEngine, end_token_ids, image_token_ids
 from medr1.types import ParsedAnswer, ParseStatus, Sample
 
 Reader = Callable[[str, Sample], ParsedAnswer]

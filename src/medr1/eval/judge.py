@@ -17,6 +17,8 @@ from pathlib import Path
 from medr1.answers import OPEN_PROTOCOLS
 from medr1.answers.tags import outside_thinking
 from medr1.answers.without_options import LABEL_SEPARATOR
+from medr1.engines.cache import request_hash
+from medr1.engines.engine import Engine, Request, SamplingParams
 from medr1.errors import DataError, EngineError
 from medr1.eval.measures import group_of, is_right, key_of
 from medr1.eval.rescore import open_scores, read_again
@@ -24,8 +26,6 @@ from medr1.eval.stored import StoredRun
 from medr1.prompts import question_text
 from medr1.records import read_jsonl
 from medr1.results.answered import Agreement, Judged, JudgeScores
-from medr1.rollout.cache import request_hash
-from medr1.rollout.engine import Engine, Request, SamplingParams
 from medr1.runs import Run
 from medr1.stats import proportion
 from medr1.types import Completion, ParseStatus, Prediction, Sample

@@ -19,6 +19,7 @@ import numpy as np
 
 from medr1.answers.wording import clauses, conclusion, denied, mentioned, plain_words
 from medr1.data.synonyms import IMAGING, exclusive
+from medr1.engines.engine import Engine, SamplingParams
 from medr1.errors import DataError
 from medr1.eval.compare import thinking_of
 from medr1.eval.measures import group_of, is_right
@@ -27,7 +28,6 @@ from medr1.eval.scoring import score_thinking
 from medr1.records import short_hash
 from medr1.results.answered import Conclusion, Consistency, Contradicting, Contradictions, Lengths, Thinking, Words
 from medr1.results.evaluated import Intervention
-from medr1.rollout.engine import Engine, SamplingParams
 from medr1.stats import proportion
 from medr1.types import LETTERS, Modality, Prediction, Sample
 from medr1.variants import VARIANTS

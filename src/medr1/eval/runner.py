@@ -11,6 +11,16 @@ from typing import Any
 
 from medr1.answers import PROTOCOLS
 from medr1.answers.tags import answer_start
+from medr1.engines.engine import (
+    AnswerPlace,
+    Engine,
+    OptionScorer,
+    Request,
+    SamplingParams,
+    about_pictures,
+    note_control_text,
+    request_for,
+)
 from medr1.errors import ConfigError, DataError
 from medr1.eval.files import (
     OLD_FAILURES,
@@ -28,16 +38,6 @@ from medr1.eval.scoring import ControlRun, answers_to, key_of, protocol_for, sco
 from medr1.prompts import PROMPTS
 from medr1.records import content_hashes, data_hash, read_record, short_hash
 from medr1.results.evaluated import Results
-from medr1.rollout.engine import (
-    AnswerPlace,
-    Engine,
-    OptionScorer,
-    Request,
-    SamplingParams,
-    about_pictures,
-    note_control_text,
-    request_for,
-)
 from medr1.runs import Run
 from medr1.types import Completion, Failure, FailureKind, Prediction, Sample
 from medr1.variants import VARIANTS, check_draws, prepare_all, variant_names

@@ -6,9 +6,9 @@ from typing import Annotated, Self
 from annotated_types import Ge
 from pydantic import field_validator, model_validator
 
+from medr1.engines.engine import SamplingParams
+from medr1.engines.settings import AskedSettings, EndpointSettings, EngineSettings
 from medr1.errors import ConfigError
-from medr1.rollout.engine import SamplingParams
-from medr1.rollout.settings import AskedSettings, EndpointSettings, EngineSettings
 from medr1.settings import POSITIONAL, Positional, RunSettings, Settings, Several, known
 
 

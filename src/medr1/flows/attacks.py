@@ -4,10 +4,10 @@ from medr1.attack.run import run_attack
 from medr1.attack.settings import AttackSettings
 from medr1.attack.stage import Progress
 from medr1.data.convert import choose
+from medr1.engines.transformers import TransformersEngine
 from medr1.flows.engines import as_trained
 from medr1.records import read_samples
 from medr1.results.attacked import Grid
-from medr1.rollout.transformers import TransformersEngine
 
 
 def attack(settings: AttackSettings, progress: Progress = lambda what, done, total: None) -> Grid:

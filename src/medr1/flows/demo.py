@@ -19,6 +19,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from medr1.data.colour import colour_baseline
 from medr1.data.images import open_image
 from medr1.data.phantom import write_phantoms
+from medr1.engines.engine import SamplingParams
+from medr1.engines.transformers import TransformersEngine
 from medr1.eval.compare import compare, decompose
 from medr1.eval.runner import evaluate, read_predictions
 from medr1.flows.demo_report import demo_table, write_demo_report
@@ -30,8 +32,6 @@ from medr1.records import read_record, read_samples, short_hash
 from medr1.report.tables import Table
 from medr1.results.compared import DemoGain, DemoSeed, DemoSummary
 from medr1.results.evaluated import Results
-from medr1.rollout.engine import SamplingParams
-from medr1.rollout.transformers import TransformersEngine
 from medr1.runs import Run
 from medr1.stats import proportion
 from medr1.types import Estimate, Prediction, Sample

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from medr1.attack.settings import AttackSettings
+from medr1.engines.endpoint import EndpointEngine
+from medr1.engines.engine import Engine, OptionScorer
+from medr1.engines.settings import EndpointSettings, EngineSettings
 from medr1.errors import ConfigError
 from medr1.eval.settings import EvalSettings
 from medr1.models.memory import DEFAULT_PROMPT, recall, remembered_prompt
-from medr1.rollout.endpoint import EndpointEngine
-from medr1.rollout.engine import Engine, OptionScorer
-from medr1.rollout.settings import EndpointSettings, EngineSettings
 
 Asked = TypeVar("Asked", EvalSettings, AttackSettings)
 
@@ -48,7 +48,7 @@ def start_engine(settings: EngineSettings, model: str) -> Engine:
     """
     match settings.engine:
         case "transformers":
-            from medr1.rollout.transformers import TransformersEngine
+            from medr1.engines.transformers import TransformersEngine
 
             return TransformersEngine(
                 model,
@@ -57,7 +57,7 @@ def start_engine(settings: EngineSettings, model: str) -> Engine:
                 batch_size=settings.prompts_together,
             )
         case "vllm":
-            from medr1.rollout.vllm import VllmEngine
+            from medr1.engines.vllm import VllmEngine
 
             return VllmEngine(model, device=settings.chosen_device, dtype=settings.dtype)
         case "endpoint":
@@ -70,7 +70,7 @@ def start_endpoint(base_url: str, model: str, settings: EndpointSettings) -> End
 
     Raises `EngineError` where it does not answer and `ConfigError` for an address that is none.
     """
-    from medr1.rollout.cache import ResponseCache
+    from medr1.engines.cache import ResponseCache
 
     asked = {name: getattr(settings, name) for name in EndpointSettings.model_fields}
     cache = None if settings.cache is None else ResponseCache(settings.cache)
@@ -81,7 +81,7 @@ def start_endpoint(base_url: str, model: str, settings: EndpointSettings) -> End
 
 def option_scorer(engine: Engine) -> OptionScorer:
     """What tells the log-probabilities of option letters. Raises `ConfigError` for an engine that cannot."""
-    from medr1.rollout.transformers import TransformersEngine, TransformersOptionScorer
+    from medr1.engines.transformers import TransformersEngine, TransformersOptionScorer
 
     if not isinstance(engine, TransformersEngine):
         raise ConfigError("this engine does not tell log-probabilities of options; choose --engine transformers")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from medr1.data.convert import choose
+from medr1.engines.engine import SamplingParams
 from medr1.errors import ConfigError
 from medr1.eval.reasoning import intervene, known_anatomies, score_reasoning
 from medr1.eval.runner import Progress, evaluate, line_of, read_predictions
@@ -13,7 +14,6 @@ from medr1.flows.engines import as_trained, option_scorer, start_engine
 from medr1.records import check_finished, content_hashes, read_json, read_record, read_samples, short_hash
 from medr1.results.answered import Reasoning
 from medr1.results.evaluated import Results
-from medr1.rollout.engine import SamplingParams
 from medr1.runs import Run
 
 NamedProgress = Callable[[str, int, int], None]

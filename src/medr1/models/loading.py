@@ -33,7 +33,7 @@ from transformers.utils import is_torchvision_available
 
 from medr1.errors import ModelError
 from medr1.models.adapters import CONFIG, is_adapter, recorded_base, with_adapter
-from medr1.models.lean import lighten, multiply_patches
+from medr1.models.shared.layers import lighten, multiply_patches
 from medr1.models.zoo import ZOO
 from medr1.records import files_hash, short_hash
 

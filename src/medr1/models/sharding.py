@@ -14,7 +14,7 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from transformers.integrations import is_deepspeed_zero3_enabled
 
-from medr1.models.prefix import backbone
+from medr1.models.shared.pack import backbone
 
 
 def is_sharded(model: nn.Module) -> bool:

@@ -20,7 +20,7 @@ from medr1.attack.steps import SignStep, fixed_size
 from medr1.attack.threat import LEVELS, generator, project, realise, uniform_start
 from medr1.errors import ConfigError
 from medr1.models.pixels import grid_image, preprocess
-from medr1.models.prefix import PromptTensors, backbone, left_padded
+from medr1.models.shared.pack import PromptTensors, backbone, left_padded
 from medr1.variants.corruptions import CLEAN_SHARE
 
 

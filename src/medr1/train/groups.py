@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from medr1.models.prefix import PromptTensors
-from medr1.rollout.sampler import Draw
+from medr1.engines.sampler import Draw
+from medr1.models.shared.pack import PromptTensors
 
 
 @dataclass(slots=True)

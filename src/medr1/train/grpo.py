@@ -1,7 +1,8 @@
 """GRPO with shared prompts: TRL's trainer, with only the computing of log-probabilities and completions replaced.
 
-A group is one prompt and its images, computed once: in sampling (one prefill, expanded cache) and in every scoring pass
-(one packed row, `medr1.models.prefix`). Losses, advantages, masks, metrics, optimisation and checkpoints are TRL's.
+A group is one prompt and its images, computed once: in sampling (one prefill, expanded cache) and in every scoring
+pass (one packed row, `medr1.models.shared.pack`). Losses, advantages, masks, metrics, optimisation and checkpoints are
+TRL's.
 vLLM may draw the completions; then they are scored and learned from in the same way. Where a mode cannot share (tools,
 environments, custom rollouts), the parent's own path runs.
 
@@ -18,14 +19,14 @@ from torch import Tensor, nn
 from trl import GRPOConfig, GRPOTrainer
 from trl.models.utils import unwrap_model_for_generation
 
+from medr1.engines.engine import SamplingParams
+from medr1.engines.sampler import sample
+from medr1.engines.transformers import image_token_ids
 from medr1.errors import ConfigError
 from medr1.models.literal import chat_text
-from medr1.models.prefix import PackedGroups, PromptTensors, backbone, encode_prompts, pack_flat, pack_groups
 from medr1.models.sharding import head_gathered, is_sharded, largest_of_all
-from medr1.models.shared_attention import PACKABLE_ATTENTION, SHARED_PREFIX, packs_flat, product_type
-from medr1.rollout.engine import SamplingParams
-from medr1.rollout.sampler import sample
-from medr1.rollout.transformers import image_token_ids
+from medr1.models.shared.attention import PACKABLE_ATTENTION, SHARED_PREFIX, packs_flat, product_type
+from medr1.models.shared.pack import PackedGroups, PromptTensors, backbone, encode_prompts, pack_flat, pack_groups
 from medr1.train.adversarial import Adversary
 from medr1.train.checkpoints import PublishesCheckpoints
 from medr1.train.groups import GroupBatch, SamplerGap, Scoring, chunks_of, sampled_statistics

@@ -16,12 +16,12 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from medr1.data.images import open_image
+from medr1.engines.engine import about_pictures, request_for
+from medr1.engines.transformers import chat_text, refusal
 from medr1.errors import ConfigError, DataError
 from medr1.models.literal import has_control_text, token_ids
 from medr1.models.pixels import image_tokens
 from medr1.prompts import PromptTemplate, question_text
-from medr1.rollout.engine import about_pictures, request_for
-from medr1.rollout.transformers import chat_text, refusal
 from medr1.types import Sample
 
 logger = logging.getLogger(__name__)

@@ -8,8 +8,8 @@ from transformers import BatchFeature
 from trl import SFTTrainer
 
 from medr1.models.literal import chat_text
-from medr1.models.prefix import tokenized
 from medr1.models.sharding import head_gathered
+from medr1.models.shared.pack import tokenized
 from medr1.train.checkpoints import PublishesCheckpoints
 from medr1.train.masters import MasterWeights
 

@@ -17,8 +17,8 @@ import trl.trainer.grpo_trainer as grpo_trainer
 from trl import GRPOConfig
 from trl.generation.vllm_generation import VLLMGeneration
 
+from medr1.engines.vllm import engine_settings, never_sampled, require_vllm
 from medr1.errors import EngineError
-from medr1.rollout.vllm import engine_settings, never_sampled, require_vllm
 
 SERVER_BIAS = -100.0
 """Most that a server takes off a logit: it clamps, and JSON has no infinity."""

@@ -76,8 +76,8 @@ def evaluate(flags: AttackFlags) -> dict[str, Any]:
 def _clean(flags: AttackFlags, samples: Sequence[Any]) -> SeedEvaluation:
     from functools import partial
 
+    from medr1.engines.engine import SamplingParams
     from medr1.eval.stored.seeds import clean_result
-    from medr1.rollout.engine import SamplingParams
 
     return SeedEvaluation(
         samples=samples,

@@ -15,7 +15,7 @@ from medr1.errors import ConfigError, DataError
 from medr1.types import Prediction, Sample
 
 if TYPE_CHECKING:
-    from medr1.rollout.engine import Engine, SamplingParams
+    from medr1.engines.engine import Engine, SamplingParams
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ def read_questions(path: Path, image_root: Path | None) -> list[Sample]:
 
 def start_engine(job: SeedEvaluation) -> "Engine":
     """The checkpoint, ready to generate, on the GPU where there is one."""
-    from medr1.rollout.transformers import TransformersEngine
+    from medr1.engines.transformers import TransformersEngine
 
     return TransformersEngine(job.model_path, batch_size=job.batch_size, attn_implementation=job.attn_implementation)
 
@@ -107,7 +107,7 @@ def add_sampling_flags(flags: ArgumentParser) -> None:
 
 def sampling(flags: Namespace, max_new_tokens: int) -> "SamplingParams":
     """The sampling that those flags ask for. `ConfigError` for values that no sampling has."""
-    from medr1.rollout.engine import SamplingParams
+    from medr1.engines.engine import SamplingParams
 
     if not flags.do_sample:
         unheeded = [

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from transformers.integrations.sdpa_attention import repeat_kv
 
-from medr1.rollout.decode import FIRST_CAPACITY, SharedPrefixCache
+from medr1.engines.decode import FIRST_CAPACITY, SharedPrefixCache
 
 PROMPTS, DRAWS, HEADS, KEY_HEADS, PROMPT_TOKENS, SIZE = 3, 2, 4, 2, 5, 8
 MASK = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 1, 1, 1], [0, 1, 1, 1, 1]])

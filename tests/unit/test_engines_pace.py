@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from medr1.rollout.pace import LONGEST_BACK_OFF, Pace, asked_delay, retry_delay
+from medr1.engines.pace import LONGEST_BACK_OFF, Pace, asked_delay, retry_delay
 
 
 def test_starts_are_evenly_spaced_and_idle_time_is_not_saved_up() -> None:

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from medr1.data.images import open_image
+from medr1.engines import sampler
+from medr1.engines.engine import Request, SamplingParams
+from medr1.engines.sampler import pick, uniform_numbers
+from medr1.engines.transformers import TransformersEngine, end_token_ids, image_token_ids
 from medr1.models.tiny import WARM_START
 from medr1.prompts import PROMPTS, render
-from medr1.rollout import sampler
-from medr1.rollout.engine import Request, SamplingParams
-from medr1.rollout.sampler import pick, uniform_numbers
-from medr1.rollout.transformers import TransformersEngine, end_token_ids, image_token_ids
 from medr1.types import Sample
 
 

@@ -18,8 +18,8 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
-from medr1.rollout.buffers import Draws, States
-from medr1.rollout.engine import SamplingParams
+from medr1.engines.buffers import Draws, States
+from medr1.engines.engine import SamplingParams
 
 
 def norm(hidden_BE: Tensor, weight_E: Tensor, epsilon: float) -> Tensor:

@@ -14,13 +14,13 @@ from torch import nn
 from transformers import GenerationConfig
 from transformers.processing_utils import ProcessorMixin
 
+from medr1.engines.engine import AnswerPlace, Request, SamplingParams
+from medr1.engines.sampler import sample
 from medr1.models import literal
 from medr1.models.loading import checkpoint_identity, identity_in_memory, image_backend, load_model, load_processor
 from medr1.models.pixels import image_tokens
-from medr1.models.prefix import PromptTensors, encode_prompts, left_padded
+from medr1.models.shared.pack import PromptTensors, encode_prompts, left_padded
 from medr1.prompts import chat
-from medr1.rollout.engine import AnswerPlace, Request, SamplingParams
-from medr1.rollout.sampler import sample
 from medr1.types import LETTERS, Completion
 
 IMAGE_TOKENS = ("<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>")

@@ -5,7 +5,7 @@ calls are recorded once for each *bucket*, a number of batch rows, and replayed.
 a smaller bucket. The host looks for ends every few tokens only; what a row draws beyond its end is written to nobody's
 line. Buffers and graphs stay with the model from rollout to rollout, as long as they are not large.
 
-The same step without a graph, by `rollout/plain.py`, is what runs in the tests on a CPU.
+The same step without a graph, by `engines/plain.py`, is what runs in the tests on a CPU.
 
 Axes: N slots, B batch rows, V vocabulary, P prompts, L prompt tokens, W room for a prompt and a completion.
 """
@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 from transformers import LogitsProcessorList
 
-from medr1.rollout import plain
-from medr1.rollout.buffers import PROMPT_STEP, ROOM_STEP, Draws, States, rounded_up
-from medr1.rollout.engine import SamplingParams
-from medr1.rollout.text_model import TextModel
+from medr1.engines import plain
+from medr1.engines.buffers import PROMPT_STEP, ROOM_STEP, Draws, States, rounded_up
+from medr1.engines.engine import SamplingParams
+from medr1.engines.text_model import TextModel
 
 KEPT_SHARE = 0.05
 """Share of a GPU's memory that states may keep between rollouts; larger ones, and their graphs, are made anew."""

@@ -15,9 +15,9 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import (
     apply_rotary_pos_emb_vision,
 )
 
-from medr1.models import lean
-from medr1.models.lean import GatedUnit, RootMeanSquareNorm, RotaryEmbedding, lighten
 from medr1.models.loading import load_model
+from medr1.models.shared import layers
+from medr1.models.shared.layers import GatedUnit, RootMeanSquareNorm, RotaryEmbedding, lighten
 from medr1.models.tiny.build import FAMILIES
 
 
@@ -69,7 +69,7 @@ def test_rotary_is_that_of_transformers(text: bool) -> None:
     shape, angles = ((2, 4, 7, 8), (2, 7, 8)) if text else ((7, 4, 8), (7, 8))
     states = [seeded(*shape, seed=seed).requires_grad_() for seed in (0, 1)]
     cosine, sine = seeded(*angles, seed=2).cos(), seeded(*angles, seed=2).sin()
-    ours = lean._lean_rotary(None, lean.HEADS_AXES[original.__name__])(*states, cosine, sine)  # type: ignore[arg-type]
+    ours = layers._fused_rotary(None, layers.HEADS_AXES[original.__name__])(*states, cosine, sine)  # type: ignore[arg-type]
     theirs = original(*states, cosine, sine)
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
     if text:  # of transformers' gradient the halves of the sine must not differ
@@ -110,11 +110,11 @@ def test_a_loaded_model_is_that_of_transformers(
     calls: Counter[str] = Counter()
 
     def counted(name: str) -> Any:
-        function = getattr(lean, name)
+        function = getattr(layers, name)
         return SimpleNamespace(apply=lambda *args: calls.update([name]) or function.apply(*args))
 
     for name in ("RootMeanSquareNorm", "RotaryEmbedding", "GatedUnit"):
-        monkeypatch.setattr(lean, name, counted(name))
+        monkeypatch.setattr(layers, name, counted(name))
     plain = AutoModelForImageTextToText.from_pretrained(checkpoints[family], dtype=torch.float32).eval()
     ours = load_model(checkpoints[family], dtype=torch.float32)
     assert ours.state_dict().keys() == plain.state_dict().keys()
@@ -138,7 +138,7 @@ def test_other_types_are_left_to_transformers(checkpoints: dict[str, Path], dtyp
     before, grads_before = loss_and_gradients(plain)
     plain.zero_grad()
     lighten(plain)
-    assert any(type(m).__module__ == lean.__name__ for m in plain.modules())
+    assert any(type(m).__module__ == layers.__name__ for m in plain.modules())
     after, grads_after = loss_and_gradients(plain)
     assert torch.equal(before, after)
     assert all(torch.equal(grads_before[name], grads_after[name]) for name in grads_before)
@@ -147,7 +147,7 @@ def test_other_types_are_left_to_transformers(checkpoints: dict[str, Path], dtyp
 def test_other_modules_stay() -> None:
     model = nn.Sequential(nn.LayerNorm(4), nn.RMSNorm(4), Qwen2_5_VLRMSNorm(4))
     lighten(model)
-    assert [type(m).__module__ == lean.__name__ for m in model] == [False, False, True]
+    assert [type(m).__module__ == layers.__name__ for m in model] == [False, False, True]
     assert isinstance(model[2], Qwen2_5_VLRMSNorm)
     kinds = [type(m) for m in model]
     lighten(model)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from medr1.rollout.engine import Request, SamplingParams
+from medr1.engines.engine import Request, SamplingParams
 from medr1.types import Completion
 
 

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from medr1.models.prefix import PromptTensors, joined, left_padded, pack_flat, pack_groups, plan_rows, visible_pairs
+from medr1.models.shared.pack import (
+    PromptTensors,
+    joined,
+    left_padded,
+    pack_flat,
+    pack_groups,
+    plan_rows,
+    visible_pairs,
+)
 
 PAD = 0
 

@@ -30,14 +30,14 @@ from faulty_server import (
 )
 from medr1.answers import PROTOCOLS
 from medr1.data.images import png_bytes
+from medr1.engines import endpoint
+from medr1.engines.cache import ResponseCache
+from medr1.engines.endpoint import API_KEY_VARIABLE, LOST_AFTER, EndpointEngine, chat_body
+from medr1.engines.engine import Request, SamplingParams
+from medr1.engines.settings import EndpointSettings
 from medr1.errors import ConfigError, DataError, EngineError
 from medr1.eval.files import read_failures
 from medr1.eval.runner import evaluate as _evaluate
-from medr1.rollout import endpoint
-from medr1.rollout.cache import ResponseCache
-from medr1.rollout.endpoint import API_KEY_VARIABLE, LOST_AFTER, EndpointEngine, chat_body
-from medr1.rollout.engine import Request, SamplingParams
-from medr1.rollout.settings import EndpointSettings
 from medr1.types import Completion, ImageRef, Sample
 from written import as_written
 

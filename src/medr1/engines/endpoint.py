@@ -21,12 +21,12 @@ from urllib.parse import SplitResult, urlsplit
 from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient
 from PIL import Image
 
+from medr1.engines.cache import ResponseCache, request_hash
+from medr1.engines.engine import Request, SamplingParams
+from medr1.engines.pace import LOST_AFTER, PATIENCE, SILENCE, Pace, retry_delay, spoken, wished_delay
+from medr1.engines.replies import RETRIED_STATUSES, SHORTEST_PART_OF_ANSWER, ReplyError, completion_from, masked
 from medr1.errors import ConfigError, EngineError
 from medr1.prompts import chat
-from medr1.rollout.cache import ResponseCache, request_hash
-from medr1.rollout.engine import Request, SamplingParams
-from medr1.rollout.pace import LOST_AFTER, PATIENCE, SILENCE, Pace, retry_delay, spoken, wished_delay
-from medr1.rollout.replies import RETRIED_STATUSES, SHORTEST_PART_OF_ANSWER, ReplyError, completion_from, masked
 from medr1.types import Completion
 
 T = TypeVar("T")

@@ -1,7 +1,7 @@
 """Norms, rotary embeddings and gated units on a GPU, forward and backward: one Triton kernel each.
 
 Spelt out operation by operation they are most of the calls of a training step, and calls are what limits it. Sums are
-in float32, whatever the type of the tensors. The functions with gradients around these are in `models/lean.py`.
+in float32, whatever the type of the tensors. Those with gradients around these: `models/shared/layers.py`.
 
 Axes: N rows, E width of the states, T tokens, H heads, D head size.
 """

@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear, silu
 from transformers.activations import SiLUActivation
 
-from medr1.models.flash import Sequences, VariedAttention, flash_fits
+from medr1.models.shared.flash import Sequences, VariedAttention, flash_fits
 
 GPU_TYPES = {torch.float32, torch.bfloat16, torch.float16}
 """Types that the kernels of a GPU take."""
@@ -36,7 +36,7 @@ def triton_kernels(module: str) -> ModuleType | None:
 
 
 def _gpu_kernels() -> ModuleType | None:
-    return triton_kernels("medr1.models.kernels")
+    return triton_kernels("medr1.models.shared.kernels")
 
 
 class RootMeanSquareNorm(torch.autograd.Function):
@@ -236,7 +236,7 @@ def _lean_attention(kind: type[nn.Module]) -> type[nn.Module]:
     plain: Any = kind.forward
     scope = plain.__globals__
     names = HEADS_AXES.keys() & set(_code(kind).co_names)
-    rotary = {name: _lean_rotary(scope[name], HEADS_AXES[name]) for name in names}
+    rotary = {name: _fused_rotary(scope[name], HEADS_AXES[name]) for name in names}
     forward: Any = FunctionType(_code(kind), scope | rotary, plain.__name__, plain.__defaults__, plain.__closure__)
     if "cu_seqlens" in _code(kind).co_varnames:
         forward = _varied_attention(forward, rotary["apply_rotary_pos_emb_vision"])
@@ -274,7 +274,7 @@ def _longest(ends: Tensor) -> int:
     return known
 
 
-def _lean_rotary(original: Callable[..., Any], heads_axis: int) -> Callable[..., Any]:
+def _fused_rotary(original: Callable[..., Any], heads_axis: int) -> Callable[..., Any]:
     """The rotary function of a module of transformers."""
 
     def rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Any, Any]:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from medr1.rollout.cache import ResponseCache, image_hash, request_hash
-from medr1.rollout.engine import Request, SamplingParams
+from medr1.engines.cache import ResponseCache, image_hash, request_hash
+from medr1.engines.engine import Request, SamplingParams
 from medr1.types import Completion
 
 GREY = Image.new("RGB", (4, 4), (7, 7, 7))

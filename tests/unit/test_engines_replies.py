@@ -11,8 +11,8 @@ from faulty_server import chat_reply
 from medr1.answers import parse_answer
 from medr1.answers.tags import outside_thinking, tags_of
 from medr1.answers.wording import word_rows
+from medr1.engines.replies import RETRIED_STATUSES, ReplyError, completion_from, masked
 from medr1.errors import EngineError
-from medr1.rollout.replies import RETRIED_STATUSES, ReplyError, completion_from, masked
 from medr1.types import Completion, Sample
 
 
@@ -94,7 +94,7 @@ def test_what_is_no_answer_is_named(message: dict[str, Any], reason: str | None,
 
 
 def test_every_finish_reason_of_the_table_has_its_meaning() -> None:
-    for row in word_rows("finish_reasons", "medr1.rollout"):
+    for row in word_rows("finish_reasons", "medr1.engines"):
         if row["outcome"] in ("whole", "cut"):
             expected = "stop" if row["outcome"] == "whole" else "length"
             assert read({"content": "B"}, row["words"].upper()).finish_reason == expected

@@ -2,7 +2,7 @@
 
 Calls, not arithmetic, limit a decoding step of a few billion weights. Between two matrix products stands one kernel:
 a norm; rotation, cache write and attention together; a gated unit. The next tokens take two passes over the logits.
-`rollout/plain.py` says in PyTorch what each of them computes.
+`engines/plain.py` says in PyTorch what each of them computes.
 
 Products are computed in the type of the tensors with sums in float32; float32 products in full precision.
 
@@ -20,8 +20,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from medr1.models import kernels
-from medr1.rollout.buffers import Draws, States
+from medr1.engines.buffers import Draws, States
+from medr1.models.shared import kernels
 
 VOCABULARY_BLOCK = 2048
 """Logits that one program of the first pass over them sees."""

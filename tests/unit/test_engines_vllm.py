@@ -6,12 +6,12 @@ import pytest
 from trl import GRPOConfig
 from typer.testing import CliRunner
 
-import medr1.rollout.vllm as vllm_engine
+import medr1.engines.vllm as vllm_engine
 from medr1.cli import app
 from medr1.data.phantom import write_phantoms
+from medr1.engines.vllm import VllmEngine, checkpoint_dtype, engine_settings, generation_settings
 from medr1.errors import ConfigError, EngineError
 from medr1.models.tiny import WARM_START
-from medr1.rollout.vllm import VllmEngine, checkpoint_dtype, engine_settings, generation_settings
 from medr1.train.vllm import check_vllm, collapsed
 
 

@@ -18,15 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medr1.models.prefix import PromptTensors, backbone, left_padded
+from medr1.engines.buffers import Draw
+from medr1.engines.decode import FusedDecoder, ModelDecoder, SharedPrefixCache, can_fuse, is_small
+from medr1.engines.engine import SamplingParams
+from medr1.engines.graphs import Sampling, decoder_of, give_back
+from medr1.engines.plain import logits_processors, pick
+from medr1.engines.text_model import can_capture
 from medr1.models.sharding import is_sharded, largest_of_all
-from medr1.models.shared_attention import SHARED_PREFIX, attention_of, product_type
-from medr1.rollout.buffers import Draw
-from medr1.rollout.decode import FusedDecoder, ModelDecoder, SharedPrefixCache, can_fuse, is_small
-from medr1.rollout.engine import SamplingParams
-from medr1.rollout.graphs import Sampling, decoder_of, give_back
-from medr1.rollout.plain import logits_processors, pick
-from medr1.rollout.text_model import can_capture
+from medr1.models.shared.attention import SHARED_PREFIX, attention_of, product_type
+from medr1.models.shared.pack import PromptTensors, backbone, left_padded
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from annotated_types import Ge, Gt
 from pydantic import field_validator, model_validator
 
 from medr1.answers import PROTOCOLS
+from medr1.engines.pace import PATIENCE, told_patience
 from medr1.errors import ConfigError
 from medr1.prompts import PROMPTS
-from medr1.rollout.pace import PATIENCE, told_patience
 from medr1.settings import Settings, Several, known
 
 EngineName = Literal["transformers", "vllm", "endpoint"]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import flash_stand_in
 from flash_stand_in import repeated, scores_of
-from medr1.models.flash import PackedFlash, Packing, Sequences, VariedAttention
+from medr1.models.shared.flash import PackedFlash, Packing, Sequences, VariedAttention
 
 SCALING = 0.3
 

@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, silu
 
-from medr1.models.prefix import backbone
-from medr1.models.shared_attention import NO_MASK
+from medr1.models.shared.attention import NO_MASK
+from medr1.models.shared.pack import backbone
 
 FIRST_CAPACITY = 64
 """Tokens of completions that there is room for at first; the room doubles when it is full."""

@@ -15,14 +15,14 @@ from typing import Any
 import torch
 from transformers import AutoConfig, GenerationConfig
 
+from medr1.engines.engine import Request, SamplingParams
+from medr1.engines.transformers import askable, chat_text, declared_ends, forced_ids, image_token_ids
 from medr1.errors import ConfigError, EngineError, ModelError
 from medr1.models.adapters import is_adapter
 from medr1.models.literal import token_ids
 from medr1.models.loading import checkpoint_identity, image_backend, load_processor, locate, model_type
 from medr1.models.pixels import image_tokens
-from medr1.models.prefix import expanded
-from medr1.rollout.engine import Request, SamplingParams
-from medr1.rollout.transformers import askable, chat_text, declared_ends, forced_ids, image_token_ids
+from medr1.models.shared.pack import expanded
 from medr1.types import Completion
 
 PACKAGE = "vllm"
@@ -175,7 +175,7 @@ class VllmEngine:
         """`vllm.SamplingParams` of one draw, every field explicit."""
         import vllm  # type: ignore[import-not-found]
 
-        from medr1.rollout.endpoint import request_seed  # with its client, which training has no use for
+        from medr1.engines.endpoint import request_seed  # with its client, which training has no use for
 
         try:
             return vllm.SamplingParams(

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from medr1.engines import sampler
+from medr1.engines.decode import SMALL_PRODUCT, FusedDecoder, ModelDecoder, SharedPrefixCache, can_fuse, is_small
 from medr1.models.loading import load_model
-from medr1.models.prefix import backbone
-from medr1.models.shared_attention import SHARED_PREFIX, attention_of
-from medr1.rollout import sampler
-from medr1.rollout.decode import SMALL_PRODUCT, FusedDecoder, ModelDecoder, SharedPrefixCache, can_fuse, is_small
+from medr1.models.shared.attention import SHARED_PREFIX, attention_of
+from medr1.models.shared.pack import backbone
 
 PROMPTS, DRAWS, PROMPT_TOKENS = 2, 3, 7
 MASK = torch.tensor([[1] * PROMPT_TOKENS, [0, 0, *[1] * (PROMPT_TOKENS - 2)]])

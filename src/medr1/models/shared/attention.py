@@ -26,7 +26,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from medr1.models.flash import PackedFlash, Packing, flash_fits
+from medr1.models.shared.flash import PackedFlash, Packing, flash_fits
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from PIL import Image
 from pydantic import TypeAdapter, ValidationError
 
+from medr1.engines.engine import Request, SamplingParams
 from medr1.records import write_json
-from medr1.rollout.engine import Request, SamplingParams
 from medr1.types import Completion
 
 _COMPLETION = TypeAdapter(Completion)

@@ -24,9 +24,9 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from medr1.models.flash import Packing
 from medr1.models.literal import token_ids
-from medr1.models.shared_attention import NO_MASK, SHARED_PREFIX, FlatAttention, PackedAttention
+from medr1.models.shared.attention import NO_MASK, SHARED_PREFIX, FlatAttention, PackedAttention
+from medr1.models.shared.flash import Packing
 
 
 @dataclass(frozen=True, slots=True)

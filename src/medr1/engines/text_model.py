@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, linear
 
-from medr1.models.lean import triton_kernels
-from medr1.models.prefix import backbone, joined
-from medr1.rollout import plain
-from medr1.rollout.buffers import Draws, States
+from medr1.engines import plain
+from medr1.engines.buffers import Draws, States
+from medr1.models.shared.layers import triton_kernels
+from medr1.models.shared.pack import backbone, joined
 
 FAMILIES = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl"}
 """Model types whose text layers are the ones written out here."""
@@ -32,7 +32,7 @@ TYPES = {torch.float32, torch.bfloat16, torch.float16}
 
 def kernels_for(device: torch.device, head_size: int, dtype: torch.dtype) -> ModuleType:
     """The kernels of a step: Triton's on a GPU where it is installed, else PyTorch's."""
-    fast = triton_kernels("medr1.rollout.kernels") if device.type == "cuda" else None
+    fast = triton_kernels("medr1.engines.kernels") if device.type == "cuda" else None
     return fast if fast is not None and fast.supports(head_size, dtype) else plain
 
 

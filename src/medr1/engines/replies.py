@@ -16,7 +16,7 @@ from medr1.types import Completion
 
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, *range(500, 600)})
 
-OUTCOMES = {row["words"]: row["outcome"] for row in word_rows("finish_reasons", "medr1.rollout")}
+OUTCOMES = {row["words"]: row["outcome"] for row in word_rows("finish_reasons", "medr1.engines")}
 """What each finish reason means."""
 SENTENCES = {
     "filtered": "the server's content filter stopped it",

@@ -1,7 +1,7 @@
 """The scripted engine."""
 
-from medr1.rollout.engine import Request, SamplingParams
-from medr1.rollout.scripted import ScriptedEngine
+from medr1.engines.engine import Request, SamplingParams
+from medr1.engines.scripted import ScriptedEngine
 
 
 def test_completions_come_from_the_function_in_order() -> None:

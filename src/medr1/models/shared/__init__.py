@@ -1,0 +1,1 @@
+"""Groups that share a prompt, computed once: packing, attention and layers, with kernels for processors and GPUs."""
