@@ -89,11 +89,10 @@ def embed_images(
     """
     images = [_embedded(ref, root, allow_missing) for ref in sample.images]
     group = sample.group
-    own_group = group == short_hash([ref.path for ref in sample.images])
-    if owners is not None and own_group:
-        known = [owners[image.owner] for image in images if image.owner in owners]
-        group = min(known, default=group)
-        owners.update({image.owner: group for image in images if image.owner is not None})
+    shown_owners = [image.owner for image in images if image.owner is not None]
+    if owners is not None and shown_owners and group == short_hash([ref.path for ref in sample.images]):
+        group = min((owners[owner] for owner in shown_owners if owner in owners), default=group)
+        owners.update(dict.fromkeys(shown_owners, group))
     warned = {BURNED_IN: "yes"} if any(image.burned_in for image in images) else {}
     for image in images:
         reason = unfit(image.size) if image.size is not None else None

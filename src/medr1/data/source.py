@@ -6,14 +6,14 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Required, TypedDict, Unpack
 
 from medr1.data.images import resolve_inside
-from medr1.data.options import absent, given_options, without_places
+from medr1.data.options import absent, without_places
 from medr1.data.record_files import Record, data_files, read_records
 from medr1.errors import ConfigError, DataError
 from medr1.records import sample_id, short_hash
-from medr1.types import LETTERS, RECORD_FIELDS, ImageRef, Modality, Sample, Task
+from medr1.types import LETTERS, RECORD_FIELDS, AnswerType, ImageRef, Modality, Sample, Task
 
 Parse = Callable[[Record, Path], Sample]
 
@@ -284,24 +284,39 @@ def storable(value: str, name: str) -> str:
     return value
 
 
+class Facts(TypedDict, total=False):
+    """What is known of a question beside its words, answer and pictures."""
+
+    source: Required[str]
+    modality: Modality
+    task: Task
+    group: str | None
+    """What must not be split; by default the images, whose names are hashed as they contain the diagnosis."""
+    rationale: str | None
+
+
+def group_hash(group: str | None, image_names: Sequence[str], question: str) -> str:
+    """`Sample.group` of a group that a source names, or of the images, or of the question where there is none."""
+    return short_hash(group if group is not None else list(image_names) or [question])
+
+
 def choice_sample(
     *,
-    source: str,
     image_names: Sequence[str],
     question: str,
     options: Sequence[str],
     answer_index: int,
-    modality: Modality = "unknown",
-    task: Task = "unknown",
-    group: str | None = None,
-    rationale: str | None = None,
+    images: Sequence[ImageRef] | None = None,
+    answer_type: AnswerType = "choice",
+    extra: Mapping[str, str] | None = None,
+    **facts: Unpack[Facts],
 ) -> Sample:
-    """A multiple-choice sample with its identity; outer white space of question and options is dropped.
+    """A sample with options and its identity; outer white space of question and options is dropped.
 
-    `group` defaults to a hash of the image names: the names themselves contain the diagnosis.
+    `options` are as `given_options` returns them. `images` are the files called `image_names` unless they are given.
     """
     question = without_places(question, len(image_names))
-    options = tuple(without_places(option, len(image_names)) for option in given_options(options))
+    options = tuple(without_places(option, len(image_names)) for option in options)
     if not question:
         raise DataError("the question is empty; fill it in or remove the record")
     if sum(map(bool, options)) < 2 or len(options) > len(LETTERS):
@@ -309,16 +324,14 @@ def choice_sample(
     if not options[answer_index]:
         raise DataError(f"option {LETTERS[answer_index]}, the right one, is empty; fill it in or remove the record")
     return Sample(
-        id=sample_id(source, image_names, question, options),
-        images=tuple(ImageRef(path=name) for name in image_names),
+        id=sample_id(facts["source"], image_names, question, options),
+        images=tuple(ImageRef(path=name) for name in image_names) if images is None else tuple(images),
         question=question,
         options=options,
         answer_index=answer_index,
-        modality=modality,
-        task=task,
-        source=source,
-        group=short_hash(group if group is not None else list(image_names) or [question]),
-        rationale=rationale,
+        answer_type=answer_type,
+        extra=extra or {},
+        **{**facts, "group": group_hash(facts.get("group"), image_names, question)},
     )
 
 

@@ -10,17 +10,16 @@ import hashlib
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Unpack
 
 from medr1.data.options import absent, given_options, gold_index, without_places
 from medr1.data.record_files import SAVED_STATE, Record
-from medr1.data.source import SPLITS, choice_sample, storable
+from medr1.data.source import SPLITS, Facts, choice_sample, group_hash, storable
 from medr1.errors import DataError
-from medr1.records import sample_id, short_hash
-from medr1.types import ANSWER_TYPES, LETTERS, RECORD_FIELDS, AnswerType, ImageRef, Modality, Sample, Task
+from medr1.records import sample_id
+from medr1.types import ANSWER_TYPES, LETTERS, RECORD_FIELDS, AnswerType, ImageRef, Sample
 
 YES_NO = ("Yes", "No")
 
@@ -126,20 +125,16 @@ def _yes_or_no(answer: str) -> int | None:
 
 def typed_sample(
     *,
-    source: str,
     images: Sequence[ImageRef],
     question: str,
     answers: Sequence[str],
     options: Sequence[str] = (),
     answer_index: int | None = None,
     answer_type: AnswerType | None = None,
-    modality: Modality = "unknown",
-    task: Task = "unknown",
-    group: str | None = None,
-    rationale: str | None = None,
     extra: Mapping[str, str] | None = None,
+    **facts: Unpack[Facts],
 ) -> Sample:
-    """A sample of any answer type; `DataError` when answer and options do not fit.
+    """A sample of any answer type; `DataError` when answer and options (of `given_options`) do not fit.
 
     With options the gold is `answer_index`, or the option that equals the only answer. Without, the type follows from
     the only answer unless `answer_type` says it; several answers need it.
@@ -147,24 +142,28 @@ def typed_sample(
     names = [identity_of(ref) for ref in images]
     has_folders = any(ref.data is None and "/" in (ref.path or "") for ref in images)
     named = {NAMES: json.dumps([ref.path for ref in images])} if has_folders else {}
-    facts: dict[str, Any] = {"modality": modality, "task": task, "rationale": rationale, "group": group}
+    extra = {**named, **(extra or {})}
     if not options:
         kind = answer_type or _kind(answers)
         if kind == "choice":
             raise DataError("the question has no options to choose from; give them or another answer_type")
         if kind != "yes_no":
-            sample = _open_sample(source, names, question, answers, kind, facts)
-            return replace(sample, images=tuple(images), extra={**named, **(extra or {})})
+            return _open_sample(images, names, question, answers, kind, extra, facts)
         options, answer_index = YES_NO, _yes_or_no(answers[0])
         if len(answers) != 1 or answer_index is None:
             raise DataError(f"the answer {answers[0][:80]!r} is not yes or no; correct it or its answer_type")
     if answer_index is None:
         answer_index = gold_index(answers[0], [without_places(option, len(images)) for option in options])
-    sample = choice_sample(
-        source=source, image_names=names, question=question, options=options, answer_index=answer_index, **facts
+    return choice_sample(
+        image_names=names,
+        question=question,
+        options=options,
+        answer_index=answer_index,
+        images=images,
+        answer_type="yes_no" if {option.casefold().rstrip(".") for option in options} == {"yes", "no"} else "choice",
+        extra=extra,
+        **facts,
     )
-    kind = "yes_no" if {option.casefold().rstrip(".") for option in options} == {"yes", "no"} else "choice"
-    return replace(sample, images=tuple(images), answer_type=kind, extra={**named, **(extra or {})})
 
 
 def _kind(answers: Sequence[str]) -> AnswerType:
@@ -181,23 +180,27 @@ def _kind(answers: Sequence[str]) -> AnswerType:
 
 
 def _open_sample(
-    source: str, names: Sequence[str], question: str, answers: Sequence[str], kind: AnswerType, facts: dict[str, Any]
+    images: Sequence[ImageRef],
+    names: Sequence[str],
+    question: str,
+    answers: Sequence[str],
+    kind: AnswerType,
+    extra: Mapping[str, str],
+    facts: Facts,
 ) -> Sample:
     question, answers = without_places(question, len(names)), tuple(answer.strip() for answer in answers)
     if not question or not answers or any(map(absent, answers)):
         raise DataError("the question or an answer is empty; fill it in or remove the record")
     if kind == "number" and any(kind_of_answer(answer) != "number" for answer in answers):
         raise DataError(f"the answer {answers[0][:80]!r} is not a number; correct it or its answer_type")
-    group = facts.pop("group")
     return Sample(
-        id=sample_id(source, names, question, ()),
-        images=(),
+        id=sample_id(facts["source"], names, question, ()),
+        images=tuple(images),
         question=question,
         answer_type=kind,
         answers=answers,
-        source=source,
-        group=short_hash(group if group is not None else list(names) or [question]),
-        **facts,
+        extra=extra,
+        **{**facts, "group": group_hash(facts.get("group"), names, question)},
     )
 
 

@@ -49,9 +49,13 @@ PACKAGES = (
 """Packages whose version may change a result; the manifest names those that are installed."""
 
 
+_sorted = json.JSONEncoder(sort_keys=True).encode
+"""`json.dumps` makes an encoder at every call, and every sample is hashed several times."""
+
+
 def short_hash(value: Any) -> str:
     """First 16 hex characters of the SHA-256 of a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(_sorted(value).encode()).hexdigest()[:16]
 
 
 def sample_id(source: str, image_names: Sequence[str], question: str, options: Sequence[str]) -> str:

@@ -8,6 +8,7 @@ question about them. The folder names are the diagnosis: they are options, never
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from medr1.data.options import given_options
 from medr1.data.record_files import Record
 from medr1.data.source import Source, text
 from medr1.data.typed import SPLIT_NAMES, image_refs, typed_sample
@@ -55,7 +56,7 @@ def _parse(record: Record, file: Path) -> Sample:
         source="ISIC-2017" if is_isic else file.name or "class folders",
         images=image_refs(record, "image"),
         question="Which type of skin cancer is it?" if is_isic else "Which class does this image belong to?",
-        options=options,
+        options=given_options(options),
         answers=[options[classes.index(name.parent.name)]],
         answer_index=classes.index(name.parent.name),
         modality="Dermoscopy" if is_isic else "unknown",

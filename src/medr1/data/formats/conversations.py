@@ -22,7 +22,7 @@ from typing import Any
 
 from medr1.data.formats.problems import choice_in_text
 from medr1.data.names import modality_of
-from medr1.data.options import absent, without_places
+from medr1.data.options import absent, given_options, without_places
 from medr1.data.record_files import JSON_SUFFIXES, ROW_SUFFIXES, Record
 from medr1.data.source import Download, Source, text
 from medr1.data.typed import data_name, image_refs, other_fields, split_of_file, typed_sample
@@ -46,6 +46,7 @@ def asked_in_text(problem: str, answer: str, images: tuple[ImageRef, ...], **fac
     question, options, index, behind = found
     facts["extra"] = {**facts["extra"], **({INSTRUCTION: behind} if behind else {})}
     facts.pop("answer_type", None)
+    options = given_options(options)
     return typed_sample(
         images=images, question=question, options=options, answers=[answer], answer_index=index, **facts
     )

@@ -82,7 +82,7 @@ class Fields:
     def parse(self, record: Record, file: Path) -> Sample:
         """The sample of a record."""
         given, record = record, self.mend(record)
-        columns = option_columns(tuple(record), self.columns)
+        columns, used = _places(tuple(record), self.columns, self.used)
         options = self._options(record, columns)
         answers = _answers(record, self.answer)
         index = self._index(record, options, answers)
@@ -93,7 +93,7 @@ class Fields:
             "group": optional(record, self.group),
             "rationale": optional(record, self.rationale),
             "answer_type": answer_type_of(optional(record, self.answer_type)),
-            "extra": self.split(given, file) | other_fields(record, self.used.union(columns)),
+            "extra": self.split(given, file) | other_fields(record, used),
         }
         for name in self.required:
             text(record, name)
@@ -149,6 +149,12 @@ def _images(record: Record, names: Names) -> tuple[ImageRef, ...]:
 
 
 @lru_cache
+def _places(names: Names, prefixes: Names, used: frozenset[str]) -> tuple[list[str], frozenset[str]]:
+    """The fields that hold an option each, and all that a sample has a place for: alike in all rows of a file."""
+    columns = option_columns(names, prefixes)
+    return columns, used.union(columns)
+
+
 def option_columns(names: Names, prefixes: Names) -> list[str]:
     """Of the names of fields those that hold an option each, from A on without a gap, in any case."""
     by_name = {name.lower(): name for name in names}

@@ -29,7 +29,7 @@ from medr1.data.formats.problems import (
     parse_lines_problem,
 )
 from medr1.data.names import DATASET_MODALITY, modality_of, task_of
-from medr1.data.options import gold_index
+from medr1.data.options import given_options, gold_index
 from medr1.data.record_files import JSON_SUFFIXES, Record
 from medr1.data.source import SPLITS, Download, Source, choice_sample, restored_record, text, with_record
 from medr1.data.typed import identity_of, image_refs, listed_options
@@ -44,11 +44,12 @@ WITHHELD = "?"
 def _recorded(record: Record, rebuilt: Callable[[Sample], dict[str, Any]], **facts: Any) -> Sample:
     """The sample with these facts and the record's images, and with what `rebuilt` does not know of the record."""
     images = image_refs(record, "image")
-    sample = choice_sample(image_names=[identity_of(ref) for ref in images], **facts)
+    facts["options"] = given_options(facts["options"])
+    sample = choice_sample(image_names=[identity_of(ref) for ref in images], images=images, **facts)
     if any(ref.data is not None for ref in images):  # the picture itself is not kept twice
         names = [ref.path for ref in images]
         record = {**record, "image": names if isinstance(record["image"], list) else names[0]}
-    return with_record(replace(sample, images=images), record, rebuilt(sample))
+    return with_record(sample, record, rebuilt(sample))
 
 
 def _problem(sample: Sample, form: Callable[[str, Sequence[str]], str]) -> dict[str, str]:
