@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medr1.data import images
-from medr1.data.images import UNFIT, embed_images, open_image, resolve_inside, unfit
+from medr1.data.images import UNFIT, embed_images, open_image, unfit
+from medr1.doors import Most, resolve_inside
 from medr1.errors import DataError
 from medr1.types import ImageRef, Sample
 
@@ -99,9 +99,9 @@ def test_a_decompression_bomb_is_refused_before_decoding(width: int, height: int
 
 
 def test_the_pixel_limit_itself_is_allowed(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(images, "MAX_PIXELS", RAMP.size)
+    monkeypatch.setattr(Most, "PIXELS", RAMP.size)
     pixels(encoded(Image.fromarray(RAMP)))
-    monkeypatch.setattr(images, "MAX_PIXELS", RAMP.size - 1)
+    monkeypatch.setattr(Most, "PIXELS", RAMP.size - 1)
     with pytest.raises(DataError, match="million pixels"):
         pixels(encoded(Image.fromarray(RAMP)))
 
@@ -152,7 +152,7 @@ def test_what_is_no_ordinary_file_is_not_read(tmp_path: Path, kind: str):
         path.mkdir()
     elif kind == "large":
         with path.open("wb") as file:
-            file.truncate(images.MAX_FILE_BYTES + 1)
+            file.truncate(Most.FILE_BYTES + 1)
     with pytest.raises(DataError, match="larger than 512 MiB" if kind == "large" else "no ordinary file"):
         open_image(ImageRef(path=str(path)))
 

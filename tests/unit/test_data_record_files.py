@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from medr1.data import find_source, read_source, record_files
 from medr1.data.record_files import data_files, read_records
+from medr1.doors import Most
 from medr1.errors import DataError
 
 values = st.recursive(
@@ -41,7 +42,7 @@ def test_records_longer_than_a_chunk_and_chunks_inside_a_character(tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["a.json", "a.jsonl", "a.csv", "a.tsv"])
 def test_a_record_that_never_ends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
-    monkeypatch.setattr(record_files, "MAX_RECORD_CHARS", 1000)
+    monkeypatch.setattr(Most, "RECORD_CHARS", 1000)
     monkeypatch.setattr(record_files, "_CHUNK_CHARS", 100)
     opening = {"a.json": '[{"a": "', "a.jsonl": '{"a": "', "a.csv": 'a\n"', "a.tsv": 'a\n"'}[name]
     (tmp_path / name).write_text(opening + "x" * 10_000 + '"}]')

@@ -170,16 +170,23 @@ def test_datasets_reads_the_folder_with_decoded_images(tmp_path: Path):
         list(read_samples(tmp_path / "splits"))
 
 
-def test_relative_references_resolve_against_the_folder(tmp_path: Path):
-    referenced = [
-        replace(SAMPLE, id="1", images=(ImageRef(path="images/71%1 #2.png"),)),
-        replace(SAMPLE, id="2", images=(ImageRef(path="/elsewhere/x.png"),)),
-    ]
-    write_samples(tmp_path / "data", referenced, embed_images=False)
+def test_references_resolve_against_the_folder(tmp_path: Path):
     folder = tmp_path / "data"
+    inside = [folder / "images/71%1 #2.png", folder / "images/x.png"]
+    paths = ("images/71%1 #2.png", str(inside[1]))
+    referenced = [replace(SAMPLE, id=path, images=(ImageRef(path=path),)) for path in paths]
+    write_samples(folder, referenced, embed_images=False)
     for path in (folder, folder / "data-00000.parquet"):
-        paths = [sample.images[0].path for sample in read_samples(path)]
-        assert paths == [str(folder / "images/71%1 #2.png"), "/elsewhere/x.png"]
+        assert [sample.images[0].path for sample in read_samples(path)] == [str(path) for path in inside]
+
+
+@pytest.mark.parametrize("path", ["/elsewhere/x.png", "../x.png", "a/../../x.png", "out/x.png", "x" * 2000, "a\0b", ""])
+def test_references_that_lead_out_are_refused_by_row(tmp_path: Path, path: str):
+    samples = [replace(SAMPLE, id=name, images=(ImageRef(path=name),)) for name in ("x.png", path)]
+    write_samples(tmp_path / "data", samples, embed_images=False)
+    (tmp_path / "data" / "out").symlink_to(tmp_path)
+    with pytest.raises(DataError, match="row 2: path"):
+        list(read_samples(tmp_path / "data"))
 
 
 def test_large_sets_are_split_into_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from medr1.data.questions import QuestionSet
+from medr1.doors import read_file
 from medr1.records import read_samples
 from medr1.types import ImageRef, Sample
 
@@ -33,5 +34,5 @@ def _portable(ref: ImageRef, folder: Path) -> ImageRef:
         return ref
     path = Path(ref.path)
     if path.is_file():
-        return ImageRef(path=path.name, data=path.read_bytes())
+        return ImageRef(path=path.name, data=read_file(path, "image"))
     return ImageRef(path=os.path.relpath(path, folder) if path.is_relative_to(folder) else ref.path)

@@ -8,8 +8,8 @@ from pathlib import Path, PurePosixPath
 from shutil import copyfileobj
 
 from medr1.data import SOURCES
-from medr1.data.images import resolve_inside
 from medr1.data.source import Download
+from medr1.doors import resolve_inside
 from medr1.errors import ConfigError, DataError
 from medr1.runs import LOCK, MANIFEST, Run, publication
 

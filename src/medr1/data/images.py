@@ -1,30 +1,24 @@
 """Opening image files safely, as the 8-bit RGB that every engine sees.
 
 PNG, JPEG, BMP, TIFF, GIF and WebP go by the rule of `medr1.data.raster`, DICOM by that of `medr1.data.dicom`; both
-bring deeper values to 8 bits by `medr1.data.depth`. At most `MAX_PIXELS` pixels; a stack of several frames is refused
-(of a JPEG with previews behind it, the main picture is taken); the EXIF orientation is applied, as `datasets.Image`
-does. Nothing else in this package decodes pictures.
+bring deeper values to 8 bits by `medr1.data.depth`. What is larger than `medr1.doors.Most` allows is refused, and so is
+a stack of several frames (of a JPEG with previews behind it, the main picture is taken); the EXIF orientation is
+applied, as `datasets.Image` does. Nothing else in this package decodes pictures.
 """
 
 import io
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from PIL import Image
 
 from medr1.data.dicom import decode_dicom
 from medr1.data.dicom_header import is_dicom
 from medr1.data.raster import decode_raster
+from medr1.doors import Most, read_file, resolve_inside
 from medr1.errors import DataError
 from medr1.records import short_hash
 from medr1.types import ImageRef, Sample
-
-MAX_FILE_BYTES = 2**29
-"""Larger files are refused before they are read."""
-MAX_PIXELS = 64_000_000
-"""Larger images are refused before they are decoded: a few kilobytes can unpack to gigabytes. Deflated DICOM unpacks to
-`dicom_header.BYTES_A_PIXEL` times as many bytes at most."""
 
 MAX_ASPECT = 200
 """How many times longer than the other a side may be: the image processors of Qwen-VL raise an error beyond it."""
@@ -34,8 +28,8 @@ def open_image(ref: ImageRef) -> Image.Image:
     """Decode an image to 8-bit RGB by the rule of this module; `DataError` names the file that cannot be used."""
     data = _encoded_bytes(ref)
     if is_dicom(data):
-        return decode_dicom(data, _name(ref), max_pixels=MAX_PIXELS).image.convert("RGB")
-    image, _ = decode_raster(data, _name(ref), max_pixels=MAX_PIXELS)
+        return decode_dicom(data, _name(ref), max_pixels=Most.PIXELS).image.convert("RGB")
+    image, _ = decode_raster(data, _name(ref), max_pixels=Most.PIXELS)
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -48,23 +42,6 @@ def unfit(size: tuple[int, int]) -> str | None:
     if max(size) <= MAX_ASPECT * min(size):
         return None
     return f"{size[0]} × {size[1]} pixels: one side is more than {MAX_ASPECT} times the other"
-
-
-def resolve_inside(root: Path, relative: str) -> Path:
-    """`root / relative` for a name taken from a data file; `DataError` if it could lead out of `root`.
-
-    Names are used as they are: `%`, `#`, `&`, spaces and brackets mean themselves, nothing is decoded or expanded.
-    """
-    name = PurePosixPath(relative)
-    if not relative or "\0" in relative or name.is_absolute() or ".." in name.parts:
-        raise DataError(
-            f"image path {relative!r} is empty, absolute or has '..'; write it relative to the image folder"
-        )
-    path = root / relative
-    inside = os.path.realpath(root)
-    if os.path.commonpath([inside, os.path.realpath(path)]) != inside:
-        raise DataError(f"image path {relative!r} leaves {root} through a link; copy the file into the folder")
-    return path
 
 
 BURNED_IN = "burned_in_annotation"
@@ -123,10 +100,10 @@ def _embedded(ref: ImageRef, root: Path, allow_missing: bool) -> _Embedded:
     name = Path(_name(ref))
     data = _encoded_bytes(ref)
     if is_dicom(data):
-        shown = decode_dicom(data, str(name), max_pixels=MAX_PIXELS)
+        shown = decode_dicom(data, str(name), max_pixels=Most.PIXELS)
         png = _as_png(shown.image, name)
         return _Embedded(png, size=shown.image.size, burned_in=shown.burned_in, owner=shown.owner)
-    image, is_plain = decode_raster(data, str(name), max_pixels=MAX_PIXELS)
+    image, is_plain = decode_raster(data, str(name), max_pixels=Most.PIXELS)
     ref = ImageRef(path=name.name, data=data) if is_plain else _as_png(image, name)
     return _Embedded(ref, size=image.size)
 
@@ -150,17 +127,4 @@ def _encoded_bytes(ref: ImageRef) -> bytes:
     if ref.data is not None:
         return ref.data
     assert ref.path is not None, "a reference has a path or data"
-    try:
-        path = Path(ref.path)
-        if not path.is_file():  # a pipe or device has no end
-            path.stat()
-            raise DataError(f"image {ref.path} is no ordinary file; name the picture itself")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise DataError(f"image {ref.path} is larger than {MAX_FILE_BYTES // 2**20} MiB; save it as PNG")
-        return path.read_bytes()
-    except DataError:
-        raise
-    except FileNotFoundError as error:
-        raise DataError(f"image {ref.path} does not exist; check the image folder") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"image {ref.path} cannot be read ({error}); check the path and its permissions") from error
+    return read_file(Path(ref.path), "image")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from medr1.data import find_source
 from medr1.data.images import open_image
+from medr1.doors import read_file
 from medr1.errors import DataError
 from medr1.records import DataHash, read_json, read_samples
 from medr1.records.samples import REQUIRED_COLUMNS
@@ -185,7 +186,7 @@ def fingerprint(ref: ImageRef, prefix: str = "") -> Fingerprint:
     import imagehash
     import numpy as np
 
-    data = ref.data if ref.data is not None else Path(ref.path or "").read_bytes()
+    data = ref.data if ref.data is not None else read_file(Path(ref.path or ""), "image")
     picture = open_image(ImageRef(path=ref.path, data=data))
     bits = imagehash.phash(picture).hash.ravel()
     return replace(

@@ -4,8 +4,6 @@ A reader holds one record (of parquet: one batch of rows) in memory, whatever th
 """
 
 import csv
-import gzip
-import io
 import json
 import re
 import zlib
@@ -15,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from medr1.data.images import resolve_inside
+from medr1.doors import Most, resolve_inside, unpacked
 from medr1.errors import DataError
 from medr1.records import is_manifest, read_json
 
@@ -28,8 +26,6 @@ SAVED_STATE = "state.json"
 """File that marks a folder of `datasets.save_to_disk`; it stands for the folder."""
 ROW_SUFFIXES = (".parquet", SAVED_STATE)
 
-MAX_RECORD_CHARS = 64 * 2**20
-"""A longer record is refused: it is damage (a quote that never closes) or a compressed bomb."""
 _CHUNK_CHARS = 2**18
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 """What parts the cells of a table."""
@@ -77,8 +73,8 @@ def read_records(file: Path) -> Iterator[Record]:
 def _opened(file: Path, kind: str) -> Iterator[IO[str]]:
     """The text of a file, unpacked on the way; what goes wrong while it is read becomes a `DataError`."""
     try:
-        with gzip.open(file, "rb") if file.name.lower().endswith(".gz") else file.open("rb") as binary:
-            yield io.TextIOWrapper(binary, encoding="utf-8-sig", newline="")  # pyright: ignore[reportArgumentType]
+        with unpacked(file) as text:
+            yield text
     except UnicodeDecodeError as error:
         raise DataError(f"{file} is not {kind} in UTF-8 ({error}); export it again") from error
     except (OSError, EOFError, zlib.error) as error:
@@ -132,7 +128,7 @@ class _Buffer:
             try:
                 value, self._at = self._decoder.raw_decode(self._text, self._at)
             except json.JSONDecodeError:
-                if len(self._text) - self._at > MAX_RECORD_CHARS or not self._grow():
+                if len(self._text) - self._at > Most.RECORD_CHARS or not self._grow():
                     raise
             else:
                 return value
@@ -162,7 +158,7 @@ def _json_lines(file: Path) -> Iterator[Record]:
     # Lines end at \n alone: JSON texts may hold other line ends unescaped.
     with _opened(file, "JSON lines") as stream:
         number = 0
-        while line := stream.readline(MAX_RECORD_CHARS):
+        while line := stream.readline(Most.RECORD_CHARS):
             number += 1
             if not line.strip():
                 continue
@@ -182,7 +178,7 @@ def _csv(file: Path) -> Iterator[Record]:
 def _delimiter(file: Path) -> str:
     """A comma, or what a spreadsheet of another language or habit puts in its place; told by the header."""
     with _opened(file, "CSV") as stream:
-        header = stream.readline(MAX_RECORD_CHARS)
+        header = stream.readline(Most.RECORD_CHARS)
     return max(",;\t", key=header.count)
 
 
@@ -191,7 +187,7 @@ def _tsv(file: Path) -> Iterator[Record]:
 
 
 def _table(file: Path, kind: str, delimiter: str) -> Iterator[Record]:
-    csv.field_size_limit(MAX_RECORD_CHARS)  # the default of 128 KiB is less than one embedded picture
+    csv.field_size_limit(Most.RECORD_CHARS)  # the default of 128 KiB is less than one embedded picture
     number = 0
     with _opened(file, kind) as stream:
         try:

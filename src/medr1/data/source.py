@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Required, TypedDict, Unpack
 
-from medr1.data.images import resolve_inside
 from medr1.data.options import absent, without_places
 from medr1.data.record_files import Record, data_files, read_records
+from medr1.doors import resolve_inside
 from medr1.errors import ConfigError, DataError
 from medr1.records import sample_id, short_hash
 from medr1.types import LETTERS, RECORD_FIELDS, AnswerType, ImageRef, Modality, Sample, Task

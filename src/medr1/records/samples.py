@@ -5,13 +5,13 @@ path), `extra` is a JSON object in a string column.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medr1.doors import read_file, resolve_inside
 from medr1.errors import DataError
 from medr1.records.locks import Lock
 from medr1.records.manifest import check_finished
@@ -142,10 +142,7 @@ def _image_struct(ref: ImageRef, name: str) -> dict[str, Any]:
         return _as_struct(ref)
     if ref.path is None:
         raise DataError(f"sample {name} has an image without data and without a path; give it one of them")
-    try:
-        return {"bytes": Path(ref.path).read_bytes(), "path": Path(ref.path).name}
-    except OSError as error:
-        raise DataError(f"image {ref.path} of sample {name} cannot be read ({error.strerror})") from error
+    return {"bytes": read_file(Path(ref.path), "image"), "path": Path(ref.path).name}
 
 
 def _arrow_schema() -> "pa.Schema":
@@ -181,7 +178,7 @@ def _tables(path: Path) -> Iterator["pa.Table | pa.RecordBatch"]:
     if path.is_dir() and ((path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists()):
         yield from _saved_tables(path)
         return
-    shards = sorted(path.glob("*.parquet")) if path.is_dir() else [path]
+    shards = [resolve_inside(path, file.name) for file in sorted(path.glob("*.parquet"))] if path.is_dir() else [path]
     if path.is_file() and path.suffix.lower() in ARCHIVES:
         raise DataError(f"{path} is an archive; unpack it, and convert what is in it with `medr1 data convert`")
     if path.is_file() and not is_parquet(path):
@@ -304,5 +301,8 @@ def _image_ref(image: Mapping[str, Any] | None, folder: Path, where: str) -> Ima
     if not isinstance(data, bytes | None) or not isinstance(path, str | None):
         raise DataError(f"{where}: images are not a list of bytes and path; store them as `datasets.Image`")
     if data is None and path is not None:
-        path = os.path.join(folder, path)
+        try:
+            path = str(resolve_inside(folder, path))
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
     return ImageRef(path=path, data=data)
