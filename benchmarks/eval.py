@@ -24,8 +24,9 @@ from medr1.data.phantom import phantom
 from medr1.engines.engine import Request, SamplingParams
 from medr1.engines.transformers import TransformersEngine, image_token_ids
 from medr1.eval.runner import evaluate, read_predictions
-from medr1.models.loading import load_model, load_processor, locate
+from medr1.models.loading import load_model, load_processor
 from medr1.models.tiny import WARM_START
+from medr1.models.zoo import locate
 from medr1.prompts import PROMPTS, messages, render
 from medr1.types import Sample
 

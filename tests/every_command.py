@@ -43,7 +43,7 @@ COMMANDS = {
     "train grpo": f"{TRAIN} --per_device_train_batch_size 8",
     "train sft": f"{TRAIN} --per_device_train_batch_size 2",
 }
-WRITES_NOTHING = {"verify", "doctor", "data check-table", "data sources", "models list", "rewards list"}
+WRITES_NOTHING = {"ask", "verify", "doctor", "data check-table", "data sources", "models list", "rewards list"}
 
 
 def arguments_of(command: str, *, inputs: Path, out: Path) -> list[str]:

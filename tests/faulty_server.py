@@ -42,14 +42,14 @@ class FaultyServer:
     """Answers every prompt with `answer(body)`, unless `fault(prompt, attempt)` names a fault or an HTTP status.
 
     `attempt` counts the requests with the same text from 0. A status may have headers: `(429, {"Retry-After": "1"})`. A
-    fault that is a dictionary is sent as the reply. An answer may be a whole reply, too. `refuse(body)` says why a body
-    gets HTTP 400.
+    fault that is a dictionary is sent as the reply. An answer may be a whole reply, too, or a list of pieces that are
+    sent as events; after a piece that is None the line breaks. `refuse(body)` says why a body gets HTTP 400.
     """
 
     def __init__(
         self,
         fault: Callable[[str, int], Any] = lambda prompt, attempt: None,
-        answer: Callable[[dict[str, Any]], str | dict[str, Any]] = lambda body: f"re: {prompt_of(body)}",
+        answer: Callable[[dict[str, Any]], str | dict[str, Any] | list[Any]] = lambda body: f"re: {prompt_of(body)}",
         refuse: Callable[[dict[str, Any]], str | None] = lambda body: None,
     ) -> None:
         self.fault, self.answer, self.refuse = fault, answer, refuse
@@ -106,6 +106,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send(400, json.dumps({"error": {"message": refusal, "type": "invalid_request_error"}}).encode())
             return
         answer = faulty.answer(body)
+        if isinstance(answer, list):
+            self.send_events(answer)
+            return
         self.obey(faulty.fault(prompt, attempt), answer if isinstance(answer, dict) else chat_reply(answer))
 
     def obey(self, fault: Any, good: dict[str, Any]) -> None:
@@ -150,6 +153,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data[: len(data) // 2] if cut else data)
         self.close_connection = self.close_connection or cut
+
+    def send_events(self, pieces: list[Any]) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for piece in pieces:
+            if piece is None:
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
+                return
+            data = f"data: {piece if isinstance(piece, str) else json.dumps(piece)}\n\n".encode()
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, *args: Any) -> None:
         pass

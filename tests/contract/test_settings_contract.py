@@ -27,6 +27,7 @@ def all_settings(parent: type[Settings] = Settings) -> Iterator[type[Settings]]:
 
 EVERY = sorted(set(all_settings()) - {RunSettings}, key=lambda one: one.__name__)
 ASKED = {
+    "AskSettings": {"images": ("a.png", "b.dcm"), "question": "Which?", "options": ("Lung", "Liver"), "model": "tiny"},
     "AttackSettings": {"model": "tiny", "data": "data", "out": "run", "k": (2, 4), "grey": True},
     "AuditSettings": {"train": "a", "test": "b", "out": "run", "seed": 3},
     "CompareSettings": {"runs": ("a", "b"), "by": ("modality",)},

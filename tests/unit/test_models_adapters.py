@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 import torch
 from trl import GRPOConfig, SFTConfig
@@ -12,7 +13,7 @@ from trl import GRPOConfig, SFTConfig
 from medr1.data.phantom import phantom
 from medr1.engines.vllm import VllmEngine
 from medr1.errors import ConfigError, ModelError
-from medr1.models import loading
+from medr1.models import zoo
 from medr1.models.adapters import is_adapter
 from medr1.models.loading import adapter_base, load_model, load_processor, model_type
 from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments
@@ -88,7 +89,8 @@ def test_a_base_of_the_hub_is_fetched(
         asked.append(name)
         return str(checkpoints["qwen2_5_vl"])
 
-    monkeypatch.setattr(loading, "snapshot_download", fetch)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    monkeypatch.setattr(zoo, "_silence", lambda name: None)
     record(adapter, base_model_name_or_path=recorded)
     assert adapter_base(adapter) == checkpoints["qwen2_5_vl"]
     assert asked == [fetched]

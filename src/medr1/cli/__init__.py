@@ -8,6 +8,7 @@ import os
 import typer
 
 from medr1 import __version__
+from medr1.cli.ask import WordsBehindFlags, ask_command
 from medr1.cli.attack import attack_command, corrupt_command, robustness_command
 from medr1.cli.data import app as data_app
 from medr1.cli.demo import demo_command
@@ -30,6 +31,7 @@ app.add_typer(data_app, name="data")
 app.add_typer(models_app, name="models")
 app.add_typer(train_app, name="train")
 app.add_typer(rewards_app, name="rewards")
+app.command("ask", cls=WordsBehindFlags)(ask_command)
 app.command("eval")(evaluate_command)
 app.command("rescore")(rescore_command)
 app.command("compare")(compare_command)

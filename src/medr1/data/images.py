@@ -108,6 +108,11 @@ def _embedded(ref: ImageRef, root: Path, allow_missing: bool) -> _Embedded:
     return _Embedded(ref, size=image.size)
 
 
+def picture_file(path: str | Path) -> ImageRef:
+    """A picture file that a user names, read as it is: `embed_images` makes of it what may be kept and shown."""
+    return ImageRef(path=str(path), data=_encoded_bytes(ImageRef(path=str(path))))
+
+
 def png_bytes(image: Image.Image) -> bytes:
     """The picture as PNG, the same bytes for the same pixels."""
     buffer = io.BytesIO()

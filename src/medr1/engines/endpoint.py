@@ -18,13 +18,20 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient
+from openai import APIConnectionError, APIStatusError, AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 from PIL import Image
 
 from medr1.engines.cache import ResponseCache, request_hash
-from medr1.engines.engine import Request, SamplingParams
+from medr1.engines.engine import Request, SamplingParams, Show
 from medr1.engines.pace import LOST_AFTER, PATIENCE, SILENCE, Pace, retry_delay, spoken, wished_delay
-from medr1.engines.replies import RETRIED_STATUSES, SHORTEST_PART_OF_ANSWER, ReplyError, completion_from, masked
+from medr1.engines.replies import (
+    RETRIED_STATUSES,
+    SHORTEST_PART_OF_ANSWER,
+    Pieces,
+    ReplyError,
+    completion_from,
+    masked,
+)
 from medr1.errors import ConfigError, EngineError
 from medr1.prompts import chat
 from medr1.types import Completion
@@ -33,6 +40,9 @@ T = TypeVar("T")
 
 API_KEY_VARIABLE = "MEDR1_API_KEY"
 """The only place a key is read from. Its name is our own, so that no key goes to a server that it was not meant for."""
+
+SECONDS_TO_CONNECT = 4.0
+"""Within which a server takes a connection, or nobody is there."""
 
 MOST_WORDS = 300
 """Characters of what a server says that are kept."""
@@ -166,6 +176,21 @@ class EndpointEngine:
 
         Raises `ConfigError` for sampling that the dialect cannot express.
         """
+        self._check_sayable(requests, params)
+        return _run(self._generate(requests, params))
+
+    def stream(self, request: Request, params: SamplingParams, show: Show) -> Completion:
+        """One completion, shown as the server sends it; at once where it does not send it in pieces."""
+        self._check_sayable([request], params)
+
+        async def ask() -> Completion:
+            async with self._client() as client:
+                return await self._completion(client, asyncio.Semaphore(1), request, params, 0, show)
+
+        return _run(ask())
+
+    def _check_sayable(self, requests: Sequence[Request], params: SamplingParams) -> None:
+        """Raise `ConfigError` for sampling that the dialect cannot express."""
         unsaid = (params.top_k, params.min_p, params.repetition_penalty) != (0, 0.0, 1.0)
         if self.dialect == "openai" and (unsaid or any(request.completion_prefix for request in requests)):
             raise ConfigError(
@@ -177,13 +202,13 @@ class EndpointEngine:
             if name in self.omit and getattr(params, name) != getattr(unset, name):
                 flag = f"--{name.replace('_', '-')} {getattr(params, name)}"
                 raise ConfigError(f"{flag} is not sent, since --omit names {name}; leave one of them out")
-        return _run(self._generate(requests, params))
 
     def _client(self) -> AsyncOpenAI:
         # Time-outs and retries are ours: they must pass the pace and include replies that are no completions.
         key = os.environ.get(API_KEY_VARIABLE) or "none"
         stay = DefaultAsyncHttpxClient(event_hooks={"request": [self._refuse_other_hosts]}, timeout=None)
-        return AsyncOpenAI(base_url=self.base_url, api_key=key, timeout=None, max_retries=0, http_client=stay)
+        patience = Timeout(None, connect=SECONDS_TO_CONNECT)
+        return AsyncOpenAI(base_url=self.base_url, api_key=key, timeout=patience, max_retries=0, http_client=stay)
 
     async def _refuse_other_hosts(self, request: Any) -> None:
         """Raise `ReplyError` where a redirect leads away: the pictures were meant for one server."""
@@ -220,21 +245,31 @@ class EndpointEngine:
         return [[next(completions) for _ in draws] for _ in requests]
 
     async def _completion(
-        self, client: AsyncOpenAI, slots: asyncio.Semaphore, request: Request, params: SamplingParams, draw: int
+        self,
+        client: AsyncOpenAI,
+        slots: asyncio.Semaphore,
+        request: Request,
+        params: SamplingParams,
+        draw: int,
+        show: Show | None = None,
     ) -> Completion:
         """One completion, from the cache where it has it."""
         async with slots:
             if self.cache is None:
-                return await self._ask(client, request, params, draw)
+                return await self._ask(client, request, params, draw, show)
             key = request_hash({**self.describe(), "base_url": self.base_url}, request, params, draw, self.omit)
             completion = self.cache.get(key)
             if completion is None:
-                completion = await self._ask(client, request, params, draw)
+                completion = await self._ask(client, request, params, draw, show)
                 if completion.finish_reason != "error":
                     self.cache.put(key, completion)
+            elif show is not None:
+                show(completion.text)
             return completion
 
-    async def _ask(self, client: AsyncOpenAI, request: Request, params: SamplingParams, draw: int) -> Completion:
+    async def _ask(
+        self, client: AsyncOpenAI, request: Request, params: SamplingParams, draw: int, show: Show | None
+    ) -> Completion:
         """Try until there is an answer, a final refusal, no try or no patience left."""
         body = await asyncio.to_thread(chat_body, request, params, draw, self.model, self.dialect, self.omit)
         failure, waited = None, 0.0
@@ -250,7 +285,7 @@ class EndpointEngine:
             if lost := self._why_lost():
                 return Completion(text=f"not asked: {lost}", finish_reason="error")
             try:
-                completion = await self._try(client, body, request.completion_prefix)
+                completion = await self._try(client, body, request.completion_prefix, show)
             except ReplyError as error:
                 failure = error
                 if not failure.retry:
@@ -279,13 +314,18 @@ class EndpointEngine:
             f"{failure}; {wish}, and a request waits at most {spoken(self.patience)} in all: call again later"
         )
 
-    async def _try(self, client: AsyncOpenAI, body: Mapping[str, Any], prefix: str) -> Completion:
+    async def _try(
+        self, client: AsyncOpenAI, body: Mapping[str, Any], prefix: str, show: Show | None = None
+    ) -> Completion:
         """One request. Raises `ReplyError` for whatever brings no completion."""
         key = os.environ.get(API_KEY_VARIABLE)
         try:
             async with asyncio.timeout(self.timeout):
-                reply = await client.chat.completions.with_raw_response.create(**body)
-            completion = completion_from(reply.content, prefix)
+                if show is None:
+                    reply = (await client.chat.completions.with_raw_response.create(**body)).content
+                else:
+                    reply = await _streamed(client, body, prefix, show)
+            completion = completion_from(reply, prefix)
         except TimeoutError:
             raise ReplyError(f"no reply within {self.timeout:g} s") from None
         except APIStatusError as error:
@@ -308,6 +348,25 @@ class EndpointEngine:
             raise ReplyError(masked(str(error)[:MOST_WORDS], key), retry=error.retry, delay=error.delay) from None
         shortest = min(len(key or ""), SHORTEST_PART_OF_ANSWER)
         return replace(completion, text=masked(completion.text, key, shortest) if shortest >= 8 else completion.text)
+
+
+async def _streamed(client: AsyncOpenAI, body: Mapping[str, Any], prefix: str, show: Show) -> bytes:
+    """The whole reply to a request, its text shown as it comes. Raises `ReplyError` for one that breaks off."""
+    pieces = Pieces(show, prefix)
+    told: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
+    async with client.chat.completions.with_streaming_response.create(**body, **told) as reply:
+        if "event-stream" not in reply.headers.get("content-type", ""):
+            whole = await reply.read()
+            show(completion_from(whole, prefix).text)
+            return whole
+        try:
+            async for line in reply.iter_lines():
+                pieces.take(line)
+        except ReplyError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the client's kinds have another home in every version
+            raise ReplyError(f"the connection broke ({error})", retry=not pieces.shown) from None
+    return pieces.whole()
 
 
 def _cause(error: APIStatusError) -> str:

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -107,6 +107,18 @@ class Engine(Protocol):
 
     def describe(self) -> Mapping[str, str]:
         """Facts for the run manifest: engine, model, dtype, image processor back end, …"""
+        ...
+
+
+Show = Callable[[str], None]
+"""Called with each further piece of a completion's text."""
+
+
+class StreamingEngine(Engine, Protocol):
+    """An engine that shows a completion while it is drawn."""
+
+    def stream(self, request: Request, params: SamplingParams, show: Show) -> Completion:
+        """One completion; `show` gets its text piece by piece. Failures are as of `generate`."""
         ...
 
 

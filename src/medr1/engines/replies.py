@@ -4,6 +4,7 @@ They differ in the names of finish reasons, in whether a text comes in parts, in
 in whether an error is an HTTP status.
 """
 
+import json
 import re
 from typing import Literal
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from medr1.answers.tags import outside_thinking, tags_of
 from medr1.answers.wording import word_rows
+from medr1.engines.engine import Show
 from medr1.errors import EngineError
 from medr1.types import Completion
 
@@ -114,6 +116,79 @@ def completion_from(body: bytes, prefix: str = "") -> Completion:
     end = _end_of(choice, has_text=text is not None or bool(thinking))
     whole = _with_thinking(prefix, thinking.strip(), _joined(text, "text"), end)
     return Completion(text=whole, num_tokens=num_tokens, finish_reason=end)
+
+
+class _PieceChoice(BaseModel):
+    delta: _Message = _Message()
+    finish_reason: object = None
+
+
+class _Piece(BaseModel):
+    choices: list[_PieceChoice] = []
+    usage: object = None
+    error: object = None
+
+
+class Pieces:
+    """A reply that comes in pieces (server-sent events): what is shown of it meanwhile, and the reply that it was.
+
+    Args:
+        show: gets the text piece by piece, thinking that stands apart in its tags.
+        prefix: what the completion began with.
+    """
+
+    def __init__(self, show: Show, prefix: str = "") -> None:
+        self._show, self._prefix = show, prefix
+        self._said: dict[str, list[str]] = {"text": [], "thinking": []}
+        self._told: dict[str, object] = {}
+        self._end: object = None
+        self._ended = False
+
+    @property
+    def shown(self) -> bool:
+        """Whether anything was shown yet."""
+        return any(self._said.values())
+
+    def take(self, line: str) -> None:
+        """One line of the stream. Raises `ReplyError` for what is no piece of a completion."""
+        data = line.removeprefix("data:").strip()
+        if not line.startswith("data:") or data in ("", "[DONE]"):
+            self._ended |= data == "[DONE]"
+            return
+        try:
+            piece = _Piece.model_validate_json(data)
+        except ValidationError:
+            raise ReplyError(f"the server sent what is no piece of a completion ({data[:80]})") from None
+        self._told |= {name: told for name in ("usage", "error") if (told := getattr(piece, name)) is not None}
+        for choice in piece.choices[:1]:
+            self._end = choice.finish_reason if choice.finish_reason is not None else self._end
+            delta = choice.delta
+            parts = (delta.reasoning_content, delta.reasoning, delta.thinking, delta.reasoning_details)
+            thinking = next(
+                (said for part in parts if (said := _joined(part, "thinking") or _joined(part, "text"))), ""
+            )
+            self._add("thinking", thinking or _joined(delta.content, "thinking"))
+            self._add("text", _joined(delta.content, "text") or _joined(delta.refusal, "text"))
+
+    def _add(self, kind: str, said: str) -> None:
+        if not said:
+            return
+        opens = self._prefix if not self.shown else ""
+        if kind == "thinking" and not self._said["thinking"]:
+            opens += "<think>"
+        if kind == "text" and self._said["thinking"] and not self._said["text"]:
+            opens += "</think>\n"
+        self._said[kind].append(said)
+        self._show(opens + said)
+
+    def whole(self) -> bytes:
+        """The reply as a server sends it that does not stream. Raises `ReplyError` where its end never came."""
+        if not self._ended and self._end is None and "error" not in self._told:
+            raise ReplyError("the reply broke off before its end", retry=not self.shown)
+        said = {kind: "".join(parts) for kind, parts in self._said.items()}
+        message = {"content": said["text"] or None, "reasoning_content": said["thinking"] or None}
+        choices = [] if "error" in self._told else [{"message": message, "finish_reason": self._end}]
+        return json.dumps({"choices": choices, **self._told}).encode()
 
 
 def _parsed(body: bytes) -> tuple[_Choice, int]:

@@ -9,7 +9,7 @@ Axes: P prompts, G draws of a prompt, N batch rows (the grid P × G), V vocabula
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -178,6 +178,7 @@ def sample(
     eos_token_ids: Sequence[int],
     pad_token_id: int,
     forbidden_token_ids: Sequence[int] = (),
+    on_tokens: Callable[[Tensor], None] | None = None,
 ) -> list[list[Draw]]:
     """Completions of every prompt, one per key: `result[prompt][draw]`.
 
@@ -186,6 +187,7 @@ def sample(
         keys: for every prompt the stable names of its draws, from which their random numbers come.
         params: `num_draws` is not used: the keys say how many.
         forbidden_token_ids: never sampled (image placeholders: the next forward would miss their pixels).
+        on_tokens: gets the newest token of every row (N), at once: no graph of calls is captured then.
     """
     batch = left_padded(prompts, pad_token_id)
     output = model(**batch, use_cache=True, logits_to_keep=1)
@@ -193,7 +195,7 @@ def sample(
     prefilled = _Prefilled(prompts, keys, params, ends, forbidden, batch, output)
     kind, dtype = prefilled.device.type, product_type(backbone(model).language_model.norm.weight)
     sharded = is_sharded(model)
-    if kind in CAPTURED and not sharded and can_capture(model, dtype):
+    if kind in CAPTURED and on_tokens is None and not sharded and can_capture(model, dtype):
         try:
             # Graphs and kernels are of the current device.
             with torch.cuda.device_of(batch["input_ids"]), torch.autocast(kind, enabled=False):
@@ -206,10 +208,12 @@ def sample(
                 sum(map(len, keys)),
                 params.max_new_tokens,
             )
-    return _sample_in_grid(model, prefilled, sharded=sharded)
+    return _sample_in_grid(model, prefilled, sharded=sharded, on_tokens=on_tokens)
 
 
-def _sample_in_grid(model: nn.Module, prefilled: _Prefilled, *, sharded: bool) -> list[list[Draw]]:
+def _sample_in_grid(
+    model: nn.Module, prefilled: _Prefilled, *, sharded: bool, on_tokens: Callable[[Tensor], None] | None = None
+) -> list[list[Draw]]:
     """Token after token, in a grid of prompts and draws that shrinks."""
     device, params = prefilled.device, prefilled.params
     drawn = _Drawn([len(draws) for draws in prefilled.keys], params.max_new_tokens, prefilled.ends, device)
@@ -231,6 +235,8 @@ def _sample_in_grid(model: nn.Module, prefilled: _Prefilled, *, sharded: bool) -
             probabilities_NV = log_NV.exp()
             token_N = pick(probabilities_NV, None if uniform_NT is None else uniform_NT[drawn.draw_N, step])
             drawn.note(step, token_N, log_NV, probabilities_NV)
+            if on_tokens is not None:
+                on_tokens(token_N)
             going_on = not drawn.done_N.all()
             if sharded:  # the other processes cannot run a forward without this one
                 going_on = bool(largest_of_all(going_on, device))

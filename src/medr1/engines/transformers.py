@@ -6,15 +6,16 @@ Axes: N completions, V vocabulary.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import GenerationConfig
+from torch import Tensor, nn
+from transformers import GenerationConfig, TextStreamer
 from transformers.processing_utils import ProcessorMixin
 
-from medr1.engines.engine import AnswerPlace, Request, SamplingParams
+from medr1.engines.engine import AnswerPlace, Request, SamplingParams, Show
 from medr1.engines.sampler import sample
 from medr1.models import literal
 from medr1.models.loading import checkpoint_identity, identity_in_memory, image_backend, load_model, load_processor
@@ -92,6 +93,18 @@ def askable(
     return [next(drawn) if why is None else [why] * num_draws for why in refused]
 
 
+class _Words(TextStreamer):
+    """Hands the text of a completion on as soon as its words are whole."""
+
+    def __init__(self, tokenizer: Any, show: Show) -> None:
+        super().__init__(tokenizer, skip_special_tokens=True)
+        self.show = show
+
+    def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
+        """Called by the parent with what is whole."""
+        self.show(text)
+
+
 class TransformersEngine:
     """Completions from a checkpoint folder, or from a model in memory.
 
@@ -151,6 +164,17 @@ class TransformersEngine:
         """
         return askable(self.processor, requests, params.num_draws, lambda some: self._generate(some, params))
 
+    def stream(self, request: Request, params: SamplingParams, show: Show) -> Completion:
+        """One completion, shown word by word as it is drawn; the same as `generate` draws."""
+        why = refusal(self.processor, request)
+        if why is not None:
+            return why
+        words = _Words(self.tokenizer, show)
+        show(request.completion_prefix)
+        drawn = self._generate_batch([request], replace(params, num_draws=1), lambda tokens: words.put(tokens.cpu()))
+        words.end()
+        return drawn[0][0]
+
     def _generate(self, requests: Sequence[Request], params: SamplingParams) -> list[list[Completion]]:
         step = max(1, self.batch_size // params.num_draws)
         results: list[list[Completion]] = []
@@ -165,7 +189,12 @@ class TransformersEngine:
         forced = [forced_ids(self.tokenizer, request) for request in requests]
         return [prompt.followed_by(ids) for prompt, ids in zip(prompts, forced, strict=True)]
 
-    def _generate_batch(self, requests: Sequence[Request], params: SamplingParams) -> list[list[Completion]]:
+    def _generate_batch(
+        self,
+        requests: Sequence[Request],
+        params: SamplingParams,
+        on_tokens: Callable[[Tensor], None] | None = None,
+    ) -> list[list[Completion]]:
         prompts = self.prompts(requests)
         drawn = sample(
             self.model,
@@ -175,6 +204,7 @@ class TransformersEngine:
             eos_token_ids=end_token_ids(self.model, self.tokenizer),
             pad_token_id=self.tokenizer.pad_token_id,
             forbidden_token_ids=image_token_ids(self.tokenizer),
+            on_tokens=on_tokens,
         )
         return [
             [

@@ -20,9 +20,10 @@ from medr1.engines.transformers import askable, chat_text, declared_ends, forced
 from medr1.errors import ConfigError, EngineError, ModelError
 from medr1.models.adapters import is_adapter
 from medr1.models.literal import token_ids
-from medr1.models.loading import checkpoint_identity, image_backend, load_processor, locate, model_type
+from medr1.models.loading import checkpoint_identity, image_backend, load_processor, model_type
 from medr1.models.pixels import image_tokens
 from medr1.models.shared.pack import expanded
+from medr1.models.zoo import locate
 from medr1.types import Completion
 
 PACKAGE = "vllm"

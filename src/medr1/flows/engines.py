@@ -11,6 +11,7 @@ from medr1.engines.settings import EndpointSettings, EngineSettings
 from medr1.errors import ConfigError
 from medr1.eval.settings import EvalSettings
 from medr1.models.memory import DEFAULT_PROMPT, recall, remembered_prompt
+from medr1.models.zoo import locate
 
 Asked = TypeVar("Asked", EvalSettings, AttackSettings)
 
@@ -22,21 +23,32 @@ def as_trained(settings: Asked, tell: Callable[[str], None] = lambda line: None)
     """
     if settings.prompt is not None:
         return settings
-    if isinstance(settings, EvalSettings) and settings.engine == "endpoint":
+    is_endpoint = isinstance(settings, EvalSettings) and settings.engine == "endpoint"
+    prompt, said = trained_prompt(None if is_endpoint else settings.model)
+    tell(said)
+    return settings.model_copy(update={"prompt": prompt})
+
+
+def trained_prompt(model: str | None) -> tuple[str, str]:
+    """The prompt that a model was trained with, and a sentence that says so.
+
+    Args:
+        model: a checkpoint; None for one behind an endpoint.
+    """
+    if model is None:
         prompt = DEFAULT_PROMPT
         said = f"an endpoint does not tell what its model was trained with, so it is asked with {prompt!r}"
     else:
-        prompt, said = remembered_prompt(*_folders(settings.model))
-    tell(f"{said[0].upper()}{said[1:]} (--prompt asks with another one).")
-    return settings.model_copy(update={"prompt": prompt})
+        prompt, said = remembered_prompt(*_folders(model))
+    return prompt, f"{said[0].upper()}{said[1:]} (--prompt asks with another one)."
 
 
 def _folders(model: str) -> list[Path]:
     """Of a checkpoint, and of the base of an adapter that remembers nothing itself."""
-    from medr1.models.adapters import is_adapter
-    from medr1.models.loading import adapter_base, locate
-
     folder = locate(model)
+    from medr1.models.adapters import is_adapter  # torch, which a wrong name need not wait for
+    from medr1.models.loading import adapter_base
+
     return [folder, adapter_base(folder)] if is_adapter(folder) and recall(folder) is None else [folder]
 
 

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from PIL import Image
 from torch import nn
 from transformers import (
@@ -34,7 +32,7 @@ from transformers.utils import is_torchvision_available
 from medr1.errors import ModelError
 from medr1.models.adapters import CONFIG, is_adapter, recorded_base, with_adapter
 from medr1.models.shared.layers import lighten, multiply_patches
-from medr1.models.zoo import ZOO
+from medr1.models.zoo import locate
 from medr1.records import files_hash, short_hash
 
 PROCESSORS: dict[str, type[ProcessorMixin]] = {
@@ -54,28 +52,8 @@ IMAGE_AND_VIDEO_SETTINGS = ("patch_size", "temporal_patch_size", "merge_size", "
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
 """Where settings of the image processor are: in transformers 5, and before."""
 
-HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 HUB_CACHE = re.compile(r".*[/\\]models--([\w.-]+?)--([\w.-]+)[/\\]snapshots[/\\].*")
 """Path of a fetched repository, which other machines keep elsewhere."""
-HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
-"""What is fetched of a repository: weights as safetensors only, and no code."""
-
-
-def locate(model: str | Path) -> Path:
-    """Folder of a checkpoint: a path, a short name of the zoo, or a name on the hub, fetched when it is not cached.
-
-    Raises:
-        ModelError: there is neither such a folder nor such a repository within reach.
-    """
-    if Path(model).is_dir():
-        return Path(model)
-    name = ZOO[str(model)].hub_id if str(model) in ZOO else str(model)
-    if not HUB_NAME.fullmatch(name):
-        raise ModelError(f"{model} is no folder; name a checkpoint folder, a hub name or one of {', '.join(ZOO)}")
-    try:
-        return Path(snapshot_download(name, allow_patterns=HUB_FILES))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(f"{model} is no folder, and the hub did not give it ({type(error).__name__})") from error
 
 
 def adapter_base(folder: Path) -> Path:

@@ -1,6 +1,13 @@
-"""Checkpoints by short name. No torch: listing them must be quick."""
+"""Checkpoints by short name, and where on this machine they are. No torch: what is not there must be told at once."""
 
+import os
+import re
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from threading import Thread
+
+from medr1.errors import ModelError
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +29,66 @@ ZOO: dict[str, ZooEntry] = {
     "medvlm-r1": ZooEntry("JZPeterPan/MedVLM-R1", "Qwen2-VL-2B after GRPO on MRI questions"),
     "med-r1": ZooEntry("yuxianglai117/Med-R1", "thirteen checkpoints, one per modality and task"),
 }
+
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "*.txt"]
+"""What is fetched of a repository: weights as safetensors only, and no code."""
+HUB_PATIENCE = "HF_HUB_ETAG_TIMEOUT"
+"""Variable of huggingface_hub with the seconds that the hub has to say whether it knows a name."""
+
+
+def locate(model: str | Path) -> Path:
+    """Folder of a checkpoint: a path, a short name of the zoo, or a name on the hub, fetched when it is not cached.
+
+    Raises:
+        ModelError: there is neither such a folder nor such a repository within reach.
+    """
+    if Path(model).is_dir():
+        return Path(model)
+    name = ZOO[str(model)].hub_id if str(model) in ZOO else str(model)
+    if not HUB_NAME.fullmatch(name):
+        raise ModelError(f"{model} is no folder; name a checkpoint folder, a hub name or one of {', '.join(ZOO)}")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    silence = _silence(name)
+    try:
+        return Path(snapshot_download(name, allow_patterns=HUB_FILES, local_files_only=silence is not None))
+    except LocalEntryNotFoundError as error:
+        why = silence or "the line to it broke"
+        raise ModelError(
+            f"{model} is no folder and not in the cache of the hub, which cannot be asked ({why}); check the name and "
+            "the connection"
+        ) from error
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise ModelError(
+            f"{model} is no folder, and the hub did not give it ({type(error).__name__}); check the name, or whether "
+            "your account may read it"
+        ) from error
+
+
+@cache
+def _silence(name: str) -> str | None:
+    """Why the hub cannot be asked for a name; None where it answers, whatever it says.
+
+    It is asked by a thread of its own, since nothing else ends the look-up of an address that nobody answers.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    said: list[str | None] = []
+    seconds = float(os.environ.get(HUB_PATIENCE, 4))
+
+    def ask() -> None:
+        try:
+            HfApi().model_info(name, timeout=seconds)
+            said.append(None)
+        except HfHubHTTPError:
+            said.append(None)
+        except Exception as error:  # noqa: BLE001 - what the client raises for a line that is down has no common kind
+            said.append(f"{type(error).__name__}: {error}")
+
+    thread = Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return said[0] if said else f"no answer within {seconds:g} s; {HUB_PATIENCE}=60 waits longer"

@@ -1,4 +1,4 @@
-"""What is said of stored answers: `rescore.json` and `reasoning.json`."""
+"""What is said of answers: to one question (`ask.json`), and of stored ones (`rescore.json`, `reasoning.json`)."""
 
 from typing import Annotated
 
@@ -6,7 +6,7 @@ from pydantic import ConfigDict
 
 from medr1.results import ABSENT, Record, Share, Written
 from medr1.results.evaluated import Intervention, ProtocolScore, Results
-from medr1.types import Estimate
+from medr1.types import Estimate, Receipt
 
 
 class ReadingSpread(Record):
@@ -156,3 +156,37 @@ class Reasoning(Thinking):
     """`reasoning.json`."""
 
     interventions: dict[str, Intervention]
+
+
+class Reply(Record):
+    """One answer of a model."""
+
+    answer: str | None
+    """Letter of the option, or the text where there are no options; None for what cannot be read."""
+    parse_status: str
+    thinking: str | None
+    completion: str
+    num_tokens: int
+    finished: bool
+    """Whether it came to its end within the limit of tokens."""
+    option_logprobs: tuple[float, ...] | None
+    """Of the option letters, where the answer begins; None where nobody tells."""
+    probabilities: tuple[float, ...] | None
+    """The same as shares of the options, which add up to 1."""
+
+
+class Asked(Record):
+    """What `medr1 ask --json` prints."""
+
+    question: str
+    options: tuple[str, ...]
+    prompt: str
+    protocol: str
+    engine: dict[str, str]
+    images: tuple[Receipt, ...]
+    """Of the pictures as the model got them."""
+    reply: Reply
+    blank: Reply | None
+    """With grey pictures in their place; None where that was not asked for, or not answered."""
+    warnings: tuple[str, ...]
+    notice: str

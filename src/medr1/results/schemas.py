@@ -7,12 +7,13 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from medr1.results.answered import Reasoning, Rescored, RescoredOpen
+from medr1.results.answered import Asked, Reasoning, Rescored, RescoredOpen
 from medr1.results.attacked import AttackedImage, Cell, CrashedCell, Grid
 from medr1.results.compared import Compared, Corruptions, DemoSummary
 from medr1.results.evaluated import RelianceRow, Results
 
 FILES: dict[str, tuple[int, Any]] = {
+    "ask.json": (1, Asked),  # no file: what `medr1 ask --json` prints
     "attack.json": (1, Cell | CrashedCell),
     "compare.json": (1, Compared),
     "corruptions.json": (1, Corruptions),

@@ -17,10 +17,11 @@ from trl import GRPOConfig, SFTConfig, get_peft_config
 
 from medr1.data.convert import choose
 from medr1.errors import ConfigError
-from medr1.models.loading import image_backend, load_model, load_processor, locate, model_type, save_checkpoint
+from medr1.models.loading import image_backend, load_model, load_processor, model_type, save_checkpoint
 from medr1.models.memory import remember
 from medr1.models.sharding import is_sharded
 from medr1.models.shared.attention import packable_attention
+from medr1.models.zoo import locate
 from medr1.prompts import PROMPTS, PromptTemplate, target
 from medr1.records import data_hash, read_samples
 from medr1.rewards import REWARDS, trl_reward
