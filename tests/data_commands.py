@@ -17,6 +17,7 @@ from medr1.data.settings import (
     AuditSettings,
     ConvertSettings,
     HardenSettings,
+    PhantomSettings,
     ResizeSettings,
     SplitSettings,
     StatsSettings,
@@ -82,7 +83,7 @@ def make_resize(sources: Path, out: Path) -> object:
 
 def make_phantom(sources: Path, out: Path) -> object:
     del sources
-    return write_phantoms(out, "train", 4, side=28, masks=True)
+    return write_phantoms(PhantomSettings(out=out, split="train", count=4, side=28, masks=True))
 
 
 def make_stats(sources: Path, out: Path) -> object:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from medr1.cli import main
 from medr1.data.phantom import write_phantoms
-from medr1.data.settings import CorruptSettings
+from medr1.data.settings import CorruptSettings, PhantomSettings
 from medr1.engines.engine import SamplingParams
 from medr1.engines.scripted import ScriptedEngine
 from medr1.eval.runner import evaluate
@@ -78,8 +78,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What commands read: phantoms, corrupted ones, evaluations of both, published records."""
     folder = tmp_path_factory.mktemp("inputs")
-    write_phantoms(folder / "train", "train", 12)
-    write_phantoms(folder / "test", "test", 6)
+    write_phantoms(PhantomSettings(out=folder / "train", split="train", count=12))
+    write_phantoms(PhantomSettings(out=folder / "test", split="test", count=6))
     write_corrupted(CorruptSettings(data=folder / "test", out=folder / "bad", corruptions=("jpeg",), severities=(5,)))
     for name, data in (("test", "test"), ("again", "test"), ("bad", "bad")):
         evaluate(

@@ -22,7 +22,7 @@ def faults(value: Any, schema: dict[str, Any], whole: dict[str, Any] | None = No
         yield from faults(value, whole["$defs"][schema["$ref"].rpartition("/")[2]], whole, at)
         return
     known = {"type", "anyOf", "enum", "properties", "required", "additionalProperties", "items", "prefixItems"}
-    unknown = schema.keys() - TOLD - known - {"minItems", "maxItems"}
+    unknown = schema.keys() - TOLD - known - {"minItems", "maxItems", "propertyNames"}
     assert not unknown, f"this validator does not know {unknown}"
     if "anyOf" in schema and all(any(faults(value, one, whole, at)) for one in schema["anyOf"]):
         yield f"{at}: {value!r:.80} is none of {len(schema['anyOf'])} kinds"
@@ -36,6 +36,7 @@ def faults(value: Any, schema: dict[str, Any], whole: dict[str, Any] | None = No
         own, further = schema.get("properties", {}), schema.get("additionalProperties", True)
         yield from (f"{at}.{name} is missing" for name in schema.get("required", ()) if name not in value)
         for name, part in value.items():
+            yield from faults(name, schema.get("propertyNames", {}), whole, f"{at}: the name")
             if name in own or isinstance(further, dict):
                 yield from faults(part, own.get(name, further), whole, f"{at}.{name}")
             elif not further:

@@ -17,6 +17,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 from medr1.cli import main
 from medr1.data.phantom import write_phantoms
+from medr1.data.settings import PhantomSettings
 from medr1.engines.engine import Request, SamplingParams
 from medr1.engines.scripted import ScriptedEngine
 from medr1.eval.runner import evaluate
@@ -62,8 +63,8 @@ def scripted(name: str) -> Callable[[Request, int], str]:
 
 def numbers(folder: Path) -> dict[str, Any]:
     """All of them, by command; the runs that they come from are left in the folder."""
-    write_phantoms(folder / "train", "train", 60)
-    write_phantoms(folder / "test", "test", 40)
+    write_phantoms(PhantomSettings(out=folder / "train", split="train", count=60))
+    write_phantoms(PhantomSettings(out=folder / "test", split="test", count=40))
     _call(
         "corrupt",
         folder / "test",
@@ -89,6 +90,7 @@ def numbers(folder: Path) -> dict[str, Any]:
         "audit": ("data", "audit", folder / "train", folder / "test"),
         "split": ("data", "split", folder / "train"),
         "harden": ("data", "harden", folder / "train"),
+        "stats": ("data", "stats", folder / "train"),
         "attack": (
             "attack",
             WARM_START,

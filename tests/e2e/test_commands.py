@@ -39,9 +39,10 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small data folder."""
     from medr1.data.phantom import write_phantoms
+    from medr1.data.settings import PhantomSettings
 
     folder = tmp_path_factory.mktemp("phantoms") / "data"
-    write_phantoms(folder, "train", 16)
+    write_phantoms(PhantomSettings(out=folder, split="train", count=16))
     return folder
 
 

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from medr1.data.phantom import write_phantoms
+from medr1.data.settings import PhantomSettings
 from medr1.models.tiny import WARM_START
 from medr1.processes import SENTENCE
 
@@ -106,7 +107,7 @@ def start() -> Iterator[Callable[..., Running]]:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("data") / "test"
-    write_phantoms(folder, "test", 60, side=224)
+    write_phantoms(PhantomSettings(out=folder, split="test", count=60, side=224))
     return folder
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from medr1.data.phantom import write_phantoms
+from medr1.data.settings import PhantomSettings
 from medr1.models.tiny import WARM_START
 
 MOMENTS = 20
@@ -94,7 +95,7 @@ def test_killed_while_a_file_is_written(
 
 @pytest.mark.slow
 def test_a_killed_command_with_a_real_model(tmp_path: Path) -> None:
-    write_phantoms(tmp_path / "data", "test", 24)
+    write_phantoms(PhantomSettings(out=tmp_path / "data", split="test", count=24))
     program = [sys.executable, "-m", "medr1", "eval", str(WARM_START), "--data", str(tmp_path / "data")]
     settings = ["--prompt", "bare", "--max-new-tokens", "40", "--batch-size", "2", "--dtype", "float32"]
 

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from medr1.cli import main
 from medr1.data.phantom import write_phantoms
+from medr1.data.settings import PhantomSettings
 from medr1.models.tiny import WARM_START
 
 MUTANTS = 110
@@ -174,7 +175,7 @@ CHANGES: dict[str, Callable[[Path, random.Random], None]] = {
 def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Data, a checkpoint, a recipe, a finished evaluation and a finished training, all small."""
     folder = tmp_path_factory.mktemp("origin")
-    write_phantoms(folder / "data", "test", 4)
+    write_phantoms(PhantomSettings(out=folder / "data", split="test", count=4))
     shutil.copytree(WARM_START, folder / "model")
     recipe = {"prompt": "bare", "reward_funcs": ["accuracy", "format"], "max_steps": 1, "learning_rate": 1e-4}
     recipe |= {"per_device_train_batch_size": 8, "num_generations": 4, "max_completion_length": 8, "seed": 0}

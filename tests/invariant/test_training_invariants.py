@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, SFTConfig
 
 from medr1.data.phantom import phantom, write_phantoms
+from medr1.data.settings import PhantomSettings
 from medr1.models.loading import load_model
 from medr1.models.tiny import WARM_START
 from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments
@@ -303,7 +304,7 @@ def test_the_best_checkpoint_is_what_is_kept_where_that_is_asked_for(samples: li
         def on_evaluate(self, args: Any, state: Any, control: Any, metrics: Any = None, **kwargs: Any) -> None:
             metrics["eval_reward"] = -float(state.global_step)
 
-    write_phantoms(tmp_path / "data", "validation", 8)
+    write_phantoms(PhantomSettings(out=tmp_path / "data", split="validation", count=8))
     settings = dict(eval_strategy="steps", eval_steps=2, load_best_model_at_end=True, metric_for_best_model="reward")
     for name, precise in (("float32", {}), ("bfloat16", {"bf16": True})):
         run = tmp_path / name

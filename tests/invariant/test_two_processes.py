@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from medr1.data.phantom import write_phantoms
+from medr1.data.settings import PhantomSettings
 from medr1.models.loading import load_model
 from medr1.models.tiny import WARM_START
 
@@ -63,7 +64,7 @@ def assert_same_weights(found: dict[str, torch.Tensor], expected: dict[str, torc
 @pytest.mark.slow
 @pytest.mark.parametrize("loss_type", ["grpo", "dapo"])
 def test_two_processes_equal_one(loss_type: str, tmp_path: Path) -> None:
-    write_phantoms(tmp_path / "data", "train", 24)
+    write_phantoms(PhantomSettings(out=tmp_path / "data", split="train", count=24))
     words = ["--loss_type", loss_type, *NO_CHECKPOINTS, "--per_device_train_batch_size"]
     train(tmp_path / "one", tmp_path / "data", 1, PLAIN, *words, "24")
     train(tmp_path / "two", tmp_path / "data", 2, PLAIN, *words, "12")
@@ -84,7 +85,7 @@ def distance(found: Path, expected: Path) -> float:
 @pytest.mark.slow
 def test_two_processes_with_masters_equal_one(tmp_path: Path) -> None:
     """bfloat16 weights, copied or sharded: gradients of all micro-batches of all processes are summed in float32."""
-    write_phantoms(tmp_path / "data", "train", 24)
+    write_phantoms(PhantomSettings(out=tmp_path / "data", split="train", count=24))
     # Supervised: sampled completions differ where a bit does, and then all that follows.
     words = [*NARROW, "--gradient_accumulation_steps", "2", "--per_device_train_batch_size"]
     train(tmp_path / "one", tmp_path / "data", 1, (*PLAIN[:3], "sft"), *words, "12")
@@ -102,7 +103,7 @@ def test_two_processes_with_masters_equal_one(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_two_processes_with_sharded_weights_equal_one(tmp_path: Path) -> None:
     """FSDP2, with completions that end at different steps on the two processes and two micro-batches per update."""
-    write_phantoms(tmp_path / "data", "train", 24)
+    write_phantoms(PhantomSettings(out=tmp_path / "data", split="train", count=24))
     # An epsilon that large keeps AdamW from blowing up the rounding of gradients that are next to nothing.
     words = ("--loss_type", "dapo", "--optim", "adamw_torch", "--adam_epsilon", "1e-2", "--temperature", "1.3")
     train(tmp_path / "one", tmp_path / "data", 1, PLAIN, *words, "--per_device_train_batch_size", "24")

@@ -19,6 +19,7 @@ from medr1.attack.victim import Victim
 from medr1.cli import main
 from medr1.data.images import open_image
 from medr1.data.phantom import phantom, write_phantoms
+from medr1.data.settings import PhantomSettings
 from medr1.engines.decode import can_fuse
 from medr1.engines.engine import AnswerPlace, Request, SamplingParams
 from medr1.engines.transformers import TransformersEngine, TransformersOptionScorer
@@ -95,7 +96,7 @@ def test_attacks_see_the_adapter(pair: tuple[Any, Any]) -> None:
 
 
 def test_a_checkpoint_of_training_is_evaluated_like_its_final(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_phantoms(tmp_path / "data", "train", 8)
+    write_phantoms(PhantomSettings(out=tmp_path / "data", split="train", count=8))
     monkeypatch.chdir(WARM_START.parent)
     config = GRPOConfig(
         str(tmp_path / "run"), use_cpu=True, bf16=False, per_device_train_batch_size=16, num_generations=4,

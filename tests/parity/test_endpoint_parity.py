@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import medr1.cli
 from faulty_server import FaultyServer
 from medr1.data.phantom import write_phantoms
+from medr1.data.settings import PhantomSettings
 from medr1.errors import ConfigError, EngineError
 from medr1.models.tiny import WARM_START
 
@@ -33,7 +34,7 @@ def server_url() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantoms") / "data"
-    write_phantoms(folder, "test", 10)
+    write_phantoms(PhantomSettings(out=folder, split="test", count=10))
     return folder
 
 

@@ -16,7 +16,7 @@ import medr1.cli
 from medr1.data.convert import convert
 from medr1.data.images import open_image
 from medr1.data.phantom import write_phantoms
-from medr1.data.settings import ConvertSettings
+from medr1.data.settings import ConvertSettings, PhantomSettings
 from medr1.engines.transformers import TransformersEngine, image_token_ids
 from medr1.models.loading import load_model, load_processor
 from medr1.models.tiny import WARM_START
@@ -44,7 +44,7 @@ def reference() -> tuple[Any, Any]:
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantoms") / "data"
-    write_phantoms(folder, "test", 300)
+    write_phantoms(PhantomSettings(out=folder, split="test", count=300))
     return folder
 
 

@@ -21,6 +21,7 @@ from medr1.attack.store import load_png, manifest_lines
 from medr1.attack.threat import ThreatModel
 from medr1.cli import app
 from medr1.data.phantom import phantom, write_phantoms
+from medr1.data.settings import PhantomSettings
 from medr1.engines.transformers import TransformersEngine
 from medr1.errors import ConfigError, DataError
 from medr1.models.tiny import WARM_START
@@ -273,7 +274,7 @@ def test_one_sample_to_attack_is_enough_for_the_checks(
 
 
 def test_the_command_writes_the_contract(tmp_path: Path) -> None:
-    write_phantoms(tmp_path / "data", "validation", 6)
+    write_phantoms(PhantomSettings(out=tmp_path / "data", split="validation", count=6))
     arguments = ["attack", str(WARM_START), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
     options = ["--attack", "fgsm", "--epsilon", "0.03", "--max-new-tokens", "12", "--no-checks"]
     done = CliRunner().invoke(app, [*arguments, *options, "--device", "cpu", "--json"])

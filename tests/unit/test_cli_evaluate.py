@@ -16,6 +16,7 @@ from faulty_server import FaultyServer, chat_reply, prompt_of, refuse_as_openai
 from medr1.cli import evaluate
 from medr1.data.images import png_bytes
 from medr1.data.phantom import write_phantoms
+from medr1.data.settings import PhantomSettings
 from medr1.engines.scripted import ScriptedEngine
 from medr1.errors import ConfigError, DataError
 from medr1.eval.settings import EvalSettings
@@ -105,7 +106,7 @@ def test_names_are_checked(app: typer.Typer, data: Path, tmp_path: Path) -> None
 
 
 def test_the_checkpoint_is_asked_with_the_prompt_that_it_was_trained_with(tmp_path: Path) -> None:
-    write_phantoms(tmp_path / "data", "test", 24)
+    write_phantoms(PhantomSettings(out=tmp_path / "data", split="test", count=24))
     command = ["eval", str(WARM_START), "--data", str(tmp_path / "data"), "--variants", "", "--max-new-tokens", "12"]
     numbers = ["--dtype", "float32", "--device", "cpu"]
 
@@ -148,7 +149,7 @@ def test_what_remembers_nothing_is_asked_with_the_default(tmp_path: Path) -> Non
 
 
 def test_option_logprobs_are_kept_where_asked_for(tmp_path: Path) -> None:
-    write_phantoms(tmp_path / "data", "test", 6)
+    write_phantoms(PhantomSettings(out=tmp_path / "data", split="test", count=6))
     command = ["eval", str(WARM_START), "--data", str(tmp_path / "data"), "--prompt", "bare", "--variants", ""]
     numbers = ["--max-new-tokens", "40", "--dtype", "float32", "--device", "cpu"]
 

@@ -3,6 +3,7 @@
 import json
 import math
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,15 @@ import pytest
 from typer.testing import CliRunner
 
 from medr1.cli.data import app
-from medr1.data.audit import audit
-from medr1.data.blind import blind_hits, learning_curve
-from medr1.data.option_checks import faults, format_giveaways, gold_letters, gold_texts, one_sided
+from medr1.data.audit import audit, verdicts
+from medr1.data.blind import LinearTextModel, TextPrior, blind_hits, learning_curve, rule_accuracy
+from medr1.data.describe import faults, format_giveaways, gold_letters, gold_texts, one_sided
 from medr1.data.questions import QuestionSet, question_set, read_questions
-from medr1.data.shortcuts import TextPrior, rule_accuracy
-from medr1.data.text_model import LinearTextModel
-from medr1.data.verdicts import verdicts
 from medr1.errors import DataError
+from medr1.records import as_json
 from medr1.report.audit import audit_report, audit_tables
 from medr1.report.html import render_report
+from medr1.results.audited import Audited, BlindAccuracies, GoldTexts, NearDuplicates, OneSided, Shared
 from medr1.types import ImageRef, Modality, Sample
 from run_faults import files
 
@@ -56,18 +56,18 @@ TRAIN, TEST = question_set("train", cases(40)), question_set("test", cases(20, s
 
 
 @pytest.fixture(scope="module")
-def result() -> dict[str, Any]:
+def result() -> Audited:
     return audit(TRAIN, TEST)
 
 
-def test_audit_by_hand(result: dict[str, Any]) -> None:
-    assert (result["n_train"], result["n_test"]) == (40, 20)
-    assert result["image_leakage"] == {"records": 4, "share": 0.2}
-    assert result["question_repeats"] == {"records": 20, "share": 1.0}
-    assert result["record_repeats"]["records"] == result["same_samples"] == 4
-    assert result["near_duplicates"] is None
-    assert result["chance"] == 0.25
-    assert result["blind"] == {
+def test_audit_by_hand(result: Audited) -> None:
+    assert (result.n_train, result.n_test) == (40, 20)
+    assert result.image_leakage == Shared(records=4, share=0.2)
+    assert result.question_repeats == Shared(records=20, share=1.0)
+    assert result.record_repeats.records == result.same_samples == 4
+    assert result.near_duplicates is None
+    assert result.chance == 0.25
+    assert dict(result.blind) == {
         "majority_letter": 0.25,
         "majority_letter_of_train": 0.25,
         "format_rule": 0.25,
@@ -75,17 +75,17 @@ def test_audit_by_hand(result: dict[str, Any]) -> None:
         "text_prior": 1.0,
         "linear_text": 1.0,
     }
-    assert set(result["by_modality"]) == {"CT", "MRI"}
-    assert result["by_modality"]["MRI"]["n"] == 10
-    assert result["by_modality"]["MRI"]["image_leakage"] == {"records": 2, "share": 0.2}
+    assert set(result.by_modality) == {"CT", "MRI"}
+    assert result.by_modality["MRI"].n == 10
+    assert result.by_modality["MRI"].image_leakage == Shared(records=2, share=0.2)
     # In MRI (even numbers) the right letter is A or C: half of them is the majority letter A.
-    assert result["by_modality"]["MRI"]["blind"]["majority_letter"] == 0.5
-    assert list(result["by_task"]) == ["unknown"]
-    assert json.loads(json.dumps(result)) == result
+    assert result.by_modality["MRI"].blind.majority_letter == 0.5
+    assert list(result.by_task) == ["unknown"]
+    assert Audited.model_validate(json.loads(as_json(result))) == result
 
 
-def test_verdicts_say_what_to_do(result: dict[str, Any]) -> None:
-    lines = result["verdicts"]
+def test_verdicts_say_what_to_do(result: Audited) -> None:
+    lines = result.verdicts
     assert lines[0].startswith("fail: 4 of 20 test questions (20.0%) show an image that is also in train")
     assert any(line.startswith("fail: a counter of past answers reaches 100.0%") for line in lines)
     # Twenty questions are too few to say that a rule finds nothing; nor were any image files there.
@@ -95,38 +95,54 @@ def test_verdicts_say_what_to_do(result: dict[str, Any]) -> None:
     assert order == sorted(order, key=("fail", "warn", "not checked", "pass").index)
 
 
-def test_few_questions_above_chance_are_luck(result: dict[str, Any]) -> None:
+def test_few_questions_above_chance_are_luck(result: Audited) -> None:
     # Two standard errors at chance 0.25: 19.4 points of 20 questions (more than a failure is), 13.7 of 40, 4.3 of 400.
     for n, level in ((20, "not checked"), (40, "pass"), (400, "warn")):
-        lines = verdicts({**result, "n_choice": n, "blind": {"format_rule": 0.30}})
-        assert [line.partition(":")[0] for line in lines if "without any image" in line] == [level]
+        lines = verdicts(result.extended(Audited, n_choice=n, blind=rules(format_rule=0.30, rest=0.25)))
+        assert [line.partition(":")[0] for line in lines if "differently" in line] == [level]
 
 
-def clean(result: dict[str, Any], **other: Any) -> dict[str, Any]:
+def rules(rest: float, **others: float) -> BlindAccuracies:
+    return BlindAccuracies(**(dict.fromkeys(BlindAccuracies.model_fields, rest) | others))
+
+
+def clean(result: Audited, **other: Any) -> Audited:
     """An audit of a split with nothing wrong, all of it looked at."""
     none = {"records": 0, "share": 0.0}
-    return {
-        **result,
+    changed = {
         **dict.fromkeys(("image_leakage", "group_leakage", "record_repeats", "question_repeats"), none),
         "images_compared": {"basis": "content", "found_by": {}, "other_pixels": 0},
         "groups_of_several_images": 3,
         "n_choice": 400,
         "same_samples": 0,
-        "near_duplicates": {"rate": 0.02, "expected_rate": 0.01},
+        "near_duplicates": near(0.02),
         "slice_neighbours": {"5": {"images": 0, "share": 0.0}},
-        "blind": dict.fromkeys(result["blind"], 0.27),
-        "options": audit(question_set("train", [ask("a", "b")]), question_set("test", [ask("a", "b")]))["options"],
+        "blind": rules(0.27),
+        "options": audit(question_set("train", [ask("a", "b")]), question_set("test", [ask("a", "b")])).options,
         **other,
     }
+    return result.extended(Audited, **changed)
 
 
-def levels(lines: list[str]) -> dict[str, int]:
+def near(rate: float) -> NearDuplicates:
+    return NearDuplicates(
+        rate=rate,
+        expected_rate=0.01,
+        threshold=4,
+        unrelated="other group",
+        n_test_images=9,
+        n_train_images=9,
+        by_threshold=[],
+    )
+
+
+def levels(lines: Iterable[str]) -> dict[str, int]:
     return Counter(line.partition(":")[0] for line in lines)
 
 
-def test_a_clean_split_passes(result: dict[str, Any]) -> None:
+def test_a_clean_split_passes(result: Audited) -> None:
     assert levels(verdicts(clean(result))).keys() == {"pass"}
-    leaky = clean(result, near_duplicates={"rate": 0.05, "expected_rate": 0.01})
+    leaky = clean(result, near_duplicates=near(0.05))
     assert verdicts(leaky)[0].startswith("fail: near-duplicates in train")
 
 
@@ -144,14 +160,14 @@ def test_a_clean_split_passes(result: dict[str, Any]) -> None:
         ({"n_choice": 20}, 6),
     ],
 )
-def test_what_was_not_checked_is_no_pass(result: dict[str, Any], missing: dict[str, Any], passes_lost: int) -> None:
+def test_what_was_not_checked_is_no_pass(result: Audited, missing: dict[str, Any], passes_lost: int) -> None:
     whole, found = levels(verdicts(clean(result))), levels(verdicts(clean(result, **missing)))
     assert whole["pass"] - found["pass"] == passes_lost
     assert found["not checked"] >= 1
     assert found.keys() == {"pass", "not checked"}
 
 
-def test_repeats_of_whole_records_are_not_told_as_questions_about_another_image(result: dict[str, Any]) -> None:
+def test_repeats_of_whole_records_are_not_told_as_questions_about_another_image(result: Audited) -> None:
     same = {"records": 4, "share": 0.2}
     lines = verdicts(clean(result, record_repeats=same, question_repeats=same))
     assert not [line for line in lines if "about another image" in line]
@@ -175,15 +191,15 @@ def test_questions_without_one_right_option_are_left_out_of_the_blind_scores() -
     free = Sample(id="free", images=(), question="Describe.", answer_type="text", answers=("x",), modality="CT")
     mixed = question_set("test", [*TEST.samples, free])
     found = audit(TRAIN, mixed)
-    assert (found["n_test"], found["n_choice"], found["blind"]["text_prior"]) == (21, 20, 1.0)
+    assert (found.n_test, found.n_choice, found.blind.text_prior) == (21, 20, 1.0)
     with pytest.raises(DataError, match="no question with one right option"):
         audit(TRAIN, question_set("free", [free]))
 
 
 def test_learning_curve_is_the_text_prior_on_fewer_questions() -> None:
     curve = learning_curve(cases(120), TEST.samples)
-    assert [point["n"] for point in curve] == [30, 100]
-    assert all(point["accuracy"] == 1.0 and point["std"] == 0.0 for point in curve)
+    assert [point.n for point in curve] == [30, 100]
+    assert all(point.accuracy == 1.0 and point.std == 0.0 for point in curve)
     assert learning_curve(cases(10), TEST.samples) == []
 
 
@@ -222,17 +238,14 @@ def test_linear_model_is_the_same_under_a_seed() -> None:
 def test_gold_distributions_by_hand() -> None:
     samples = [ask("Lung.", "Liver"), ask("Heart", "lung", gold=1), ask("Liver", "Spleen", "Lung", gold=2)]
     assert gold_letters(samples) == {"A": 1, "B": 1, "C": 1}
-    assert gold_texts(samples) == {
-        "distinct": 1,
-        "distinct_distractors": 3,
-        "distractors_never_right": 1.0,
-        "top": {"lung": 3},
-    }
+    assert gold_texts(samples) == GoldTexts(
+        distinct=1, distinct_distractors=3, distractors_never_right=1.0, top={"lung": 3}
+    )
 
 
 def test_one_sided_option_sets() -> None:
     samples = [ask("No", "Yes", gold=0)] * 18 + [ask("Yes", "No", gold=0)] * 2 + [ask("a", "b", gold=1)] * 19
-    assert one_sided(samples) == [{"options": ["no", "yes"], "n": 20, "answer": "no", "share": 0.9}]
+    assert one_sided(samples) == [OneSided(options=["no", "yes"], n=20, answer="no", share=0.9)]
 
 
 def test_faults_by_hand() -> None:
@@ -248,7 +261,7 @@ def test_faults_by_hand() -> None:
             ask("", "Liver", "", "Heart", gold=1, image="5.png"),
         ],
     )
-    assert faults(questions) == {
+    assert dict(faults(questions)) == {
         "duplicate_options": 1,
         "folded_duplicates": 2,
         "ambiguous_gold": 1,
@@ -260,15 +273,15 @@ def test_faults_by_hand() -> None:
 
 def test_format_giveaways_by_hand() -> None:
     found = format_giveaways([ask("lung", "Liver", "Heart."), ask("Lung", "liver", "Heart", gold=2), ask("A", "B")])
-    assert (found["coverage"], found["hit_rate"]) == (pytest.approx(2 / 3), 0.5)
-    assert (found["gold_lower_case"], found["distractor_lower_case"]) == (pytest.approx(1 / 3), pytest.approx(1 / 5))
-    assert (found["gold_full_stop"], found["distractor_full_stop"]) == (0.0, pytest.approx(1 / 5))
+    assert (found.coverage, found.hit_rate) == (pytest.approx(2 / 3), 0.5)
+    assert (found.gold_lower_case, found.distractor_lower_case) == (pytest.approx(1 / 3), pytest.approx(1 / 5))
+    assert (found.gold_full_stop, found.distractor_full_stop) == (0.0, pytest.approx(1 / 5))
 
 
 # --- Page and command ---------------------------------------------------------------------------------------------
 
 
-def test_page_holds_verdicts_figures_and_tables(result: dict[str, Any]) -> None:
+def test_page_holds_verdicts_figures_and_tables(result: Audited) -> None:
     page = render_report(audit_report(result, {"seed": 0}))
     assert "4 of 20 test questions (20.0%) show an image" in page
     assert page.count("<figure>") == 4
@@ -388,18 +401,18 @@ def printed(value: float) -> str:
 def test_published_baselines(real_data: Path, axis: str, name: str, expected: tuple[str, ...]) -> None:
     file = MODALITIES[name] if axis == "modality" else TASKS[name]
     found = audit(published(real_data, axis, "train", file), published(real_data, axis, "test", file))
-    blind, formats = found["blind"], found["options"]["test"]["format_giveaways"]
+    blind, formats = found.blind, found.options["test"].format_giveaways
     assert (
-        printed(found["chance"]),
-        printed(blind["majority_letter"]),
-        printed(blind["format_rule"]),
+        printed(found.chance),
+        printed(blind.majority_letter),
+        printed(blind.format_rule),
         f"{100 * formats['coverage']:.1f}",
         f"{100 * formats['hit_rate']:.1f}",
-        printed(blind["longest_option"]),
-        printed(blind["text_prior"]),
+        printed(blind.longest_option),
+        printed(blind.text_prior),
     ) == expected
-    part = found["by_modality" if axis == "modality" else "by_task"]
-    assert next(iter(part.values()))["blind"] == blind
+    part = found.by_modality if axis == "modality" else found.by_task
+    assert next(iter(part.values())).blind == blind
 
 
 @pytest.mark.slow
@@ -468,12 +481,12 @@ def test_published_text_prior_across_tasks(real_data: Path) -> None:
 def test_published_option_faults(real_data: Path) -> None:
     train = {name: published(real_data, "modality", "train", MODALITIES[name]) for name in ("CT", "US")}
     found = {name: faults(questions) for name, questions in train.items()}
-    assert (found["CT"]["duplicate_options"], found["US"]["duplicate_options"]) == (3, 5)
-    assert (found["CT"]["ambiguous_gold"], found["US"]["ambiguous_gold"]) == (0, 0)
+    assert (found["CT"].duplicate_options, found["US"].duplicate_options) == (3, 5)
+    assert (found["CT"].ambiguous_gold, found["US"].ambiguous_gold) == (0, 0)
     texts = gold_texts(train["CT"].samples)
-    assert (texts["distinct"], texts["distinct_distractors"]) == (48, 365)
+    assert (texts.distinct, texts.distinct_distractors) == (48, 365)
     two_options = [s for s in published(real_data, "modality", "test", MODALITIES["CT"]).samples if len(s.options) == 2]
-    assert one_sided(two_options)[0] == {
+    assert dict(one_sided(two_options)[0]) == {
         "options": ["no", "yes"],
         "n": 834,
         "answer": "no",

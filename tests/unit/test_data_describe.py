@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 from medr1.cli.data import app
 from medr1.data.describe import COLUMNS, GAP, ROWS, describe, picture_wall, spread
 from medr1.data.questions import Fingerprint, QuestionSet, question_set
-from medr1.records import write_samples
+from medr1.records import as_json, write_samples
+from medr1.results.audited import Described, Spread
 from medr1.types import ImageRef, Sample
 
 
@@ -31,20 +32,20 @@ def test_describe_by_hand() -> None:
     seen = Fingerprint(name="1.png", pixel_hash="pixels:1", size=(30, 20))
     questions = QuestionSet(name="x", samples=samples, images=[(seen,), (replace(seen),), (Fingerprint(name="2.png"),)])
     found = describe(questions)
-    assert found["n"] == 3
-    assert found["images"]["distinct"] == 2
-    assert found["images"]["missing"] == 1
-    assert found["images"]["commonest_sizes"] == {"30 × 20": 1}
-    assert found["images"]["width"] == spread([30])
-    assert found["options"]["length"] == {"min": 2.0, "q25": 2.0, "median": 4.0, "q75": 6.0, "max": 6.0, "mean": 4.0}
-    assert found["options"]["gold_letters"] == {"A": 2, "B": 1}
-    assert found["questions"]["distinct"] == 1
-    assert json.loads(json.dumps(found)) == found
+    assert found.n == 3
+    assert found.images.distinct == 2
+    assert found.images.missing == 1
+    assert found.images.commonest_sizes == {"30 × 20": 1}
+    assert found.images.width == spread([30])
+    assert found.options.length == Spread(min=2, q25=2, median=4, q75=6, max=6, mean=4)
+    assert found.options.gold_letters == {"A": 2, "B": 1}
+    assert found.questions.distinct == 1
+    assert Described.model_validate(json.loads(as_json(found))) == found
 
 
 def test_without_images_nothing_is_measured() -> None:
-    found = describe(question_set("x", [ask(0, ImageRef(path="1.png"))]))["images"]
-    assert (found["distinct"], found["missing"], found["width"]) == (1, 1, None)
+    found = describe(question_set("x", [ask(0, ImageRef(path="1.png"))])).images
+    assert (found.distinct, found.missing, found.width) == (1, 1, None)
     assert picture_wall([ask(0, ImageRef(path="no such file.png"))]) is None
 
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from medr1.cli.data import app
 from medr1.data.answer_blocks import (
+    NEUTRAL_QUESTION,
     NO_PARTNER,
     NONE_LEFT,
     ONE_ANSWER,
@@ -20,12 +21,13 @@ from medr1.data.answer_blocks import (
     block_score,
     blocks_of,
     build_blocks,
+    common_question,
+    families,
 )
-from medr1.data.families import NEUTRAL_QUESTION, common_question, families
+from medr1.data.blind import MajorityLetter, TextPrior, format_rule, longest_option, rule_accuracy
 from medr1.data.harden import NOT_CHOICE, SHEET_COLUMNS, UNCLEAR, controlled, harden, harden_questions
 from medr1.data.questions import question_set
 from medr1.data.settings import HardenSettings
-from medr1.data.shortcuts import MajorityLetter, TextPrior, format_rule, longest_option, rule_accuracy
 from medr1.data.synonyms import exclusive, finds_nothing, imaging_technique, tidy, topic
 from medr1.errors import ConfigError
 from medr1.records import read_samples, write_samples

@@ -3,7 +3,6 @@
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,16 +11,17 @@ from PIL import Image
 from medr1.data.leakage import (
     Pictures,
     leakage,
+    near_duplicates,
     same_sample,
     sample_overlap,
     shared_images,
     slice_neighbours,
     slice_position,
 )
-from medr1.data.near_duplicates import near_duplicates
 from medr1.data.questions import Fingerprint, QuestionSet, fingerprint, question_set, read_questions
 from medr1.errors import DataError
 from medr1.records import write_samples
+from medr1.results.audited import PicturesCompared, SliceNeighbours
 from medr1.types import ImageRef, Sample
 
 
@@ -104,7 +104,13 @@ def test_slice_neighbours_by_hand() -> None:
         ask("Images/ISIC2018/abd000101.png"),  # no slice
     ]
     found = slice_neighbours(question_set("a", train), question_set("b", test))
-    assert found == {1: (1, 0.25), 2: (1, 0.25), 5: (2, 0.5), 10: (2, 0.5)}
+    assert found is not None
+    assert {gap: (near.images, near.share) for gap, near in found.items()} == {
+        "1": (1, 0.25),
+        "2": (1, 0.25),
+        "5": (2, 0.5),
+        "10": (2, 0.5),
+    }
     assert slice_neighbours(question_set("a", train), question_set("b", [ask("1.png")])) is None
 
 
@@ -230,7 +236,7 @@ def test_pictures_are_compared_by_the_surest_that_both_have(
 ) -> None:
     pictures = Pictures(shown(train), shown(test))
     assert pictures.basis(test) == basis
-    assert sum(pictures.summary()["found_by"].values()) == (basis is not None)
+    assert sum(pictures.summary().found_by.values()) == (basis is not None)
 
 
 def test_a_base_name_of_several_pictures_identifies_none() -> None:
@@ -251,15 +257,15 @@ def test_the_summary_says_what_the_comparison_rests_on() -> None:
     one, two = there("a/scan1.png", "1"), there("a/scan2.png", "2")
     renamed, gone = there("a/scan1.png", "3"), missing("a/scan3.png")
 
-    def summary(train: QuestionSet, test: QuestionSet) -> dict[str, Any]:
+    def summary(train: QuestionSet, test: QuestionSet) -> PicturesCompared:
         return Pictures(train, test).summary()
 
-    assert summary(shown(one), shown(two))["basis"] == "content"
-    assert summary(shown(one, gone), shown(two))["basis"] == "content and names"
-    assert summary(shown(gone), shown(two))["basis"] == "names"
+    assert summary(shown(one), shown(two)).basis == "content"
+    assert summary(shown(one, gone), shown(two)).basis == "content and names"
+    assert summary(shown(gone), shown(two)).basis == "names"
     free = Sample(id="free", images=(), question="?", options=("a", "b"))
-    assert summary(question_set("free", [free]), shown(two))["basis"] is None
-    assert [summary(shown(one), shown(image))["other_pixels"] for image in (one, two, renamed, gone)] == [0, 0, 1, 0]
+    assert summary(question_set("free", [free]), shown(two)).basis is None
+    assert [summary(shown(one), shown(image)).other_pixels for image in (one, two, renamed, gone)] == [0, 0, 1, 0]
 
 
 def test_overlap_of_samples_is_told_by_the_content_of_their_files(tmp_path: Path) -> None:
@@ -306,10 +312,10 @@ def test_near_duplicates_by_hand() -> None:
     test = hashed("test", {"a": 0, "b": 0b111, "c": 0b111111, "d": 2**60 - 1})
     found = near_duplicates(train, test)
     assert found is not None
-    assert [level["rate"] for level in found["by_threshold"]] == [0.25, 0.25, 0.75, 1.0]
+    assert [level.rate for level in found.by_threshold] == [0.25, 0.25, 0.75, 1.0]
     # Unrelated are the pairs with t2, of another source: one of four is within 4 bits; two training images.
-    assert found["expected_rate"] == pytest.approx(1 - (1 - 1 / 4) ** 2, abs=1e-12)
-    assert (found["rate"], found["unrelated"]) == (0.75, "other source")
+    assert found.expected_rate == pytest.approx(1 - (1 - 1 / 4) ** 2, abs=1e-12)
+    assert (found.rate, found.unrelated) == (0.75, "other source")
 
 
 def test_one_source_compares_other_groups() -> None:
@@ -317,8 +323,8 @@ def test_one_source_compares_other_groups() -> None:
     found = near_duplicates(train, hashed("test", {"same": 0, "b": 2**64 - 1}))
     assert found is not None
     # Pairs of different groups: (same, t2) is close, (b, same) and (b, t2) are not.
-    assert found["expected_rate"] == pytest.approx(1 - (1 - 1 / 3) ** 2, abs=1e-12)
-    assert found["unrelated"] == "other group"
+    assert found.expected_rate == pytest.approx(1 - (1 - 1 / 3) ** 2, abs=1e-12)
+    assert found.unrelated == "other group"
 
 
 def test_near_duplicates_need_images() -> None:
@@ -335,7 +341,7 @@ def test_a_recompressed_picture_is_near_and_another_is_not() -> None:
 
     found = near_duplicates(as_set(train), as_set(test))
     assert found is not None
-    assert found["rate"] == 0.5
+    assert found.rate == 0.5
 
 
 # --- The published splits -----------------------------------------------------------------------------------------
@@ -391,9 +397,9 @@ def test_published_leakage(real_data: Path, axis: str, name: str, expected: tupl
     assert printed == [value for value in expected if value is not None]
 
 
-def in_percent(found: dict[int, tuple[int, float]] | None) -> list[str]:
+def in_percent(found: dict[str, SliceNeighbours] | None) -> list[str]:
     assert found is not None
-    return [f"{100 * share:.1f}" for _, share in found.values()]
+    return [f"{100 * near.share:.1f}" for near in found.values()]
 
 
 @pytest.mark.parametrize(

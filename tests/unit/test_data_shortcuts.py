@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medr1.data.shortcuts import (
+from medr1.data.blind import (
     MajorityLetter,
     TextPrior,
     format_rule,

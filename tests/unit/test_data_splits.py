@@ -16,7 +16,7 @@ from medr1.cli.data import app
 from medr1.data.groups import SERIES_MAX, group_questions, image_names, patient_key, series
 from medr1.data.questions import QuestionSet, fingerprint, question_set
 from medr1.data.settings import SplitSettings
-from medr1.data.splits import assign, axis_parts, overlaps, published_parts, split
+from medr1.data.splits import GroupedSplit, assign, axis_parts, overlaps, published_parts, split
 from medr1.errors import ConfigError, DataError
 from medr1.records import read_samples, write_samples
 from medr1.types import ImageRef, Sample
@@ -243,7 +243,8 @@ def test_command_writes_every_part_and_a_manifest(data: Path):
     found = group_questions(question_set("x", read_samples(data))).group_of
     assert groups["train"] | groups["test"] == set(found.values())
     whole = split(SplitSettings(data=data, out=data.parent / "whole", seed=3))
-    assert whole["assignment"] == summary["assignment"]
+    assert isinstance(whole, GroupedSplit)
+    assert whole.assignment == summary["assignment"]
     assert summary["overlaps"]["group"] == summary["series_neighbours"] == 0
     assert summary["largest_group"] >= 3
     assert summary["group_rules"] == {"RadImageNet: series": 40}
@@ -261,8 +262,9 @@ def test_images_travel_and_their_pixels_are_kept_together(tmp_path: Path):
         )
     write_samples(tmp_path / "data", samples)
     summary = split(SplitSettings(data=tmp_path / "data", out=tmp_path / "out", test_share=0.5))
-    assert summary["overlaps"] == {"path": 0, "file": 0, "pixels": 0, "group": 0}
-    assert summary["num_groups"] == 10
+    assert isinstance(summary, GroupedSplit)
+    assert summary.overlaps == {"path": 0, "file": 0, "pixels": 0, "group": 0}
+    assert summary.num_groups == 10
     parts = {name: {s.id: s for s in read_samples(tmp_path / "out" / name)} for name in ("train", "test")}
     assert len(parts["train"]) + len(parts["test"]) == 20
     for n in range(0, 20, 2):

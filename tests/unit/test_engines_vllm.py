@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 import medr1.engines.vllm as vllm_engine
 from medr1.cli import app
 from medr1.data.phantom import write_phantoms
+from medr1.data.settings import PhantomSettings
 from medr1.engines.vllm import VllmEngine, checkpoint_dtype, engine_settings, generation_settings
 from medr1.errors import ConfigError, EngineError
 from medr1.models.tiny import WARM_START
@@ -23,7 +24,7 @@ def _no_vllm(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantoms") / "data"
-    write_phantoms(folder, "test", 2)
+    write_phantoms(PhantomSettings(out=folder, split="test", count=2))
     return folder
 
 

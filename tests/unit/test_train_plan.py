@@ -13,6 +13,7 @@ import torch
 from trl import GRPOConfig
 
 from medr1.data.phantom import write_phantoms
+from medr1.data.settings import PhantomSettings
 from medr1.errors import ConfigError
 from medr1.models.loading import load_processor
 from medr1.models.tiny import WARM_START
@@ -247,7 +248,7 @@ else:
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of a process is read from Linux's /proc")
 def test_the_planned_memory_is_what_a_run_takes(tmp_path: Path) -> None:
-    write_phantoms(tmp_path / "data", "train", 60)
+    write_phantoms(PhantomSettings(out=tmp_path / "data", split="train", count=60))
     words = [
         "--config", "demo", "--model_name_or_path", WARM_START, "--train_data", tmp_path / "data", "--output_dir",
         tmp_path / "run", "--use_cpu", "true", "--max_steps", "2", "--save_strategy", "no",

@@ -18,6 +18,7 @@ from trl import GRPOConfig, ModelConfig, SFTConfig
 
 from medr1.cli import main
 from medr1.data.phantom import phantom, write_phantoms
+from medr1.data.settings import PhantomSettings
 from medr1.errors import ConfigError
 from medr1.models.loading import load_processor
 from medr1.models.tiny import WARM_START
@@ -38,7 +39,7 @@ GRPO = TINY | dict(num_generations=4, max_completion_length=10)
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("phantoms")
-    write_phantoms(folder, "train", 12)
+    write_phantoms(PhantomSettings(out=folder, split="train", count=12))
     return folder
 
 

@@ -1,22 +1,34 @@
-"""`medr1 data`: make, fetch, convert, split and harden data sets."""
+"""`medr1 data`: make, fetch, convert, split, harden, audit and describe data sets, and check published tables."""
 
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-from medr1.cli.data_audit import audit, check_table, stats
 from medr1.cli.options import print_json, progress, takes
 from medr1.data.settings import (
+    AuditSettings,
+    CheckTableSettings,
     ConvertSettings,
     DownloadSettings,
     HardenSettings,
     PhantomSettings,
     ResizeSettings,
     SplitSettings,
+    StatsSettings,
 )
+from medr1.diagnosis import FAIL, NOT_CHECKED, PASS, WARN
+
+if TYPE_CHECKING:
+    from medr1.data.check_table import CheckedTable
+    from medr1.report.tables import Table as Page
+    from medr1.results.audited import Described
+
+COLOURS = {FAIL: "bold red", WARN: "yellow", NOT_CHECKED: "yellow", PASS: "green"}
 
 NOTICED = (
     ("burned_in_text", "text burned in", "look for names before you share it"),
@@ -27,9 +39,6 @@ NOTICED = (
 """What `convert` tells of a summary where there is any."""
 
 app = typer.Typer(help="Convert and describe data sets.", no_args_is_help=True)
-app.command()(audit)
-app.command()(stats)
-app.command()(check_table)
 
 
 @app.command()
@@ -112,21 +121,9 @@ def phantom(settings: PhantomSettings) -> None:
     """
     from medr1.data.phantom import write_phantoms
 
-    out = settings.out
     with progress("Drawing") as show:
-        written = write_phantoms(
-            out,
-            settings.split,
-            settings.count,
-            seed=settings.seed,
-            side=settings.side,
-            processes=settings.processes,
-            masks=settings.masks,
-            sheet=out.with_name(f"{out.name}.png") if settings.sheet else None,
-            overwrite=settings.overwrite,
-            progress=show,
-        )
-    typer.echo(f"Written: {written} questions to {out}")
+        written = write_phantoms(settings, show)
+    typer.echo(f"Written: {written} questions to {settings.out}")
 
 
 @app.command()
@@ -172,6 +169,7 @@ def split(settings: SplitSettings, as_json: bool) -> None:
     medr1 data split data/all --out data/split
     medr1 data split data/all --by modality --test-share 0.1 --out data/by_modality
     """
+    from medr1.data.splits import GroupedSplit
     from medr1.data.splits import split as run
 
     with progress("Splitting") as show:
@@ -180,15 +178,15 @@ def split(settings: SplitSettings, as_json: bool) -> None:
         print_json(summary)
         return
     out = settings.out
-    table = Table("part", "questions", title=f"{escape(out.name)}: {summary['n']} questions")
-    for name, count in summary["parts"].items():
+    table = Table("part", "questions", title=f"{escape(out.name)}: {summary.n} questions")
+    for name, count in summary.parts.items():
         table.add_row(escape(name), str(count))
     table.add_section()
-    for name, count in summary["overlaps"].items():
+    for name, count in summary.overlaps.items():
         table.add_row(f"test questions whose {name} is in train", "not known" if count is None else str(count))
-    for name in ("num_groups", "largest_group", "series_neighbours"):
-        if name in summary:
-            table.add_row(name.replace("_", " "), str(summary[name]))
+    if isinstance(summary, GroupedSplit):
+        for name in ("num_groups", "largest_group", "series_neighbours"):
+            table.add_row(name.replace("_", " "), str(getattr(summary, name)))
     Console().print(table)
 
 
@@ -209,23 +207,142 @@ def harden(settings: HardenSettings, as_json: bool) -> None:
         print_json(summary)
         return
     out = settings.out
-    kept = f"{summary['kept']} of {summary['n']} questions kept ({summary['kept_share']:.1%})"
+    kept = f"{summary.kept} of {summary.n} questions kept ({summary.kept_share:.1%})"
     table = Table("", "questions", title=f"{escape(out.name)}: {kept}")
-    for reason, count in summary["left_out"].items():
+    for reason, count in summary.left_out.items():
         table.add_row(f"left out: {reason}", str(count))
-    for size, count in summary["blocks_by_size"].items():
+    for size, count in summary.blocks_by_size.items():
         table.add_row(f"in blocks of {size}", str(int(size) * count))
-    if "controlled" in summary:
-        table.add_row("original questions that no blind rule answers", str(summary["controlled"]["n"]))
+    if summary.controlled is not None:
+        table.add_row("original questions that no blind rule answers", str(summary.controlled.n))
     Console().print(table)
-    if "blind" in summary:
-        Console().print(_blind_table(summary["blind"]))
+    if summary.blind is not None:
+        Console().print(_blind_table(summary.blind))
 
 
-def _blind_table(blind: dict[str, dict[str, float]]) -> Table:
+def _blind_table(blind: Mapping[str, Mapping[str, float | None]]) -> Table:
+    from medr1.report.tables import percent
+
     table = Table("accuracy without the image (%)", *(name.replace("_", " ") for name in blind))
     for rule in next(iter(blind.values())):
-        table.add_row(
-            rule.replace("_", " "), *(f"{100 * scores[rule]:.1f}" if scores else "" for scores in blind.values())
-        )
+        table.add_row(rule.replace("_", " "), *(percent(found[rule]) if found else "" for found in blind.values()))
     return table
+
+
+@app.command()
+@takes(AuditSettings, prints="audit.json")
+def audit(settings: AuditSettings, as_json: bool) -> None:
+    """Say what a split leaks from train to test, and how far one gets on it without looking at an image.
+
+    \b
+    medr1 data audit data/train data/test --out runs/audit
+    medr1 data audit train.jsonl test.jsonl --source med-r1 --text-only --out runs/audit
+    """
+    from medr1.flows.audit import run_audit
+    from medr1.report.audit import overview
+
+    with progress("Reading") as show:
+        result = run_audit(settings, lambda what, done: show(done, what=what))
+    if as_json:
+        print_json(result)
+        return
+    _print_table(overview(result))
+    _print_verdicts(result.verdicts)
+
+
+@app.command()
+@takes(StatsSettings, prints="stats.json")
+def stats(settings: StatsSettings, as_json: bool) -> None:
+    """Describe a data set: counts, image sizes, text lengths, options, and a wall of its pictures.
+
+    \b
+    medr1 data stats data/train
+    medr1 data stats data/train --out runs/stats
+    """
+    from medr1.flows.audit import run_stats
+
+    with progress("Reading") as show:
+        result = run_stats(settings, lambda what, done: show(done, what=what))
+    if as_json:
+        print_json(result)
+    else:
+        _print_table(_stats_table(result, str(settings.path)))
+
+
+@app.command()
+@takes(CheckTableSettings, prints="JSON")
+def check_table(settings: CheckTableSettings, as_json: bool) -> None:
+    """Check the accuracies of a published table: is each some k / n, do the averages follow, what can n show?
+
+    \b
+    medr1 data check-table table.csv
+    medr1 data check-table table.csv --n 900 --json
+    """
+    from medr1.data.check_table import check_table as check
+
+    result = check(settings.path, settings.n)
+    if as_json:
+        print_json(result)
+        return
+    _print_table(_figures_table(result, settings.path.name))
+    _print_verdicts(result.verdicts)
+
+
+def _print_table(table: "Page") -> None:
+    from medr1.report.tables import rich_table
+
+    Console().print(rich_table(table))
+
+
+def _print_verdicts(lines: Iterable[str]) -> None:
+    console = Console()
+    for line in lines:
+        level = line.partition(":")[0]
+        console.print(Text.assemble((level, COLOURS[level]), line.removeprefix(level)))
+
+
+def _stats_table(result: "Described", title: str) -> "Page":
+    from medr1.report.tables import Table as Page
+
+    images, options = result.images, result.options
+    counts = {
+        "modality": result.by_modality,
+        "task": result.by_task,
+        "source": result.by_source,
+        "options": result.by_num_options,
+        "image size": images.commonest_sizes,
+        "right letter": options.gold_letters,
+    }
+    rows = [(f"{label}: {value}", f"{count:,}") for label, found in counts.items() for value, count in found.items()]
+    for label, lengths in (("question", result.questions.length), ("option", options.length)):
+        if lengths is not None:
+            rows.append((f"{label} length: median (max)", f"{lengths.median:.0f} ({lengths.max:.0f})"))
+    note = (
+        f"{result.n:,} questions, {result.num_groups:,} groups; {images.distinct:,} images, "
+        f"{images.missing:,} of them not there."
+    )
+    return Page(title=title, columns=("", "questions"), rows=rows, note=note)
+
+
+def _figures_table(result: "CheckedTable", title: str) -> "Page":
+    from medr1.report.tables import NONE, percent
+    from medr1.report.tables import Table as Page
+
+    answers = {True: "yes", False: "NO", None: NONE}
+    rows = []
+    for item in result.figures:
+        ci, k = item.ci95, item.k
+        rows.append(
+            (
+                f"{item.model} · {item.test}",
+                item.printed,
+                NONE if item.n is None else f"{item.n:,}",
+                answers[item.possible],
+                NONE if k is None else "–".join(map(str, dict.fromkeys(k))),
+                NONE if ci is None else f"{percent(ci[0])} to {percent(ci[1])}",
+                f"+{percent(item.detectable_gain)} / -{percent(item.detectable_loss)}",
+            )
+        )
+    columns = ("", "printed", "n", "k / n?", "k", "95 % interval", "detectable (points)")
+    note = "Detectable: the difference that two runs on n questions each show with 80 % power at alpha 0.05."
+    return Page(title=title, columns=columns, rows=rows, note=note)

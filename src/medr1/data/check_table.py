@@ -19,12 +19,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 
 from medr1.diagnosis import FAIL, NOT_CHECKED, PASS
 from medr1.errors import DataError
+from medr1.results import ABSENT, Interval, Record
 
 AVERAGES = ("average", "avg", "avg.", "mean", "overall", "macro", "micro")
 LONG_COLUMNS = {"model", "test", "accuracy"}
@@ -49,11 +50,53 @@ class Figure:
         return self.test.strip().lower() in AVERAGES
 
 
-def check_table(path: Path, n: int | None = None) -> dict[str, Any]:
+class CheckedFigure(Record):
+    """One reported accuracy; shares are 0..1, and all but the figure is None where its n is not known."""
+
+    model: str
+    test: str
+    printed: str
+    n: int | None
+    possible: bool | None = None
+    """Whether some whole k gives the printed digits."""
+    informative: bool | None = None
+    """False where n is so large that every figure of that precision is possible."""
+    k: tuple[int, int] | None = None
+    """The first and the last such k."""
+    nearest: list[str] | None = None
+    """Figures that are possible, next to this one."""
+    ci95: Interval | None = None
+    detectable_gain: float | None = None
+    detectable_loss: float | None = None
+
+
+class CheckedAverage(Record):
+    """One reported average beside those of its row: the plain mean, and that weighted by n where all n are known."""
+
+    model: str
+    test: str
+    printed: str
+    macro: Annotated[float | None, ABSENT] = None
+    micro: Annotated[float | None, ABSENT] = None
+    matches: list[str] | None
+    """Which of them give the printed one, allowing for the rounding of all figures; None for an empty row."""
+
+
+class CheckedTable(Record):
+    """What the figures of a table can be."""
+
+    scale: int
+    figures: list[CheckedFigure]
+    averages: list[CheckedAverage]
+    n_impossible: int
+    n_wrong_averages: int
+    verdicts: list[str]
+
+
+def check_table(path: Path, n: int | None = None) -> CheckedTable:
     """Check every figure of a CSV or JSON table; `n` is the number of questions where the table does not tell.
 
-    Returns `figures` (see `check_figure`), `averages` (see `check_average`), `n_impossible`, `n_wrong_averages` and
-    `verdicts`. `DataError` for a table that cannot be read.
+    `DataError` for a table that cannot be read.
     """
     figures = read_table(path, n)
     scale = 100 if any(Fraction(figure.printed) > 1 for figure in figures) else 1
@@ -65,61 +108,40 @@ def check_table(path: Path, n: int | None = None) -> dict[str, Any]:
     for figure in figures:
         rows.setdefault(figure.model, []).append(figure)
     averages = [check_average(average, row) for row in rows.values() for average in row if average.is_average]
-    result = {
-        "scale": scale,
-        "figures": checked,
-        "averages": averages,
-        "n_impossible": sum(item["possible"] is False for item in checked),
-        "n_wrong_averages": sum(item["matches"] == [] for item in averages),
-    }
-    return {**result, "verdicts": _verdicts(result)}
+    return CheckedTable(
+        scale=scale,
+        figures=checked,
+        averages=averages,
+        n_impossible=sum(item.possible is False for item in checked),
+        n_wrong_averages=sum(item.matches == [] for item in averages),
+        verdicts=_verdicts(checked, averages),
+    )
 
 
-def check_figure(figure: Figure, scale: int) -> dict[str, Any]:
-    """GRIM test, Wilson interval and detectable difference of one figure; shares are 0..1.
-
-    `possible` is whether some whole k gives the printed digits, `k` all such k (first and last). `informative` is
-    false where n is so large that every figure of that precision is possible. Without n everything but the figure is
-    None.
-    """
-    value, half = Fraction(figure.printed) / scale, _half_unit(figure.printed) / scale
-    result: dict[str, Any] = {
-        "model": figure.model,
-        "test": figure.test,
-        "printed": figure.printed,
-        "n": figure.n,
-        "possible": None,
-        "informative": None,
-        "k": None,
-        "nearest": None,
-        "ci95": None,
-        "detectable_gain": None,
-        "detectable_loss": None,
-    }
+def check_figure(figure: Figure, scale: int) -> CheckedFigure:
+    """GRIM test, Wilson interval and detectable difference of one figure."""
+    given = CheckedFigure(model=figure.model, test=figure.test, printed=figure.printed, n=figure.n)
     if figure.n is None:
-        return result
-    n = figure.n
+        return given
+    value, half, n = Fraction(figure.printed) / scale, _half_unit(figure.printed) / scale, figure.n
     # Both roundings of an exact half are accepted: papers differ in them.
     first, last = max(0, math.ceil((value - half) * n)), min(n, math.floor((value + half) * n))
     nearest = min(n, max(0, round(value * n)))
     gain, loss = detectable_difference(nearest / n, n)
-    return {
-        **result,
-        "possible": first <= last,
-        "informative": 2 * half * n < 1,
-        "k": [first, last] if first <= last else None,
-        "nearest": [_printed(Fraction(k, n) * scale, figure.printed) for k in _around(value * n, n)],
-        "ci95": _wilson(nearest, n),
-        "detectable_gain": gain,
-        "detectable_loss": loss,
-    }
+    return given.extended(
+        CheckedFigure,
+        possible=first <= last,
+        informative=2 * half * n < 1,
+        k=(first, last) if first <= last else None,
+        nearest=[_printed(Fraction(k, n) * scale, figure.printed) for k in _around(value * n, n)],
+        ci95=_wilson(nearest, n),
+        detectable_gain=gain,
+        detectable_loss=loss,
+    )
 
 
-def check_average(average: Figure, row: Sequence[Figure]) -> dict[str, Any]:
-    """Which averages of the row's figures give the printed one, allowing for the rounding of all of them.
-
-    `matches` names them: `macro` is the plain mean, `micro` the mean weighted by n (where n is known).
-    """
+def check_average(average: Figure, row: Sequence[Figure]) -> CheckedAverage:
+    """Which averages of the row's figures give the printed one."""
     parts = [figure for figure in row if not figure.is_average]
     weights: dict[str, list[int]] = {"macro": [1] * len(parts)}
     numbers = [figure.n for figure in parts if figure.n is not None]
@@ -128,13 +150,13 @@ def check_average(average: Figure, row: Sequence[Figure]) -> dict[str, Any]:
     means = {name: _weighted(parts, weight) for name, weight in weights.items() if parts}
     printed, own_half = Fraction(average.printed), _half_unit(average.printed)
     matches = [name for name, (mean, half) in means.items() if abs(mean - printed) <= half + own_half]
-    return {
-        "model": average.model,
-        "test": average.test,
-        "printed": average.printed,
+    return CheckedAverage(
+        model=average.model,
+        test=average.test,
+        printed=average.printed,
         **{name: float(mean) for name, (mean, _) in means.items()},
-        "matches": matches if parts else None,
-    }
+        matches=matches if parts else None,
+    )
 
 
 def detectable_difference(accuracy: float, n: int) -> tuple[float | None, float | None]:
@@ -184,7 +206,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
     return rows
 
 
-def _json_rows(content: str, path: Path) -> list[dict[str, Any]]:
+def _json_rows(content: str, path: Path) -> list[dict[str, str]]:
     try:
         # Numbers stay texts: 61.70 is printed with two decimals.
         rows = json.loads(content, parse_float=str, parse_int=str)
@@ -255,10 +277,11 @@ def _around(k: Fraction, n: int) -> list[int]:
     return sorted({min(n, max(0, math.floor(k))), min(n, max(0, math.ceil(k)))})
 
 
-def _wilson(k: int, n: int) -> list[float]:
+def _wilson(k: int, n: int) -> Interval:
     from statsmodels.stats.proportion import proportion_confint
 
-    return np.asarray(proportion_confint(k, n, alpha=ALPHA, method="wilson"), float).tolist()
+    low, high = np.asarray(proportion_confint(k, n, alpha=ALPHA, method="wilson"), float).tolist()
+    return low, high
 
 
 def _weighted(parts: Sequence[Figure], weights: Sequence[int]) -> tuple[Fraction, Fraction]:
@@ -269,26 +292,24 @@ def _weighted(parts: Sequence[Figure], weights: Sequence[int]) -> tuple[Fraction
     return mean, half
 
 
-def _verdicts(result: Mapping[str, Any]) -> list[str]:
+def _verdicts(figures: Sequence[CheckedFigure], averages: Sequence[CheckedAverage]) -> list[str]:
     lines = [
-        f"{FAIL}: {item['model']} on {item['test']}: {item['printed']} is no k / {item['n']:,}; "
-        f"nearest is {' or '.join(dict.fromkeys(item['nearest']))}."
-        for item in result["figures"]
-        if item["possible"] is False
+        f"{FAIL}: {item.model} on {item.test}: {item.printed} is no k / {item.n:,}; "
+        f"nearest is {' or '.join(dict.fromkeys(item.nearest or ()))}."
+        for item in figures
+        if item.possible is False
     ]
     lines += [
-        f"{FAIL}: {item['model']}: {item['test']} {item['printed']} is not {item['macro']:.2f}, the mean of its row."
-        for item in result["averages"]
-        if item["matches"] == []
+        f"{FAIL}: {item.model}: {item.test} {item.printed} is not {item.macro:.2f}, the mean of its row."
+        for item in averages
+        if item.matches == []
     ]
-    vague = sum(item["informative"] is False for item in result["figures"])
-    unknown = sum(item["n"] is None for item in result["figures"])
+    vague = sum(item.informative is False for item in figures)
+    unknown = sum(item.n is None for item in figures)
     if vague:
         lines.append(f"{NOT_CHECKED}: {vague} figures: n is too large for their decimals, so every one is possible.")
     if unknown:
         lines.append(f"{NOT_CHECKED}: {unknown} figures have no n; give it in a row or column n, or with --n.")
     if not lines:
-        lines.append(
-            f"{PASS}: all {len(result['figures'])} figures and {len(result['averages'])} averages are possible."
-        )
+        lines.append(f"{PASS}: all {len(figures)} figures and {len(averages)} averages are possible.")
     return lines

@@ -12,18 +12,16 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from medr1.answers.wording import plain_words
-from medr1.data.answer_blocks import BLOCK, Blocks, Item, build_blocks
+from medr1.data.answer_blocks import BLOCK, Blocks, Item, build_blocks, common_question, families
 from medr1.data.blind import blind_hits
-from medr1.data.derived import samples_with_images
-from medr1.data.families import common_question, families
 from medr1.data.groups import group_questions, image_names
-from medr1.data.questions import QuestionSet, content_of, read_questions
+from medr1.data.questions import QuestionSet, content_of, read_questions, samples_with_images
 from medr1.data.settings import HardenSettings
 from medr1.data.synonyms import UNCLEAR_ANSWERS, exclusive, tidy
-from medr1.records import data_hash, read_json, sample_id, short_hash, write_json, write_shards
+from medr1.records import data_hash, read_record, sample_id, short_hash, write_json, write_shards
+from medr1.results.audited import Controlled, Hardened, KeptOf
 from medr1.runs import Run
 from medr1.stats import chance
 from medr1.types import LETTERS, Sample
@@ -48,14 +46,14 @@ Progress = Callable[[str, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Hardened:
-    """Hardened questions by the key of the original one, and why the others fell out."""
+class HardQuestions:
+    """HardQuestions questions by the key of the original one, and why the others fell out."""
 
     samples: dict[Key, Sample]
     left_out: dict[Key, str]
 
 
-def harden(settings: HardenSettings, progress: Progress = lambda step, done: None) -> dict[str, Any]:
+def harden(settings: HardenSettings, progress: Progress = lambda step, done: None) -> Hardened:
     """Write `hardened/`, the sheet and `harden.json` under `settings.out`, whole or not at all; return the summary.
 
     With `train` also `controlled/`, the original questions that no blind rule fitted there answers, and the blind
@@ -76,7 +74,7 @@ def harden(settings: HardenSettings, progress: Progress = lambda step, done: Non
         overwrite=settings.overwrite,
     ) as run:
         if run.done and run.has(*(FILES if train else FILES[1:])):
-            return read_json(settings.out / SUMMARY)
+            return read_record(settings.out / SUMMARY, Hardened)
         questions, hardened, parts, summary = _made(settings, progress)
         with run.everything() as staged:
             for name, chosen in parts.items():
@@ -90,7 +88,7 @@ def harden(settings: HardenSettings, progress: Progress = lambda step, done: Non
 
 def _made(
     settings: HardenSettings, progress: Progress
-) -> tuple[QuestionSet, Hardened, dict[str, dict[Key, Sample]], dict[str, Any]]:
+) -> tuple[QuestionSet, HardQuestions, dict[str, dict[Key, Sample]], Hardened]:
     """The questions, what they become, the samples of each part, and what `harden.json` says."""
     questions = read_questions(settings.data, progress=lambda done: progress("reading", done))
     hardened = harden_questions(questions, size=settings.options, seed=settings.seed)
@@ -102,12 +100,15 @@ def _made(
         parts["controlled"] = {
             (s.id, s.variant): s for s in controlled(train.samples, questions.samples, settings.seed)
         }
-        summary["controlled"] = {"n": len(parts["controlled"]), "left_out_by": list(SOLVING_RULES)}
-        summary["blind"] = blind_scores(train, questions, hardened, size=settings.options, seed=settings.seed)
+        summary = summary.extended(
+            Hardened,
+            controlled=Controlled(n=len(parts["controlled"]), left_out_by=SOLVING_RULES),
+            blind=blind_scores(train, questions, hardened, size=settings.options, seed=settings.seed),
+        )
     return questions, hardened, parts, summary
 
 
-def harden_questions(questions: QuestionSet, *, size: int = 4, seed: int = 0) -> Hardened:
+def harden_questions(questions: QuestionSet, *, size: int = 4, seed: int = 0) -> HardQuestions:
     """Answer blocks of at most `size` questions, made from those with one right option.
 
     An answer is a distractor only of questions of which it is not known to be true: it differs from all answers of the
@@ -129,7 +130,7 @@ def harden_questions(questions: QuestionSet, *, size: int = 4, seed: int = 0) ->
     ]
     blocks = build_blocks(items, lambda a, b: exclusive(a, b) and frozenset((a, b)) not in right_together, size, seed)
     left_out |= {(s.id, s.variant): blocks.left_out[s.id] for s in samples if s.id in blocks.left_out}
-    return Hardened(_samples_of(blocks, seed), left_out)
+    return HardQuestions(_samples_of(blocks, seed), left_out)
 
 
 def _usable(samples: Sequence[Sample]) -> tuple[list[Sample], dict[Key, str]]:
@@ -195,7 +196,7 @@ def controlled(train: Sequence[Sample], samples: Sequence[Sample], seed: int = 0
 
 
 def blind_scores(
-    train: QuestionSet, questions: QuestionSet, hardened: Hardened, *, size: int, seed: int
+    train: QuestionSet, questions: QuestionSet, hardened: HardQuestions, *, size: int, seed: int
 ) -> dict[str, dict[str, float | None]]:
     """Accuracy (0..1) of every blind rule and chance, on the originals and on the hardened questions.
 
@@ -218,26 +219,25 @@ def _accuracies(train: Sequence[Sample], test: Sequence[Sample], seed: int) -> d
     return {"chance": chance(test), **scores}
 
 
-def summarise(questions: QuestionSet, hardened: Hardened) -> dict[str, Any]:
+def summarise(questions: QuestionSet, hardened: HardQuestions) -> Hardened:
     """How many questions were kept, as what, and why the others fell out."""
     n, kept = len(questions.samples), list(hardened.samples.values())
     total = Counter(sample.source for sample in questions.samples)
     by_source = Counter(sample.source for sample in kept)
-    reasons = Counter(hardened.left_out.values())
     blocks = Counter(len(members) for members in _blocks(hardened).values())
-    return {
-        "n": n,
-        "kept": len(kept),
-        "kept_share": len(kept) / n,
-        "left_out": dict(reasons.most_common()),
-        "blocks_by_size": {str(size): count for size, count in sorted(blocks.items())},
-        "chance": chance(kept),
-        "by_source": {name: {"n": total[name], "kept": by_source[name]} for name in sorted(total)},
-        "data_hash": data_hash(kept),
-    }
+    return Hardened(
+        n=n,
+        kept=len(kept),
+        kept_share=len(kept) / n,
+        left_out=dict(Counter(hardened.left_out.values()).most_common()),
+        blocks_by_size={str(size): count for size, count in sorted(blocks.items())},
+        chance=chance(kept),
+        by_source={name: KeptOf(n=total[name], kept=by_source[name]) for name in sorted(total)},
+        data_hash=data_hash(kept),
+    )
 
 
-def _blocks(hardened: Hardened) -> dict[str, list[Sample]]:
+def _blocks(hardened: HardQuestions) -> dict[str, list[Sample]]:
     blocks: dict[str, list[Sample]] = defaultdict(list)
     for sample in hardened.samples.values():
         blocks[sample.extra[BLOCK]].append(sample)
@@ -251,7 +251,7 @@ def _with_images(data: Path, questions: QuestionSet, chosen: Mapping[Key, Sample
             yield replace(chosen[key], images=sample.images)
 
 
-def _write_sheet(path: Path, hardened: Hardened, seed: int) -> None:
+def _write_sheet(path: Path, hardened: HardQuestions, seed: int) -> None:
     """Blocks drawn at random, one question a row, with empty columns for a person's verdict."""
     blocks = _blocks(hardened)
     drawn = random.Random(seed).sample(sorted(blocks), min(SHEET_BLOCKS, len(blocks)))

@@ -1,4 +1,4 @@
-"""What a test set shares with the training set: pictures, questions, records, groups and neighbouring slices.
+"""What a test set shares with the training set: pictures, questions, records, groups, slices and look-alikes.
 
 Text is compared exactly, as it is written: a copy is a copy of every character. Pictures are compared by content where
 both are there, else by name, else by base name; what was found how is said.
@@ -7,12 +7,17 @@ both are there, else by name, else by base name; what was found how is said.
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from medr1.data.questions import Fingerprint, QuestionSet
 from medr1.records.hashes import MISSING, file_hashes
+from medr1.results.audited import NearDuplicates, NearRate, PicturesCompared, SliceNeighbours
 from medr1.results.evaluated import Overlap
 from medr1.types import Sample
 
@@ -26,6 +31,11 @@ MIN_STEM = 5
 SLICE_GAPS = (1, 2, 5, 10)
 SLICE_SOURCES = ("RadImageNet",)
 """Data sets whose file names end with the number of the slice in its scan."""
+
+THRESHOLD = 4
+"""Bits of the 64-bit perceptual hash in which two near-duplicates differ at most."""
+THRESHOLDS = (0, 2, THRESHOLD, 8)
+_ROWS = 512
 
 
 def shared_flags(train: Keys, test: Keys) -> list[bool]:
@@ -65,25 +75,19 @@ class Pictures:
         """By what a test picture was found in train; None where it was not."""
         return next((key[0] for key in self._by_image[image] if key in self._known), None)
 
-    def summary(self) -> dict[str, Any]:
-        """What the comparison rests on, for `audit.json`.
-
-        `basis`: `content` where every picture of both sets is there, `names` where all of one set are missing,
-        `content and names` between, None where a set shows none. `found_by`: test questions with a picture of train,
-        by the surest basis. `other_pixels`: test questions whose picture has name and folders of a training picture
-        with other pixels: another size, or another picture.
-        """
+    def summary(self) -> PicturesCompared:
+        """What the comparison rests on."""
         found = Counter[str]()
         for images in self.test:
             by = {key[0] for keys in images for key in keys if key in self._known}
             found.update([basis for basis in BASES if basis in by][:1])
-        return {
-            "basis": self._basis(),
-            "found_by": {basis: found[basis] for basis in BASES},
-            "other_pixels": sum(any(map(self._has_other_pixels, images)) for images in self._sets[1].images),
-        }
+        return PicturesCompared(
+            basis=self._basis(),
+            found_by={basis: found[basis] for basis in BASES},
+            other_pixels=sum(any(map(self._has_other_pixels, images)) for images in self._sets[1].images),
+        )
 
-    def _basis(self) -> str | None:
+    def _basis(self) -> Literal["content", "names", "content and names"] | None:
         shown = [questions.fingerprints() for questions in self._sets]
         there = [sum(bool(image.hashes) for image in images) for images in shown]
         if not all(shown):
@@ -220,23 +224,22 @@ def slice_neighbours(
     test: QuestionSet,
     gaps: Sequence[int] = SLICE_GAPS,
     pictures: Pictures | None = None,
-) -> dict[int, tuple[int, float]] | None:
-    """By gap, how many distinct test images have a training slice of their series at most so many numbers away.
+) -> dict[str, SliceNeighbours] | None:
+    """By gap, the distinct test images that have a training slice of their series at most so many numbers away.
 
-    Number, and share of the distinct test images with a slice number. Test images that are themselves in train are
-    counted as leaked elsewhere, not here. None where no test image has a slice number.
+    Test images that are themselves in train are counted as leaked elsewhere, not here. None where no test image has a
+    slice number.
     """
     found = pictures or Pictures(train, test)
     numbers: defaultdict[str, set[int]] = defaultdict(set)
-    for image, position in _slices(train):
-        del image
-        numbers[position[0]].add(position[1])
+    for _, (series, number) in _slices(train):
+        numbers[series].add(number)
     slices = dict(_slices(test))
     if not slices:
         return None
     fresh = [position for image, position in slices.items() if found.basis(image) is None]
     counts = {gap: sum(_has_neighbour(numbers[series], number, gap) for series, number in fresh) for gap in gaps}
-    return {gap: (count, count / len(slices)) for gap, count in counts.items()}
+    return {str(gap): SliceNeighbours(images=n, share=n / len(slices)) for gap, n in counts.items()}
 
 
 def _slices(questions: QuestionSet) -> Iterable[tuple[Fingerprint, tuple[str, int]]]:
@@ -255,3 +258,102 @@ def same_sample(train: Iterable[Sample], test: Iterable[Sample]) -> int:
     """Number of test samples whose identity a training sample has: the same record on another axis of splits."""
     known = {sample.id for sample in train}
     return sum(sample.id in known for sample in test)
+
+
+# Look-alikes ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Distinct:
+    """Distinct hashed images of a set, one array element each."""
+
+    signs: NDArray[np.float32]
+    """`[n, 64]` of ±1."""
+    groups: NDArray[np.str_]
+    sources: NDArray[np.str_]
+    modalities: NDArray[np.str_]
+
+
+def near_duplicates(train: QuestionSet, test: QuestionSet) -> NearDuplicates | None:
+    """How many test images have a training image that looks alike, beside what unrelated ones would give.
+
+    Medical images of one kind resemble each other, so a rate means nothing alone. The expected rate answers: if no test
+    image were related to any training image, how many would still have one this close? It takes the chance p that two
+    unrelated images of a modality are close, and 1 - (1 - p)^N for N training images of that modality.
+
+    Unrelated pairs are of one modality and of different sources, or of different groups in a modality whose training
+    images have only one source; `unrelated` says which. With groups the expected rate holds whatever the groups do not
+    tell (such as the patient), so there it is an upper bound. None without images.
+    """
+    first, second = _distinct_images(train), _distinct_images(test)
+    if first is None or second is None:
+        return None
+    several = {
+        name for name in np.unique(first.modalities) if len(np.unique(first.sources[first.modalities == name])) > 1
+    }
+    found = np.zeros((len(THRESHOLDS), len(second.groups)), bool)
+    close_pairs: dict[str, NDArray[np.int64]] = {}
+    pairs: dict[str, int] = {}
+    for rows, distance in _distances(second, first):
+        for level, threshold in enumerate(THRESHOLDS):
+            found[level, rows] = (distance <= threshold).any(axis=1)
+        unrelated = _unrelated(second, first, rows, several)
+        for name in np.unique(second.modalities[rows]):
+            counted = unrelated & (second.modalities[rows] == name)[:, None]
+            close = np.array([(distance[counted] <= threshold).sum() for threshold in THRESHOLDS])
+            close_pairs[name] = close_pairs.get(name, np.zeros(len(THRESHOLDS), np.int64)) + close
+            pairs[name] = pairs.get(name, 0) + int(counted.sum())
+    expected = np.zeros(len(THRESHOLDS))
+    for name, count in pairs.items():
+        chance = close_pairs[name] / max(count, 1)
+        others = int((first.modalities == name).sum())
+        expected += (1 - (1 - chance) ** others) * (second.modalities == name).mean()
+    rates = [
+        NearRate(threshold=threshold, rate=float(found[level].mean()), expected_rate=float(expected[level]))
+        for level, threshold in enumerate(THRESHOLDS)
+    ]
+    chosen = rates[THRESHOLDS.index(THRESHOLD)]
+    unrelated_by = {"other source" if name in several else "other group" for name in pairs}
+    return NearDuplicates(
+        rate=chosen.rate,
+        expected_rate=chosen.expected_rate,
+        threshold=THRESHOLD,
+        unrelated=", ".join(sorted(unrelated_by)),
+        n_test_images=len(second.groups),
+        n_train_images=len(first.groups),
+        by_threshold=rates,
+    )
+
+
+def _distinct_images(questions: QuestionSet) -> _Distinct | None:
+    rows: dict[str, tuple[int, str, str, str]] = {}
+    for sample, images in zip(questions.samples, questions.images, strict=True):
+        for image in images:
+            if image.perceptual_hash is not None and image.pixel_hash is not None:
+                rows.setdefault(image.pixel_hash, (image.perceptual_hash, sample.group, sample.source, sample.modality))
+    if not rows:
+        return None
+    hashes, groups, sources, modalities = zip(*rows.values(), strict=True)
+    bits = np.unpackbits(np.array(hashes, ">u8").view(np.uint8)).reshape(-1, 64)
+    return _Distinct(
+        signs=2 * bits.astype(np.float32) - 1,
+        groups=np.array(groups),
+        sources=np.array(sources),
+        modalities=np.array(modalities),
+    )
+
+
+def _distances(test: _Distinct, train: _Distinct) -> Iterator[tuple[slice, NDArray[np.floating]]]:
+    """Hamming distances `[rows, train]` of a few test images at a time: exact in float32, and as fast as a product."""
+    for start in range(0, len(test.signs), _ROWS):
+        rows = slice(start, start + _ROWS)
+        yield rows, (64 - test.signs[rows] @ train.signs.T) / 2
+
+
+def _unrelated(test: _Distinct, train: _Distinct, rows: slice, several: set[str]) -> NDArray[np.bool_]:
+    """Which pairs `[rows, train]` are of one modality and have nothing else in common that the records tell."""
+    same_modality = test.modalities[rows, None] == train.modalities
+    by_source = np.isin(test.modalities[rows], list(several))[:, None]
+    other_source = test.sources[rows, None] != train.sources
+    other_group = test.groups[rows, None] != train.groups
+    return same_modality & other_group & (other_source | ~by_source)

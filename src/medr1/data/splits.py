@@ -12,32 +12,75 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from medr1.answers.wording import plain_words
-from medr1.data.derived import samples_with_images
 from medr1.data.groups import Grouping, group_questions, image_names, series_slice, source_of
-from medr1.data.questions import QuestionSet, content_of, read_questions
+from medr1.data.questions import QuestionSet, content_of, read_questions, samples_with_images
 from medr1.data.settings import SplitSettings
 from medr1.data.source import SPLITS
 from medr1.errors import DataError
-from medr1.records import data_hash, write_shards
+from medr1.records import checked, data_hash, write_shards
+from medr1.records.manifest import MANIFEST
+from medr1.results import Record
 from medr1.runs import Run, stored_manifest
 from medr1.types import Sample
 
 Axis = Literal["modality", "task", "source", "none"]
 Part = Literal["train", "test"]
-FACTS = {"n", "overlaps", "parts"}
-"""What the manifest says of any split."""
 SPLIT = "split"
 """Key of `Sample.extra` with the published split of a source that has only one axis."""
 Key = tuple[str, str]
 """Id and variant of a sample."""
 Progress = Callable[[str, int], None]
 """Called with the name of the step and the number of samples done in it."""
+Overlaps = dict[str, int | None]
+"""Test questions whose image name, file, pixels or group are in any train part; None where it cannot be known."""
 
 
-def split(settings: SplitSettings, progress: Progress = lambda step, done: None) -> dict[str, Any]:
+class SplitCounts(Record):
+    """What the manifest says of any split."""
+
+    n: int
+    data_hash: str
+    overlaps: Overlaps
+    parts: dict[str, int]
+    """Questions by the name of the folder."""
+
+
+class PublishedSplit(SplitCounts):
+    """Of one that the samples carry."""
+
+    kind: Literal["published"] = "published"
+    overlaps_by_axis: dict[str, Overlaps]
+
+
+class Extremes(Record):
+    """Of the shares of large enough strata; None where there are none."""
+
+    min: float | None
+    max: float | None
+
+
+class GroupedSplit(SplitCounts):
+    """Of a new one, in whole groups."""
+
+    kind: Literal["grouped"] = "grouped"
+    by: Axis
+    assignment: str
+    """Hash of what went where."""
+    num_groups: int
+    largest_group: int
+    group_rules: dict[str, int]
+    """By what groups were found, and how many samples that joined."""
+    series_rule: str
+    series_neighbours: int
+    """Test slices next to a train slice."""
+    test_share: float
+    test_share_by_stratum: Extremes
+
+
+def split(settings: SplitSettings, progress: Progress = lambda step, done: None) -> PublishedSplit | GroupedSplit:
     """Write one parquet folder a part and `manifest.json`, whole or not at all; return the summary.
 
     Called again, it changes nothing. `DataError` when there is nothing to split, and with `published` when no sample
@@ -54,8 +97,8 @@ def split(settings: SplitSettings, progress: Progress = lambda step, done: None)
         owns=_parts_in(settings.out),
         overwrite=settings.overwrite,
     ) as run:
-        if run.done and run.facts.keys() >= FACTS and run.has(*run.facts["parts"]):
-            return run.facts
+        if run.done and run.has(*run.facts.get("parts", ())):
+            return checked(run.facts, PublishedSplit | GroupedSplit, settings.out / MANIFEST)
         questions, parts, grouping, summary = _assigned(settings, progress)
         with run.everything() as staged:
             for name, members in parts.items():
@@ -63,8 +106,8 @@ def split(settings: SplitSettings, progress: Progress = lambda step, done: None)
                 folder = staged / name
                 folder.mkdir(parents=True)
                 write_shards(folder, _members(settings.data, questions, members, grouping), embed_images=False)
-            run.start(parts=summary["parts"])
-        run.reach("done", **summary)
+            run.start(parts=summary.parts)
+        run.reach("done", **summary.written())
     return summary
 
 
@@ -77,24 +120,27 @@ def _parts_in(out: Path) -> tuple[str, ...]:
 
 def _assigned(
     settings: SplitSettings, progress: Progress
-) -> tuple[QuestionSet, dict[str, set[Key]], Grouping | None, dict[str, Any]]:
+) -> tuple[QuestionSet, dict[str, set[Key]], Grouping | None, PublishedSplit | GroupedSplit]:
     """The questions, the members of each part, the groups of a new split, and what the manifest says of it."""
     questions = read_questions(settings.data, progress=lambda done: progress("reading", done))
     samples = questions.samples
     if settings.published:
-        grouping, parts = None, published_parts(samples)
-        axes = sorted({name.split("/")[0] for name in parts if "/" in name})
-        by_axis = {axis: overlaps(questions, _of_axis(parts, axis), None) for axis in axes}
-        summary: dict[str, Any] = {"kind": "published", "overlaps_by_axis": by_axis}
+        grouping, assigned, parts = None, {}, published_parts(samples)
     else:
         grouping = group_questions(questions, gap=settings.series_gap, largest=settings.series_max)
         assigned = assign(samples, grouping.group_of, settings.test_share, settings.seed)
         parts = axis_parts(samples, assigned, settings.by)
-        summary = {"kind": "grouped", "by": settings.by, **_describe(samples, grouping, assigned, settings)}
-    summary |= {"n": len(samples), "data_hash": data_hash(samples)}
-    summary["overlaps"] = overlaps(questions, parts, grouping)
-    summary["parts"] = {name: len(members) for name, members in parts.items()}
-    return questions, parts, grouping, summary
+    counted = SplitCounts(
+        n=len(samples),
+        data_hash=data_hash(samples),
+        overlaps=overlaps(questions, parts, grouping),
+        parts={name: len(members) for name, members in parts.items()},
+    )
+    if grouping is not None:
+        return questions, parts, grouping, _described(counted, samples, grouping, assigned, settings)
+    axes = sorted({name.split("/")[0] for name in parts if "/" in name})
+    by_axis = {axis: overlaps(questions, _of_axis(parts, axis), None) for axis in axes}
+    return questions, parts, None, counted.extended(PublishedSplit, overlaps_by_axis=by_axis)
 
 
 def assign(
@@ -176,8 +222,8 @@ def folder_name(value: str) -> str:
     return "_".join(kept.split()).strip(".") or "unnamed"
 
 
-def overlaps(questions: QuestionSet, parts: Mapping[str, set[Key]], grouping: Grouping | None) -> dict[str, int | None]:
-    """Test questions whose image name, file, pixels or group are in any train part; None where it cannot be known."""
+def overlaps(questions: QuestionSet, parts: Mapping[str, set[Key]], grouping: Grouping | None) -> Overlaps:
+    """What the parts share; see `Overlaps`."""
     identities = {
         "path": [[f"{s.source}\n{name}" for name in image_names(s)] for s in questions.samples],
         "file": [[image.file_hash for image in images if image.file_hash] for images in questions.images],
@@ -187,7 +233,7 @@ def overlaps(questions: QuestionSet, parts: Mapping[str, set[Key]], grouping: Gr
     sides: dict[str, set[Key]] = defaultdict(set)
     for name, members in parts.items():
         sides[name.rsplit("/", 1)[-1]] |= members
-    counts: dict[str, int | None] = {}
+    counts: Overlaps = {}
     for name, values in identities.items():
         rows = [((s.id, s.variant), found) for s, found in zip(questions.samples, values, strict=True)]
         train = {value for key, found in rows if key in sides["train"] for value in found}
@@ -196,35 +242,40 @@ def overlaps(questions: QuestionSet, parts: Mapping[str, set[Key]], grouping: Gr
     return counts
 
 
-def stratification(samples: Sequence[Sample], assigned: Mapping[Key, Part]) -> dict[str, Any]:
+def stratification(samples: Sequence[Sample], assigned: Mapping[Key, Part]) -> tuple[float, Extremes]:
     """Share of test questions overall, and of the kinds of questions with at least 50 the smallest and the largest."""
     seen, tested = Counter[str](), Counter[str]()
     for sample in samples:
         kind, _ = strata(sample)
         seen[kind] += 1
         tested[kind] += assigned[sample.id, sample.variant] == "test"
-    shares = {kind: tested[kind] / n for kind, n in seen.items() if n >= 50}
-    return {
-        "test_share": sum(tested.values()) / len(samples),
-        "test_share_by_stratum": {"min": min(shares.values(), default=None), "max": max(shares.values(), default=None)},
-    }
+    shares = [tested[kind] / n for kind, n in seen.items() if n >= 50]
+    return tested.total() / len(samples), Extremes(min=min(shares, default=None), max=max(shares, default=None))
 
 
-def _describe(
-    samples: Sequence[Sample], grouping: Grouping, assigned: Mapping[Key, Part], settings: SplitSettings
-) -> dict[str, Any]:
+def _described(
+    counted: SplitCounts,
+    samples: Sequence[Sample],
+    grouping: Grouping,
+    assigned: Mapping[Key, Part],
+    settings: SplitSettings,
+) -> GroupedSplit:
     sizes = Counter(grouping.group_of.values())
     assignment = "\n".join(f"{id_} {variant} {part}" for (id_, variant), part in sorted(assigned.items()))
-    return {
-        "assignment": hashlib.sha256(assignment.encode()).hexdigest()[:16],
-        "num_groups": len(sizes),
-        "largest_group": max(sizes.values()),
-        "group_rules": dict(grouping.rules),
-        "series_rule": f"numbers at most {settings.series_gap} apart, at most {settings.series_max} images, cut at "
+    share, by_stratum = stratification(samples, assigned)
+    return counted.extended(
+        GroupedSplit,
+        by=settings.by,
+        assignment=hashlib.sha256(assignment.encode()).hexdigest()[:16],
+        num_groups=len(sizes),
+        largest_group=max(sizes.values()),
+        group_rules=grouping.rules,
+        series_rule=f"numbers at most {settings.series_gap} apart, at most {settings.series_max} images, cut at "
         "the widest gap",
-        "series_neighbours": _neighbours(samples, assigned, settings.series_gap),
-        **stratification(samples, assigned),
-    }
+        series_neighbours=_neighbours(samples, assigned, settings.series_gap),
+        test_share=share,
+        test_share_by_stratum=by_stratum,
+    )
 
 
 def _neighbours(samples: Sequence[Sample], assigned: Mapping[Key, Part], gap: int) -> int:

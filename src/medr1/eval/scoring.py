@@ -11,8 +11,8 @@ from statistics import fmean, stdev
 from typing import TypeVar
 
 from medr1.answers.wording import plain_words
+from medr1.data.blind import MajorityLetter, TextPrior, format_rule, hits, longest_option, rule_accuracy
 from medr1.data.leakage import sample_overlap
-from medr1.data.shortcuts import MajorityLetter, TextPrior, format_rule, hits, longest_option, rule_accuracy
 from medr1.diagnosis import Answers, unreadable, void
 from medr1.eval.confidence import score_confidence
 from medr1.eval.measures import Key, accuracy_of, draws_of, group_of, is_right, key_of, parse_counts

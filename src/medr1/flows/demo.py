@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from medr1.data.colour import colour_baseline
 from medr1.data.images import open_image
 from medr1.data.phantom import write_phantoms
+from medr1.data.settings import PhantomSettings
 from medr1.engines.engine import SamplingParams
 from medr1.engines.transformers import TransformersEngine
 from medr1.eval.compare import compare, decompose
@@ -156,14 +157,10 @@ def _draw(run: DemoRun, bar: Progress) -> tuple[list[Sample], list[Sample]]:
     for split, count in (("train", settings.num_train), ("test", settings.num_test)):
         folder = settings.out / "data" / split
         task = bar.add_task(f"Phantoms: {split}", total=count)
-        write_phantoms(
-            folder,
-            split,
-            count,
-            seed=settings.data_seed,
-            processes=min(2, os.cpu_count() or 1),
-            progress=lambda done, total, task=task: bar.update(task, completed=done),
+        asked = PhantomSettings(
+            out=folder, split=split, count=count, seed=settings.data_seed, processes=min(2, os.cpu_count() or 1)
         )
+        write_phantoms(asked, lambda done, total, task=task: bar.update(task, completed=done))
         bar.update(task, completed=count)
         drawn.append(list(read_samples(folder)))
     return drawn[0], drawn[1]

@@ -9,20 +9,24 @@ from pydantic import TypeAdapter
 
 from medr1.results.answered import Asked, Reasoning, Rescored, RescoredOpen
 from medr1.results.attacked import AttackedImage, Cell, CrashedCell, Grid
+from medr1.results.audited import Audited, Described, Hardened
 from medr1.results.compared import Compared, Corruptions, DemoSummary
 from medr1.results.evaluated import RelianceRow, Results
 
 FILES: dict[str, tuple[int, Any]] = {
     "ask.json": (1, Asked),  # no file: what `medr1 ask --json` prints
     "attack.json": (1, Cell | CrashedCell),
+    "audit.json": (1, Audited),
     "compare.json": (1, Compared),
     "corruptions.json": (1, Corruptions),
     "grid.json": (1, Grid),
+    "harden.json": (1, Hardened),
     "manifest.jsonl": (1, AttackedImage),
     "reasoning.json": (1, Reasoning),
     "reliance.jsonl": (1, RelianceRow),
     "rescore.json": (1, Rescored | RescoredOpen),
     "results.json": (1, Results),
+    "stats.json": (1, Described),
     "summary.json": (1, DemoSummary),
 }
 """Version and type of each file, or of a line of it. A version grows where a reader of the one before would stumble: a

@@ -7,9 +7,8 @@ the words of a question nor the colours of a picture give the answer away.
 from medr1.data.phantom.generate import SIDE, Phantom, bulk, draw, generate, phantom
 from medr1.data.phantom.nuisance import NUISANCE, NuisanceRange
 from medr1.data.phantom.questions import QUESTIONS, QuestionKind
-from medr1.data.phantom.sheet import contact_sheet
 from medr1.data.phantom.state import PhantomState
-from medr1.data.phantom.write import write_phantoms
+from medr1.data.phantom.write import contact_sheet, write_phantoms
 
 __all__ = [
     "NUISANCE",

@@ -125,7 +125,7 @@ def generate(
     """The phantoms `start` to `start + count - 1`, in order, drawn by one or more processes."""
     indices = range(start, start + count)
     make = partial(phantom, split, seed=seed, side=side)
-    if processes == 1:
+    if processes == 1 or count <= _CHUNK:
         yield from map(make, indices)
         return
     with Workers(processes) as workers:
