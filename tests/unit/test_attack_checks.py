@@ -3,8 +3,10 @@
 import pytest
 
 from medr1.attack import checks
+from medr1.attack.checking import reasons, trust
 from medr1.attack.checks import CHECKS, REQUIRED, Check, not_run, trustworthy, verdict
 from medr1.results.attacked import AttackedImage, CellScores, ImageAttack, Realised
+from medr1.results.evaluated import Results, Void
 
 GOOD = {name: verdict(True, "") for name in CHECKS}
 
@@ -19,6 +21,13 @@ def test_trust_needs_every_required_check_and_no_failure() -> None:
     assert not trustworthy({**GOOD, "oracle": verdict(False, "differs")})
     for name in REQUIRED:
         assert not trustworthy({**GOOD, name: not_run("switched off")})
+
+
+def test_nothing_can_be_lost_of_a_clean_accuracy_that_is_void() -> None:
+    measured = Results.model_construct(void=[])
+    void = Results.model_construct(void=[Void(what="accuracy", why="all 40 readable answers are B")])
+    assert (trust(GOOD, measured).trustworthy, trust(GOOD, void).trustworthy) == (True, False)
+    assert (reasons(GOOD, measured), reasons(GOOD, void)) == ([], ["clean accuracy: all 40 readable answers are B"])
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from medr1.eval.measures import is_right
 from medr1.eval.runner import read_predictions
 from medr1.records import read_json
 from medr1.results.attacked import AttackedImage, CellScores, Crash, Trust
+from medr1.results.evaluated import Results
 
 MOST_SURVIVORS = 100
 """Samples that the check with twice the steps attacks again."""
@@ -141,19 +142,19 @@ def _convergence(stage: Stage, inputs: Inputs) -> Check:
     return checks.verdict(lost < checks.POINTS, detail)
 
 
-def trust(found: Mapping[str, Check]) -> Trust:
-    """The outcome of the checks for `attack.json`."""
+def trust(found: Mapping[str, Check], clean: Results) -> Trust:
+    """The outcome of the checks for `attack.json`: nothing can be lost of a clean accuracy that is no measurement."""
     return Trust(
         checks={name: check.status for name, check in found.items()},
         check_details={name: check.detail for name, check in found.items()},
-        trustworthy=checks.trustworthy(found),
+        trustworthy=checks.trustworthy(found) and not clean.void,
     )
 
 
-def reasons(found: Mapping[str, Check]) -> Sequence[str]:
+def reasons(found: Mapping[str, Check], clean: Results) -> Sequence[str]:
     """Why a run is not trustworthy; empty where it is."""
     required = checks.REQUIRED
-    return [
+    return [f"clean {item.what}: {item.why}" for item in clean.void or ()] + [
         f"{name}: {check.detail}"
         for name, check in found.items()
         if check.status == "failed" or (check.status == "not_run" and name in required)

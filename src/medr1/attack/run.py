@@ -81,12 +81,13 @@ def _attacked(
     if not errors:
         run.reach("whole")
     p_values = adjusted(cells)
+    trusted = trust(found, clean.results)
     whole = {}
     for (attack, k), (name, cell) in zip(job.cells, cells.items(), strict=True):
-        beside = trust(found).extended(Beside, noise_control_accuracy=noise.get(k), mcnemar_p_holm=p_values.get(name))
+        beside = trusted.extended(Beside, noise_control_accuracy=noise.get(k), mcnemar_p_holm=p_values.get(name))
         whole[name] = cell.extended(CrashedCell if isinstance(cell, Crash) else Cell, **dict(beside))
         run.write_json(stage.name(job.folder(attack, k) / "attack.json"), whole[name])
-    result = trust(found).extended(
+    result = trusted.extended(
         Grid,
         n=clean.n_asked,
         clean=clean.results,
@@ -96,7 +97,7 @@ def _attacked(
         failures=dict(clean.failures),
         cells=whole,
         area_under_curve=_areas(clean.results.accuracy.value, cells),
-        reasons=list(reasons(found)),
+        reasons=list(reasons(found, clean.results)),
     )
     run.write_json(GRID, result)
     facts = {"failures": result.failures, "errors": errors}
