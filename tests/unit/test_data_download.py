@@ -170,7 +170,7 @@ def test_unpacking_goes_on_where_it_stopped(tmp_path: Path):
 @pytest.mark.parametrize("name", ["../x.png", "/etc/x.png", "a/../../x.png"])
 def test_names_that_lead_out_are_refused(tmp_path: Path, name: str):
     archive = make_zip(tmp_path / "a.zip", {name: b"1"})
-    with pytest.raises(DataError, match="has ...|leads out of"):
+    with pytest.raises(DataError, match=r"has '\.\.'|leads out of"):
         list(unpack(archive, tmp_path / "out"))
     assert not (tmp_path / "x.png").exists()
 
