@@ -1,6 +1,8 @@
 """`medr1 doctor`: the environment, and the findings of a finished run."""
 
 import json
+import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from typer.testing import CliRunner
 
 from medr1.cli.doctor import doctor_command
 from medr1.errors import DataError
+from medr1.flows import machine
+from medr1.flows.machine import Machine
 from medr1.records import JsonlAppender, read_json, write_json
 from stored_runs import questions, store
 
@@ -116,19 +120,46 @@ def test_a_folder_that_is_no_run_is_an_error_with_its_mend(tmp_path: Path) -> No
     assert "name the --output_dir" in str(error)
 
 
-def test_the_environment_has_versions_and_room_but_no_names() -> None:
-    import socket
+def test_the_machine_has_versions_and_room_but_no_names() -> None:
+    result = CliRunner(env={"COLUMNS": "80"}).invoke(app, ["--json"])
+    assert result.exit_code == 0, result.output
+    found = Machine.model_validate_json(result.stdout)
+    assert found.packages["torch"] == version("torch")
+    assert found.packages["trl"] == version("trl")
+    verdicts = {check.name: check.verdict for check in found.checks}
+    assert verdicts["python"] == verdicts["medr1"] == verdicts["transformers"] == "ok"
+    assert found.free_disk_gib > 0
+    assert found.image_backend in ("pil", "torchvision")
+    assert f'"{platform.node()}"' not in result.output
+    assert str(Path.home()) not in result.output
 
-    import torch
-    import transformers
 
-    result = CliRunner().invoke(app, ["--json"])
-    report = json.loads(result.stdout)
-    assert report["torch"] == torch.__version__
-    assert report["transformers"] == transformers.__version__
-    assert report["free_disk_gib"] > 0
-    assert (report["gpu"] is None) == (not torch.cuda.is_available())
-    assert report["image_backend"] in ("pil", "torchvision")
-    assert str(Path.cwd()) not in result.stdout
-    assert f'"{socket.gethostname()}"' not in result.stdout
-    assert report["torch"] in CliRunner().invoke(app, []).stdout
+def test_what_is_missing_has_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = {"torch": "2.9.0", "transformers": "5.23.0", "torchvision": "0.1"}
+
+    def found(name: str) -> str | None:
+        return there.get(name)
+
+    monkeypatch.setattr(machine, "_found", found)
+    monkeypatch.setattr(machine, "_loads", lambda module: False)
+    checks = {check.name: check for check in machine._packages()}
+    assert (checks["torch"].verdict, checks["torch"].wanted) == ("other version", ">=2.11")
+    assert (checks["trl"].verdict, checks["trl"].found) == ("missing", None)
+    assert checks["transformers"].verdict == "ok"
+    assert checks["medr1[train]"].found == "1 of 6"
+    assert checks["trl"].mend == "pip install -c constraints.txt -e '.[train]'"
+    assert checks["pydicom"].mend == "pip install -c constraints.txt -e '.[dicom]'"
+    assert "numpy" in checks
+    assert "ruff" not in checks, "tools of ours"
+    assert machine._torchvision().verdict == "broken"
+    assert "pip uninstall torchvision" in (machine._torchvision().mend or "")
+    monkeypatch.setattr(machine, "distribution", lambda name: type("D", (), {"read_text": lambda self, file: None})())
+    assert machine.install_line("train") == "pip install 'medr1[train]'"
+
+
+def test_the_table_fits_80_columns() -> None:
+    result = CliRunner(env={"COLUMNS": "80"}).invoke(app, [])
+    assert result.exit_code == 0
+    assert all(len(line) <= 80 for line in result.output.splitlines() if "│" in line)
+    for words in ("python", "transformers", "torchvision", "free disk, GiB", "memory, GiB"):
+        assert words in result.output

@@ -1,7 +1,6 @@
 """`medr1 doctor`: what is installed here, or what is wrong with a training run or an evaluation."""
 
 import json
-import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired
@@ -11,6 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from typing_extensions import TypedDict
+
+from medr1.cli.options import print_json
 
 if TYPE_CHECKING:
     from medr1.diagnosis import Watch
@@ -29,16 +30,27 @@ def doctor_command(
     medr1 doctor runs/grpo
     """
     if run is None:
-        report = environment()
-        if as_json:
-            typer.echo(json.dumps(report, indent=2))
-            return
-        table = Table("this machine", "")
-        for name, value in report.items():
-            table.add_row(name, "not there" if value is None else str(value))
-        Console().print(table)
+        _machine(as_json)
         return
     _examine(run, as_json)
+
+
+def _machine(as_json: bool) -> None:
+    """What is here, what is missing, and what to type for it."""
+    from medr1.flows.machine import examine
+    from medr1.report.tables import NONE, rich_table
+    from medr1.report.tables import Table as Cells
+
+    machine = examine()
+    if as_json:
+        print_json(machine)
+        return
+    rows = [(check.name, check.found or NONE, check.wanted, check.verdict) for check in machine.checks]
+    about = f"medr1 {machine.medr1}, {machine.platform}, {machine.cpu_count} cores, {machine.gpu or 'no GPU'}"
+    Console().print(rich_table(Cells(title=about, columns=("", "found", "wanted", "verdict"), rows=rows)))
+    for check in machine.checks:
+        if check.mend is not None:
+            typer.echo(f"{check.name}: {check.mend}")
 
 
 class TrainingManifest(TypedDict):
@@ -146,38 +158,3 @@ def _show(run: Path, facts: dict[str, Any], watch: "Watch") -> None:
     if not_checked:
         told = "; ".join(f"{name}: {reason}" for name, reason in not_checked.items())
         console.print(f"Not checked: {told}.", highlight=False, markup=False)
-
-
-def environment() -> dict[str, Any]:
-    """Versions, devices and room of this machine; None for what is not there. No path and no host name."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    from medr1.records import manifest
-
-    facts = manifest({}, None)
-    report: dict[str, Any] = {name: facts[name] for name in ("medr1", "python", "platform", "cpu_count")}
-    for name in ("torch", "transformers", "trl", "peft", "accelerate", "vllm"):
-        try:
-            report[name] = version(name)
-        except PackageNotFoundError:
-            report[name] = None
-    report["gpu"] = _gpu() if report["torch"] else None
-    report["image_backend"] = _image_backend() if report["transformers"] else None
-    report["free_disk_gib"] = round(shutil.disk_usage(Path.cwd()).free / 2**30, 1)
-    return report
-
-
-def _gpu() -> str | None:
-    """Names and memory of the devices."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return None
-    devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
-    return ", ".join(f"{device.name} ({device.total_memory / 2**30:.0f} GiB)" for device in devices)
-
-
-def _image_backend() -> str:
-    from medr1.models.loading import image_backend
-
-    return image_backend()
