@@ -71,7 +71,7 @@ def test_a_folder_with_its_images_is_converted_and_read_back(tmp_path: Path, nam
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (4, 3), 7).save(file)
     summary = convert(ConvertSettings(path=data, out=tmp_path / "out", source=name))
-    assert (summary["n"], summary["missing_images"]) == (5, 0)
+    assert (summary.n, summary.missing_images) == (5, 0)
     for before, after in zip(samples, read_samples(tmp_path / "out"), strict=True):
         assert (after.id, after.group, after.question, after.options) == (
             before.id,

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from medr1.data import SOURCES
-from medr1.data.convert import choose, convert
+from medr1.data.convert import LeftOutCounts, choose, convert
 from medr1.data.images import png_bytes
 from medr1.data.settings import ConvertSettings
 from medr1.data.source import choice_sample
 from medr1.errors import ConfigError, DataError
-from medr1.records import data_hash, read_json, read_samples
+from medr1.records import as_json, data_hash, read_json, read_samples
 from run_faults import files
 
 Records = list[dict[str, Any]]
@@ -72,7 +72,7 @@ def test_a_converted_folder_has_everything(folder: Path):
         "missing_images": 0,
         "left_out": {"withheld": 0, "bad": 0, "first_bad": []},
     }
-    assert summary == expected
+    assert summary.written() == expected
     manifest = read_json(folder / "out" / "manifest.json")
     assert manifest.items() >= expected.items()
     assert manifest["arguments"]["path"] == "X-Ray_test.json"
@@ -93,7 +93,7 @@ def test_the_limit_draws_at_random_and_repeatably(folder: Path):
     assert 400 < sum(positions) / 100 < 600, "the middle of a uniform draw, four standard errors around it"
     assert choose(samples, 100, seed=1) == drawn != choose(samples, 100, seed=2)
     assert choose(samples, 1000, seed=1) == choose(samples, None, seed=1) == samples
-    assert convert(job(folder, limit=2, seed=5))["n"] == 2
+    assert convert(job(folder, limit=2, seed=5)).n == 2
     with pytest.raises(ConfigError, match="limit"):
         convert(job(folder, limit=0, out=folder / "none"))
 
@@ -165,23 +165,23 @@ def test_bad_records_are_skipped_and_named_where_asked_for(folder: Path, name: s
             convert(job(folder, skip_bad=True))
         return
     summary = convert(job(folder, skip_bad=True))
-    left_out = summary["left_out"]
-    assert (left_out["bad"], left_out["withheld"]) == (SKIPPED[name], 0)
-    assert summary["n"] == len(list(read_samples(folder / "out"))) == total - SKIPPED[name]
-    assert len(left_out["first_bad"]) == SKIPPED[name]
-    assert all(re.search(message, line) for line in left_out["first_bad"])
-    assert str(folder) not in json.dumps(left_out), "a manifest holds no folder of this machine"
+    left_out = summary.left_out
+    assert (left_out.bad, left_out.withheld) == (SKIPPED[name], 0)
+    assert summary.n == len(list(read_samples(folder / "out"))) == total - SKIPPED[name]
+    assert len(left_out.first_bad) == SKIPPED[name]
+    assert all(re.search(message, line) for line in left_out.first_bad)
+    assert str(folder) not in as_json(left_out), "a manifest holds no folder of this machine"
     manifest = read_json(folder / "out" / "manifest.json")
-    assert manifest["left_out"] == left_out
+    assert manifest["left_out"] == left_out.written()
     assert manifest["arguments"]["skip_bad"] is True
 
 
 def test_many_bad_records_are_counted_and_the_first_named(folder: Path):
     rows = [row | {"solution": "?"} if n % 2 else row for n, row in enumerate(records(40))]
     write(folder, rows)
-    left_out = convert(job(folder, skip_bad=True, limit=3))["left_out"]
-    assert left_out["bad"] == 20, "of the whole file, each once"
-    assert [line.split(":")[0] for line in left_out["first_bad"]] == [
+    left_out = convert(job(folder, skip_bad=True, limit=3)).left_out
+    assert left_out.bad == 20, "of the whole file, each once"
+    assert [line.split(":")[0] for line in left_out.first_bad] == [
         f"X-Ray_test.json record {number}" for number in (2, 4, 6, 8, 10)
     ]
 
@@ -197,7 +197,7 @@ def test_the_images_are_found_by_the_first_good_record(folder: Path):
         for n, row in enumerate(rows)
     ]
     write(folder, slake)
-    assert convert(job(folder, skip_bad=True))["n"] == 5
+    assert convert(job(folder, skip_bad=True)).n == 5
 
 
 def test_nothing_is_written_where_nothing_can_be_used(folder: Path):
@@ -234,10 +234,8 @@ def huatuo(answers: str) -> Records:
 def test_withheld_answers_are_counted(folder: Path):
     write(folder, huatuo("a??b"))
     summary = convert(job(folder))
-    assert (summary["n"], summary["left_out"]) == (2, {"withheld": 2, "bad": 0, "first_bad": []})
-    assert convert(job(folder, where=("dataset=VQA",), overwrite=True))["left_out"]["withheld"] == 0, (
-        "what was not asked for"
-    )
+    assert (summary.n, summary.left_out) == (2, LeftOutCounts(withheld=2, bad=0, first_bad=[]))
+    assert convert(job(folder, where=("dataset=VQA",), overwrite=True)).left_out.withheld == 0, "what was not asked for"
     write(folder, huatuo("???"))
     with pytest.raises(DataError, match=r"X-Ray_test\.json tells no answer, its publisher keeps all 3"):
         convert(job(folder, overwrite=True))
@@ -246,7 +244,7 @@ def test_withheld_answers_are_counted(folder: Path):
 def test_text_only_work_keeps_the_names_of_missing_images(folder: Path):
     (folder / "Images/MIAS/2 %20#.png").unlink()
     summary = convert(job(folder, allow_missing_images=True))
-    assert summary["missing_images"] == 2
+    assert summary.missing_images == 2
     refs = [sample.images[0] for sample in read_samples(folder / "out")]
     assert [ref.data is None for ref in refs] == [False, False, True] * 2
     assert refs[2].path == str(folder / "out" / "Images/MIAS/2 %20#.png")
@@ -261,11 +259,11 @@ def test_missing_images_do_not_excuse_names_that_lead_out(folder: Path):
 def test_the_image_root_may_be_elsewhere(folder: Path, tmp_path_factory: pytest.TempPathFactory):
     other = tmp_path_factory.mktemp("other")
     write(other, records(2))
-    assert convert(job(other, image_root=folder))["n"] == 2
+    assert convert(job(other, image_root=folder)).n == 2
 
 
 def test_the_twelve_published_examples(real_data: Path, tmp_path: Path):
     summary = convert(ConvertSettings(path=real_data / "medvlm_r1/cases.json", out=tmp_path / "cases"))
-    assert summary["by_modality"] == {"CT": 2, "MRI": 8, "X-Ray": 2}
-    assert summary["missing_images"] == 0
+    assert summary.by_modality == {"CT": 2, "MRI": 8, "X-Ray": 2}
+    assert summary.missing_images == 0
     assert all(sample.images[0].data for sample in read_samples(tmp_path / "cases"))

@@ -159,4 +159,4 @@ def test_a_folder_of_version_0_1_is_read_and_not_taken_for_the_same(own: Path):
         lambda: convert(anew), own.parent
     )
     (job.out / "notes.txt").unlink()
-    assert convert(anew)["n"] == 8
+    assert convert(anew).n == 8

@@ -1,7 +1,7 @@
 """`medr1 data`: make, fetch, convert, split, harden, audit and describe data sets, and check published tables."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -25,18 +25,11 @@ from medr1.diagnosis import FAIL, NOT_CHECKED, PASS, WARN
 
 if TYPE_CHECKING:
     from medr1.data.check_table import CheckedTable
+    from medr1.data.convert import Converted
     from medr1.report.tables import Table as Page
     from medr1.results.audited import Described
 
 COLOURS = {FAIL: "bold red", WARN: "yellow", NOT_CHECKED: "yellow", PASS: "green"}
-
-NOTICED = (
-    ("burned_in_text", "text burned in", "look for names before you share it"),
-    ("unfit_pictures", "pictures unfit", "no Qwen-VL takes them"),
-    ("text_only", "no picture", "asked as text alone"),
-    ("options_that_refer", "options speak of others", "their order is kept everywhere"),
-)
-"""What `convert` tells of a summary where there is any."""
 
 app = typer.Typer(help="Convert and describe data sets.", no_args_is_help=True)
 
@@ -77,37 +70,42 @@ def convert(settings: ConvertSettings, as_json: bool) -> None:
         )
 
 
-def _print_summary(summary: dict[str, Any], *, title: str, as_json: bool) -> None:
+def _print_summary(summary: "Converted", *, title: str, as_json: bool) -> None:
     if as_json:
         print_json(summary)
         return
     table = Table(
-        "", "value", "questions", title=f"{escape(title)}: {summary['n']} questions, {summary['num_groups']} groups"
+        "", "value", "questions", title=f"{escape(title)}: {summary.n} questions, {summary.num_groups} groups"
     )
-    for name, label in (("by_modality", "modality"), ("by_task", "task"), ("by_num_options", "options")):
-        for value, count in summary[name].items():
+    axes = {"modality": summary.by_modality, "task": summary.by_task, "options": summary.by_num_options}
+    for label, counts in axes.items():
+        for value, count in counts.items():
             table.add_row(label, value, str(count))
             label = ""
         table.add_section()
-    if summary.get("missing_images"):
-        table.add_row("images missing", "", str(summary["missing_images"]))
-    for name, label, hint in NOTICED:
-        if summary.get(name):
-            table.add_row(label, hint, str(summary[name]))
-    left_out = summary["left_out"]
-    for name, label in (("withheld", "answer withheld"), ("bad", "cannot be used")):
-        if left_out[name]:
-            table.add_row("left out", label, str(left_out[name]))
+    left_out = summary.left_out
+    noticed = (
+        ("images missing", "", summary.missing_images),
+        ("text burned in", "look for names before you share it", summary.burned_in_text),
+        ("pictures unfit", "no Qwen-VL takes them", summary.unfit_pictures),
+        ("no picture", "asked as text alone", summary.text_only),
+        ("options speak of others", "their order is kept everywhere", summary.options_that_refer),
+        ("left out", "answer withheld", left_out.withheld),
+        ("left out", "cannot be used", left_out.bad),
+    )
+    for label, hint, count in noticed:
+        if count:
+            table.add_row(label, hint, str(count))
     Console().print(table)
-    named = summary.get("first_unfit", [])
+    named = summary.first_unfit or []
     for message in named:
         typer.echo(f"unfit for Qwen-VL: {message}; cut or pad the picture, or leave the record out")
-    if summary.get("unfit_pictures", 0) > len(named):
-        typer.echo(f"unfit for Qwen-VL: and {summary['unfit_pictures'] - len(named):,} more")
-    for message in left_out["first_bad"]:
+    if (more := (summary.unfit_pictures or 0) - len(named)) > 0:
+        typer.echo(f"unfit for Qwen-VL: and {more:,} more")
+    for message in left_out.first_bad:
         typer.echo(f"left out: {message}")
-    if left_out["bad"] > len(left_out["first_bad"]):
-        typer.echo(f"left out: and {left_out['bad'] - len(left_out['first_bad']):,} more")
+    if (more := left_out.bad - len(left_out.first_bad)) > 0:
+        typer.echo(f"left out: and {more:,} more")
 
 
 @app.command()

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated
 
 from medr1.data import find_source
 from medr1.data.images import BURNED_IN, UNFIT, embed_images
@@ -14,27 +14,50 @@ from medr1.data.options import options_refer
 from medr1.data.settings import ConvertSettings
 from medr1.data.source import NAMED, LeftOut, Source
 from medr1.errors import DataError
-from medr1.records import DataHash, sample_hash, short_hash, write_shards
+from medr1.records import DataHash, checked, sample_hash, short_hash, write_shards
+from medr1.records.manifest import MANIFEST
+from medr1.results import ABSENT, Record
+from medr1.results.audited import Counts
 from medr1.runs import Run
 from medr1.types import Sample
 
 SHARDS = ("data-*.parquet",)
 """What is written beside the manifest."""
-FACTS = {"source", "n", "num_groups", "by_modality", "by_task", "by_num_options", "missing_images", "left_out"}
-"""What the manifest says of any conversion."""
-
 NOTICED = ("burned_in_text", "unfit_pictures", "text_only", "options_that_refer")
-"""What it says besides, where there is any: names in the pixels, pictures that no Qwen-VL takes, no picture at all,
-options that speak of other options."""
+"""Fields of `Converted` that are told where there is any."""
 
 Progress = Callable[[int, int], None]
 """Called with the number of samples done and of all samples."""
+Some = Annotated[int | None, ABSENT]
+"""A count that is told where there is any."""
 
 
-def convert(settings: ConvertSettings, progress: Progress = lambda done, total: None) -> dict[str, Any]:
-    """Write `settings.out` with shards and `manifest.json`, whole or not at all, and return the counts of `summarise`.
+class LeftOutCounts(Record):
+    """See `LeftOut`; without the folders of this machine, which a manifest does not hold."""
 
-    With them come `missing_images` and `left_out` (`withheld`, `bad`, `first_bad`; see `LeftOut`).
+    withheld: int
+    bad: int
+    first_bad: list[str]
+
+
+class Converted(Counts):
+    """What the manifest says of a conversion."""
+
+    source: str
+    missing_images: int
+    left_out: LeftOutCounts
+    burned_in_text: Some = None
+    """Pictures with names in their pixels, perhaps."""
+    unfit_pictures: Some = None
+    """Pictures that no Qwen-VL takes."""
+    text_only: Some = None
+    options_that_refer: Some = None
+    """Questions of which an option speaks of others."""
+    first_unfit: Annotated[list[str] | None, ABSENT] = None
+
+
+def convert(settings: ConvertSettings, progress: Progress = lambda done, total: None) -> Converted:
+    """Write `settings.out` with shards and `manifest.json`, whole or not at all, and return what the latter counts.
 
     The records are read twice: once to count, check and hash them all, before any image is decoded, and once to write
     them as they stream by. Every image is decoded once before its bytes are embedded; see `embed_images` for what is
@@ -55,11 +78,11 @@ def convert(settings: ConvertSettings, progress: Progress = lambda done, total: 
         owns=SHARDS,
         overwrite=settings.overwrite,
     ) as run:
-        if run.done and run.facts.keys() >= FACTS and run.has("data-00000.parquet"):
-            return run.facts
+        if run.done and "left_out" in run.facts and run.has("data-00000.parquet"):
+            return checked(run.facts, Converted, settings.out / MANIFEST)
         with run.everything() as staged:
-            summary = {"source": source.name, **_write(staged, source, settings, survey, progress)}
-        run.reach("done", **summary)
+            summary = _write(staged, source, settings, survey, progress)
+        run.reach("done", **summary.written())
     return summary
 
 
@@ -100,10 +123,8 @@ def _is_inside(name: str) -> bool:
     return not path.is_absolute() and ".." not in path.parts
 
 
-def _write(
-    folder: Path, source: Source, settings: ConvertSettings, survey: _Survey, progress: Progress
-) -> dict[str, Any]:
-    """Write the shards, and return what the summary says of them."""
+def _write(folder: Path, source: Source, settings: ConvertSettings, survey: _Survey, progress: Progress) -> Converted:
+    """Write the shards, and return what is said of them."""
     again = source.read(
         settings.path,
         choice=settings.choice,
@@ -120,22 +141,22 @@ def _write(
     counts = _Counts()
     if not write_shards(folder, counts.watch(written.embedded(samples)), embed_images=False):
         raise survey.left_out.no_sample(settings.path, settings.choice)
-    return {
-        **counts.summary(),
-        "missing_images": written.missing,
-        "left_out": _summary_of(survey.left_out, settings.path, written.root),
-        **{name: count for name, count in written.noticed.items() if count},
-        **({"first_unfit": written.first_unfit} if written.first_unfit else {}),
-    }
+    return counts.summary().extended(
+        Converted,
+        source=source.name,
+        missing_images=written.missing,
+        left_out=_counted(survey.left_out, settings.path, written.root),
+        **{name: count or None for name, count in written.noticed.items()},
+        first_unfit=written.first_unfit or None,
+    )
 
 
-def _summary_of(left_out: LeftOut, path: Path, root: Path) -> dict[str, Any]:
-    """The counts, and what is wrong without the folders of this machine: the manifest holds none."""
+def _counted(left_out: LeftOut, path: Path, root: Path) -> LeftOutCounts:
     first_bad = left_out.first_bad
     for folder in (root, path if path.is_dir() else path.parent):
         if folder.is_absolute():
-            first_bad = [message.replace(f"{folder}{os.sep}", "") for message in first_bad]
-    return {"withheld": left_out.withheld, "bad": left_out.bad, "first_bad": first_bad}
+            first_bad = [m.replace(f"{folder}{os.sep}", "").replace(str(folder), folder.name) for m in first_bad]
+    return LeftOutCounts(withheld=left_out.withheld, bad=left_out.bad, first_bad=first_bad)
 
 
 def choose(samples: list[Sample], limit: int | None, seed: int) -> list[Sample]:
@@ -151,7 +172,7 @@ def _drawn(total: int, limit: int | None, seed: int) -> frozenset[int] | None:
     return frozenset(random.Random(seed).sample(range(total), limit))
 
 
-def summarise(samples: Iterable[Sample]) -> dict[str, Any]:
+def summarise(samples: Iterable[Sample]) -> Counts:
     """Counts that describe a set of samples, and its hash."""
     counts = _Counts()
     for _ in counts.watch(samples):
@@ -183,11 +204,11 @@ class _Counts:
             self.hashes.append(sample_hash(sample))
             yield sample
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Counts:
         """The counts by value, the number of groups and the hash of the set."""
         counts = {f"by_{name}": dict(sorted(column.items())) for name, column in self.columns.items()}
-        sizes = {"n": len(self.hashes), "num_groups": len(self.groups)}
-        return {**sizes, **counts, "data_hash": short_hash(sorted(self.hashes))}
+        n, data_hash = len(self.hashes), short_hash(sorted(self.hashes))
+        return Counts(n=n, num_groups=len(self.groups), data_hash=data_hash, **counts)
 
 
 @dataclass(slots=True, kw_only=True)

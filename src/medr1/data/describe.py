@@ -45,8 +45,8 @@ def describe(questions: QuestionSet) -> Described:
     sizes = [image.size for image in images.values() if image.size is not None]
     options = [option for sample in samples for option in sample.options]
     asked = [sample for sample in samples if sample.answer_index is not None]
-    return Described(
-        **summarise(samples),
+    return summarise(samples).extended(
+        Described,
         images=PictureStats(
             distinct=len(images),
             missing=len(images) - len(sizes),

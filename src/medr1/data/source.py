@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Required, TypedDict, Unpack
+from typing import Required, TypedDict, Unpack
 
 from medr1.data.options import absent, without_places
 from medr1.data.record_files import Record, data_files, read_records
@@ -133,7 +133,7 @@ class Source:
     """Whether a record has this format's fields."""
     parse: Parse
     """One record, and the file it is from, to a sample whose images are the names that the record gives, or none."""
-    write_back: Callable[[Sample], dict[str, Any]] | None = None
+    write_back: Callable[[Sample], dict[str, object]] | None = None
     """The source's own record of a sample that `read` returned, equal as a JSON value."""
     records: Callable[[Path], Iterator[Record]] = read_records
     """The records of one file (or of the folder)."""
@@ -335,7 +335,7 @@ def choice_sample(
     )
 
 
-def with_record(sample: Sample, record: Record, rebuilt: Mapping[str, Any]) -> Sample:
+def with_record(sample: Sample, record: Record, rebuilt: Record) -> Sample:
     """The sample with what `restored_record` needs: the field names, and the fields that `rebuilt` does not equal."""
     for name in (RECORD_FIELDS, SPLITS):
         if name in record:
@@ -344,7 +344,7 @@ def with_record(sample: Sample, record: Record, rebuilt: Mapping[str, Any]) -> S
     return replace(sample, extra={**extra, RECORD_FIELDS: json.dumps(list(record))})
 
 
-def restored_record(sample: Sample, rebuilt: Mapping[str, Any]) -> dict[str, Any]:
+def restored_record(sample: Sample, rebuilt: Record) -> dict[str, object]:
     """The record that `with_record` was given; `rebuilt` are the fields that follow from the sample."""
     if RECORD_FIELDS not in sample.extra:
         raise DataError(f"sample {sample.id} was not read from this format; there is no record to write back")

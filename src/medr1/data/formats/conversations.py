@@ -17,24 +17,33 @@ behind the options that say how to answer are kept in `extra`, since the prompt 
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from medr1.data.formats.problems import choice_in_text
 from medr1.data.names import modality_of
 from medr1.data.options import absent, given_options, without_places
 from medr1.data.record_files import JSON_SUFFIXES, ROW_SUFFIXES, Record
-from medr1.data.source import Download, Source, text
+from medr1.data.source import Download, Facts, Source, text
 from medr1.data.typed import data_name, image_refs, other_fields, split_of_file, typed_sample
 from medr1.errors import DataError
-from medr1.types import ImageRef, Sample
+from medr1.types import AnswerType, ImageRef, Sample
 
 INSTRUCTION, SYSTEM, LATER = "instruction", "system", "later_rounds"
 """Keys of `Sample.extra`: what is said behind the options, before the first question, and after the first answer."""
 ASKING, ANSWERING = ("human", "user"), ("gpt", "assistant")
 
 
-def asked_in_text(problem: str, answer: str, images: tuple[ImageRef, ...], **facts: Any) -> Sample:
+def asked_in_text(
+    problem: str,
+    answer: str,
+    images: tuple[ImageRef, ...],
+    *,
+    extra: Mapping[str, str],
+    answer_type: AnswerType | None = None,
+    **facts: Unpack[Facts],
+) -> Sample:
     """The sample of a question whose options, if it has any, lie in its text."""
     problem = without_places(problem, len(images))
     answer = re.sub(r"</?answer>", "", answer, flags=re.IGNORECASE).strip()
@@ -42,13 +51,18 @@ def asked_in_text(problem: str, answer: str, images: tuple[ImageRef, ...], **fac
     if found is None:
         if re.fullmatch(r"[A-Za-z]", answer):
             raise DataError(f"the answer {answer!r} is a letter, but the question has no options; add them")
-        return typed_sample(images=images, question=problem, answers=[answer], **facts)
+        return typed_sample(
+            images=images, question=problem, answers=[answer], answer_type=answer_type, extra=extra, **facts
+        )
     question, options, index, behind = found
-    facts["extra"] = {**facts["extra"], **({INSTRUCTION: behind} if behind else {})}
-    facts.pop("answer_type", None)
-    options = given_options(options)
     return typed_sample(
-        images=images, question=question, options=options, answers=[answer], answer_index=index, **facts
+        images=images,
+        question=question,
+        options=given_options(options),
+        answers=[answer],
+        answer_index=index,
+        extra={**extra, INSTRUCTION: behind} if behind else extra,
+        **facts,
     )
 
 
@@ -117,7 +131,9 @@ def _pubmedvision(record: Record, file: Path) -> Sample:
     return _conversation(record, source="PubMedVision", extra=kept, answer_type="text")
 
 
-def _conversation(record: Record, *, extra: dict[str, str], **facts: Any) -> Sample:
+def _conversation(
+    record: Record, *, source: str, extra: dict[str, str], answer_type: AnswerType | None = None
+) -> Sample:
     name = "conversations" if isinstance(record.get("conversations"), list) else "messages"
     turns = [_turn(turn) for turn in record.get(name) or ()]
     before = [said for who, said in turns[:1] if who == "system"]
@@ -131,9 +147,10 @@ def _conversation(record: Record, *, extra: dict[str, str], **facts: Any) -> Sam
         text({"the question": rounds[0][1]}, "the question"),
         text({"the answer": rounds[1][1]}, "the answer"),
         _pictures(record),
+        source=source,
         modality=modality_of(modality) if isinstance(modality, str) else "unknown",
+        answer_type=answer_type,
         extra=extra | system | later | other_fields(record, {"image", "images", name}),
-        **facts,
     )
 
 

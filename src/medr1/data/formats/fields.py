@@ -11,7 +11,7 @@ from medr1.data.formats.conversations import asked_in_text
 from medr1.data.names import modality_of, task_of
 from medr1.data.options import Says, absent, given_options, gold_index
 from medr1.data.record_files import Record
-from medr1.data.source import text, texts
+from medr1.data.source import Facts, text, texts
 from medr1.data.typed import (
     answer_type_of,
     as_text,
@@ -86,27 +86,33 @@ class Fields:
         options = self._options(record, columns)
         answers = _answers(record, self.answer)
         index = self._index(record, options, answers)
-        facts: dict[str, Any] = {
+        facts: Facts = {
             "source": optional(record, self.source) or self.title or data_name(file),
             "modality": modality_of(optional(record, self.modality) or self.modality_is),
             "task": task_of(optional(record, self.task) or ""),
             "group": optional(record, self.group),
             "rationale": optional(record, self.rationale),
-            "answer_type": answer_type_of(optional(record, self.answer_type)),
-            "extra": self.split(given, file) | other_fields(record, used),
         }
+        kind = answer_type_of(optional(record, self.answer_type))
+        extra = self.split(given, file) | other_fields(record, used)
         for name in self.required:
             text(record, name)
         images, question = _images(record, self.images), text(record, self.question)
         if options:
             return typed_sample(
-                images=images, question=question, options=options, answers=answers, answer_index=index, **facts
+                images=images,
+                question=question,
+                options=options,
+                answers=answers,
+                answer_index=index,
+                extra=extra,
+                **facts,
             )
         if self.open_letters and len(answers) == 1 and answers[0].strip().isalpha() and len(answers[0].strip()) == 1:
-            facts["answer_type"] = "text"
-        if len(answers) == 1 and facts["answer_type"] in (None, "choice") and not self.open_letters:
-            return asked_in_text(question, answers[0], images, **facts)
-        return typed_sample(images=images, question=question, answers=answers, **facts)
+            kind = "text"
+        if len(answers) == 1 and kind in (None, "choice") and not self.open_letters:
+            return asked_in_text(question, answers[0], images, answer_type=kind, extra=extra, **facts)
+        return typed_sample(images=images, question=question, answers=answers, answer_type=kind, extra=extra, **facts)
 
     def _options(self, record: Record, columns: Sequence[str]) -> tuple[str, ...]:
         if self.options is not None and not absent(record.get(self.options)) and record[self.options] != []:

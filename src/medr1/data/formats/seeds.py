@@ -41,7 +41,7 @@ WITHHELD = "?"
 """What stands in place of an answer that its publisher keeps."""
 
 
-def _recorded(record: Record, rebuilt: Callable[[Sample], dict[str, Any]], **facts: Any) -> Sample:
+def _recorded(record: Record, rebuilt: Callable[[Sample], Record], **facts: Any) -> Sample:
     """The sample with these facts and the record's images, and with what `rebuilt` does not know of the record."""
     images = image_refs(record, "image")
     facts["options"] = given_options(facts["options"])
@@ -98,7 +98,7 @@ def _dataset_of(image: Any) -> str:
     return parts[1] if len(parts) > 2 and parts[0] == "Images" else "unknown"
 
 
-def _as_med_r1(sample: Sample) -> dict[str, Any]:
+def _as_med_r1(sample: Sample) -> Record:
     return {
         **_problem(sample, format_inline_problem),
         "solution": f"<answer> {sample.gold} </answer>",
@@ -135,7 +135,7 @@ def _medvlm_r1(record: Record, file: Path) -> Sample:
     return replace(sample, extra={**sample.extra, SPLITS: "modality/test"}) if is_test else sample
 
 
-def _as_medvlm_r1(sample: Sample) -> dict[str, Any]:
+def _as_medvlm_r1(sample: Sample) -> Record:
     return {**_problem(sample, format_lines_problem), "solution": sample.gold, **_as_huatuo(sample)}
 
 
@@ -161,7 +161,7 @@ def _huatuo(record: Record, file: Path) -> Sample:
     )
 
 
-def _as_huatuo(sample: Sample) -> dict[str, Any]:
+def _as_huatuo(sample: Sample) -> Record:
     assert sample.answer_index is not None, "every question of this source has a right option"
     return {
         "question": sample.question,
