@@ -1,12 +1,11 @@
 """Small data and its corruption, for tests that end it; importable in forks without PyTorch."""
 
 from pathlib import Path
-from typing import Any
 
 from medr1.data.phantom import phantom
 from medr1.data.settings import CorruptSettings
 from medr1.records import write_samples
-from medr1.variants.corruptions.write import write_corrupted
+from medr1.variants.corruptions.write import Corrupted, write_corrupted
 
 PICTURES = 6
 """Three samples in two severities."""
@@ -18,7 +17,7 @@ def make_data(folder: Path) -> Path:
     return folder
 
 
-def corrupted(data: Path, out: Path, *, processes: int = 1, severities: tuple[int, ...] = (1, 5)) -> dict[str, Any]:
+def corrupted(data: Path, out: Path, *, processes: int = 1, severities: tuple[int, ...] = (1, 5)) -> Corrupted:
     """Corrupt them in one way."""
     return write_corrupted(
         CorruptSettings(data=data, out=out, corruptions=("jpeg",), severities=severities, processes=processes)

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 
 from medr1 import runs
 from medr1.errors import MedR1Error
-from medr1.runs import LOCK, MANIFEST, STAGING, TIME_FIELDS, Publication
+from medr1.runs import LOCK, MANIFEST, STAGING, Publication
 
 Call = Callable[[], object]
 
@@ -151,6 +151,10 @@ def files(folder: Path) -> dict[str, Path]:
     }
 
 
+TIME_FIELDS = ("started", "seconds")
+"""Fields of a manifest in which two equal runs differ."""
+
+
 def contents(folder: Path) -> dict[str, Any]:
     """Every file by its name: bytes; of manifests the values but those of time."""
     return {
@@ -258,7 +262,7 @@ def heals(
 
 
 def _says_done(out: Path) -> bool:
-    return (out / MANIFEST).exists() and runs.stored_manifest(out)["state"] == "done"  # pyright: ignore[reportOptionalSubscript]
+    return (out / MANIFEST).exists() and runs.stored_manifest(out).state == "done"  # pyright: ignore[reportOptionalMemberAccess]
 
 
 # --- Forks --------------------------------------------------------------------------------------------------------

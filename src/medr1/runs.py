@@ -30,6 +30,7 @@ from medr1.records.locks import LOCK, POINTS, Lock, Publication, naming, publica
 from medr1.records.manifest import (
     MANIFEST,
     STATES,
+    Manifest,
     State,
     check_finished,
     differences,
@@ -45,8 +46,6 @@ logger = logging.getLogger(__name__)
 
 STAGING = ".medr1.staging-"
 """Beginning of the names of staging folders."""
-TIME_FIELDS = ("started", "finished", "seconds")
-"""Fields of a manifest in which two equal runs differ."""
 REMOVED = {"removed": "in part"}
 """In the identity of a run that is making room for another."""
 
@@ -74,8 +73,8 @@ class Run:
         folder: Path,
         *,
         command: str,
-        arguments: Mapping[str, Any],
-        identity: Mapping[str, Any],
+        arguments: Mapping[str, object],
+        identity: Mapping[str, object],
         seed: int | None,
         owns: tuple[str, ...],
         overwrite: bool = False,
@@ -84,13 +83,10 @@ class Run:
         self._manifest, self._guest = f"{command}.{MANIFEST}" if guest else MANIFEST, guest
         self.folder, self.command, self.owns, self.overwrite = folder, command, owns, overwrite
         self.identity = json.loads(json.dumps({"command": command, **identity, "seed": seed}))
-        repeats = manifest(arguments, seed)
-        self.record: dict[str, Any] = {
-            **repeats, "command": command, "state": STATES[0], "identity": self.identity
-        }  # fmt: skip
-        self._repeats = frozenset(repeats)
-        self._given = frozenset({*self.record, "seconds"})
-        self._replaced: Mapping[str, Any] | None = None
+        made_by = manifest(arguments, seed)
+        self._repeats = made_by.model_fields_set
+        self.manifest = made_by.noting(command=command, state=STATES[0], identity=self.identity)
+        self._replaces = False
         self._begun = self._made = False
         self._lock = Lock(self.folder)
         self._clock = 0.0
@@ -119,7 +115,7 @@ class Run:
     @property
     def state(self) -> State:
         """How far the run is."""
-        return self.record["state"]
+        return self.manifest.state or STATES[0]
 
     @property
     def done(self) -> bool:
@@ -129,25 +125,25 @@ class Run:
     @property
     def facts(self) -> dict[str, Any]:
         """What `start` and `reach` noted in the manifest."""
-        return {name: value for name, value in self.record.items() if name not in self._given}
+        return {name: value for name, value in self.manifest.facts.items() if name != "seconds"}
 
     @property
-    def made_by(self) -> dict[str, Any]:
-        """What is needed to repeat the run (see `medr1.records.manifest`), for a file that tells it by itself."""
-        return {name: value for name, value in self.record.items() if name in self._repeats}
+    def made_by(self) -> Manifest:
+        """What is needed to repeat the run, for a file that tells it by itself."""
+        return Manifest.model_validate(self.manifest.model_dump(include=self._repeats))
 
     def has(self, *names: str) -> bool:
         """Whether these files and folders of the run are there; of a finished one a person may have taken some away."""
-        return self._replaced is None and all((self.folder / name).exists() for name in names)
+        return not self._replaces and all((self.folder / name).exists() for name in names)
 
-    def _stored(self) -> dict[str, Any] | None:
+    def _stored(self) -> Manifest | None:
         """The manifest of the folder; None where it is empty. Raises where it holds something else."""
         old = stored_manifest(self.folder, self._manifest)
         if old is None and not self._guest and (strange := self._strangers()):
             raise DataError(
                 f"{self.folder} is not empty and holds no run ({strange} is there); choose another output folder"
             )
-        if old is not None and (other := old.get("command", self.command)) != self.command:
+        if old is not None and (other := old.command or self.command) != self.command:
             raise ConfigError(f"{self.folder} holds a run of `medr1 {other}`; choose another folder")
         return old
 
@@ -158,17 +154,19 @@ class Run:
         if old is None:
             return
         if self.overwrite:
-            if "command" not in old and (strange := self._strangers(MANIFEST, *self.owns)):  # of version 0.1
+            if old.command is None and (strange := self._strangers(MANIFEST, *self.owns)):  # of version 0.1
                 raise DataError(
                     f"{self.folder} also holds {strange}, which `medr1 {self.command}` does not write; choose another "
                     "output folder"
                 )
-            self._replaced = old
+            self._replaces = True
             return
         self._check_same(old)
-        _tell_versions(self.folder, old.get("packages") or {}, self.record["packages"])
-        kept = {name: old[name] for name in ("started", "state", "seconds") if name in old}
-        self.record = old if old.get("state") == "done" else self.record | kept
+        _tell_versions(self.folder, old.packages, self.manifest.packages)
+        spent = {name: value for name, value in old.facts.items() if name == "seconds"}
+        self.manifest = (
+            old if old.state == "done" else self.manifest.noting(started=old.started, state=old.state, **spent)
+        )
 
     def _strangers(self, *known: str) -> str | None:
         """Something in the folder that has no known name and that no start, killed before its manifest, left.
@@ -182,13 +180,14 @@ class Run:
 
     def _begin(self) -> None:
         """Before anything else becomes visible: an old run makes room, and a manifest says what is being made."""
-        if self._replaced is not None:
-            self._replaced = None
+        if self._replaces:
+            self._replaces = False
             # Killed meanwhile, the folder is neither the old run nor the new one, and only `overwrite` leads out.
-            mine, self.record = self.record, {**self.record, "identity": {**REMOVED, "command": self.command}}
+            mine = self.manifest
+            self.manifest = mine.noting(identity={**REMOVED, "command": self.command})
             self.write_manifest()
             self._remove_all()
-            self.record = mine
+            self.manifest = mine
         if not self._begun:
             self._begun = True
             self.write_manifest()
@@ -199,17 +198,14 @@ class Run:
             if path.name not in (LOCK, self._manifest) and any(path.match(name) for name in self.owns):
                 self.remove(path.name)
 
-    def _check_same(self, old: Mapping[str, Any]) -> None:
+    def _check_same(self, old: Manifest) -> None:
         """Raise `ConfigError` where the folder holds another run."""
         advice = "choose another folder, or start anew with --overwrite"
-        before = old.get("identity")
-        if before is None:
+        if old.identity is None:
             raise ConfigError(
-                f"{self.folder} was written by version {old.get('medr1')}, which did not note what went in; {advice}"
+                f"{self.folder} was written by version {old.medr1}, which did not note what went in; {advice}"
             )
-        if not isinstance(before, dict):
-            raise DataError(f"{self.folder / self._manifest}: identity is no object of names and hashes; {advice}")
-        if changes := differences(before, self.identity):
+        if changes := differences(old.identity, self.identity):
             raise ConfigError(f"{self.folder} holds another run ({'; '.join(changes)}); {advice}")
 
     # Writing ---------------------------------------------------------------------------------------------------------
@@ -242,7 +238,7 @@ class Run:
     @contextmanager
     def everything(self) -> Iterator[Path]:
         """As `tree`, of a command that makes all at once: until the end of the block an old run stays as it is."""
-        self.record |= {"state": STATES[0]}
+        self.manifest = self.manifest.noting(state=STATES[0])
         with self.tree() as aside:
             yield aside
             self._begin()
@@ -275,7 +271,7 @@ class Run:
         with self.file(name) as path:
             path.write_text(as_json(value, indent=2) + "\n", encoding="utf-8")
 
-    def write_jsonl(self, name: str, records: Iterable[Mapping[str, Any] | Record]) -> None:
+    def write_jsonl(self, name: str, records: Iterable[Mapping[str, object] | Record]) -> None:
         """Write a file of JSON lines."""
         with self.file(name) as path:
             path.write_text("".join(as_json(record) + "\n" for record in records), encoding="utf-8")
@@ -310,18 +306,19 @@ class Run:
         """Publish the manifest as it is now."""
         with self.staged() as aside:
             path, target = aside / self._manifest, self.folder / self._manifest
-            path.write_text(json.dumps(self.record, indent=2) + "\n", encoding="utf-8")
+            path.write_text(as_json(self.manifest, indent=2) + "\n", encoding="utf-8")
             sync(path)
             with publication("manifest", target):
                 os.replace(path, target)
 
-    def holds(self, facts: Mapping[str, Any]) -> bool:
+    def holds(self, facts: Mapping[str, object]) -> bool:
         """Whether the manifest says the same; what it does not name is another."""
-        return all(name in self.record and self.record[name] == value for name, value in facts.items())
+        noted = self.manifest.facts
+        return all(name in noted and noted[name] == value for name, value in facts.items())
 
     def start(self, **facts: Any) -> None:
         """Note facts in the manifest, and that there is work to do, also in a run that was done for other facts."""
-        self.record |= {**facts, "state": STATES[0]}
+        self.manifest = self.manifest.noting(**facts, state=STATES[0])
         if self._begun:
             self.write_manifest()
         self._begin()
@@ -331,16 +328,16 @@ class Run:
         assert STATES.index(state) > STATES.index(self.state), f"a run that is {self.state} cannot become {state}"
         self._begin()
         now = time.monotonic()
-        seconds = round(self.record.get("seconds", 0.0) + now - self._clock, 1)
+        seconds = round(self.manifest.facts.get("seconds", 0.0) + now - self._clock, 1)
         self._clock = now
-        self.record |= {**facts, "state": state, "seconds": seconds}
+        self.manifest = self.manifest.noting(**facts, state=state, seconds=seconds)
         self.write_manifest()
 
 
 class Appender(JsonlAppender):
     """Appends records to a run's file; each line is a publication."""
 
-    def append(self, record: Mapping[str, Any] | Record) -> None:
+    def append(self, record: Mapping[str, object] | Record) -> None:
         """Write one line and hand it to the operating system."""
         with publication("line", self.path):
             super().append(record)

@@ -71,7 +71,7 @@ def heals(whole: Whole, folder: Path, end: Callable[[Call, Moment], bool], some:
         out = folder / f"{moment.number:03d}-{moment.side}" / "out"
         out.parent.mkdir()
         assert end(partial(whole.call, out), moment), f"nothing happened at {moment}"
-        if (out / MANIFEST).exists() and (stored_manifest(out) or {}).get("state") == "done":
+        if (out / MANIFEST).exists() and (stored := stored_manifest(out)) and stored.state == "done":
             assert without_seconds(contents(out)) == whole.contents, f"not done at {moment}"
         whole.call(out)
         found = without_seconds(contents(out))

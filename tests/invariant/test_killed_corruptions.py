@@ -69,7 +69,7 @@ def test_further_severities_are_further_work(data: Path, tmp_path: Path) -> None
     corrupted(data, tmp_path / "one", severities=(1,))
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "one" / "images").rglob("*.png")}
     summary = corrupted(data, tmp_path / "one", severities=(1, 5))
-    assert summary["variants"].keys() == {"jpeg/1", "jpeg/5"}
+    assert summary.variants.keys() == {"jpeg/1", "jpeg/5"}
     assert times == {path: path.stat().st_mtime_ns for path in times}
     assert len(list(read_samples(tmp_path / "one"))) == PICTURES
     # Fewer are asked for in another data set from the same pictures.

@@ -160,7 +160,7 @@ def test_rescoring_and_reasoning_stand_beside_the_evaluation(inputs: Path) -> No
     for name in ("rescore", "reasoning"):
         stored = stored_manifest(run, f"{name}.manifest.json")
         assert stored is not None
-        assert (stored["command"], stored["state"]) == (name, "done")
+        assert (stored.command, stored.state) == (name, "done")
     before = stamps(run)
     call("rescore", run, "--out", run)
     call("reasoning", run)

@@ -309,11 +309,11 @@ def test_the_manifest_repeats_a_run_without_naming_the_machine(tmp_path: Path, m
         "lr": 1.0,
     }
     found = manifest(arguments, seed=3)
-    assert found["arguments"] == {"out": "runs/a", "data": "data set", "deep": {"paths": ["y"]}, "lr": 1.0}
-    assert found["seed"] == 3
-    assert found["packages"]["numpy"]
-    assert datetime.datetime.fromisoformat(found["started"]).utcoffset() == datetime.timedelta(0)
-    values = json.dumps([found[key] for key in ("arguments", "platform", "packages", "python")])
+    assert found.arguments == {"out": "runs/a", "data": "data set", "deep": {"paths": ["y"]}, "lr": 1.0}
+    assert found.seed == 3
+    assert found.packages["numpy"]
+    assert datetime.datetime.fromisoformat(found.started or "").utcoffset() == datetime.timedelta(0)
+    values = json.dumps(found.model_dump(include={"arguments", "platform", "packages", "python"}))
     assert str(tmp_path) not in values
     assert socket.gethostname() not in values.replace("localhost", "")
     assert f"/{getpass.getuser()}/" not in values

@@ -8,7 +8,7 @@ import pytest
 
 from medr1.errors import ConfigError
 from medr1.rewards import REWARDS
-from medr1.rewards.fuzz import find_reward
+from medr1.rewards.fuzz import FuzzReport, find_reward
 from medr1.rewards.fuzz import fuzz as fuzz_with_time
 from medr1.rewards.probes import QUESTIONS, Slow, honest, probes, slow_patterns
 from medr1.types import ANSWER_TYPES
@@ -18,8 +18,8 @@ PUBLISHED = [name for name in REWARDS if "/" in name]
 fuzz = partial(fuzz_with_time, with_time=False)
 
 
-def holes(report: dict[str, Any]) -> set[str]:
-    return {finding["probe"] for finding in report["findings"]}
+def holes(report: FuzzReport) -> set[str]:
+    return {finding.probe for finding in report.findings}
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def words(completion, sample):
 def test_ours_pay_for_answers_only(name):
     report = fuzz(name)
     assert holes(report) == set()
-    assert report["completions"] > 100
+    assert report.completions > 100
 
 
 @pytest.mark.parametrize(
@@ -111,33 +111,33 @@ def test_published_rewards_show_their_known_holes(name, known):
 
 
 def test_what_a_finding_says():
-    found = {finding["probe"]: finding for finding in fuzz("medvlm-r1/accuracy")["findings"]}
+    found = {finding.probe: finding for finding in fuzz("medvlm-r1/accuracy").findings}
     denied = found["answer denied"]
-    assert (denied["value"], denied["right"], denied["wrong"]) == (0.5, 1.0, 0.0)
-    assert denied["problem"] == "more than a wrong answer"
-    assert denied["example"] == "<answer>not A</answer>"
-    assert found["several answers"]["problem"] == "as much as a right answer"
-    assert found["several answers"]["answer_types"] == ("choice", "yes_no")
+    assert (denied.value, denied.right, denied.wrong) == (0.5, 1.0, 0.0)
+    assert denied.problem == "more than a wrong answer"
+    assert denied.example == "<answer>not A</answer>"
+    assert found["several answers"].problem == "as much as a right answer"
+    assert found["several answers"].answer_types == ("choice", "yes_no")
     # Two turns of three orders on each of six listed questions: only the right answer first is paid.
-    assert found["several answers"]["completions"] == 18
-    nested = {finding["probe"]: finding for finding in fuzz("med-r1/format")["findings"]}["nested tags"]
-    assert nested["problem"] == "as much as the right form"
+    assert found["several answers"].completions == 18
+    nested = {finding.probe: finding for finding in fuzz("med-r1/format").findings}["nested tags"]
+    assert nested.problem == "as much as the right form"
 
 
 def test_a_users_rewards(user_file: Path):
     contains = fuzz(f"{user_file}:contains")
     assert {"list of all answers", "answer denied", "answer inside thinking", "two answers in one"} <= holes(contains)
-    assert contains["answer_types"] == list(dict.fromkeys(q.sample.answer_type for q in QUESTIONS))
+    assert contains.answer_types == tuple(dict.fromkeys(q.sample.answer_type for q in QUESTIONS))
 
-    both = {finding["probe"]: finding for finding in fuzz(f"{user_file}:last_tag_and_form")["findings"]}
-    assert both["right answer again and again after a wrong one"]["value"] == 2
-    assert both["draft answer inside thinking"]["problem"] == "as much as the right form"
-    assert both["answer inside thinking"]["problem"] == "as much as a wrong answer in its form"
+    both = {finding.probe: finding for finding in fuzz(f"{user_file}:last_tag_and_form").findings}
+    assert both["right answer again and again after a wrong one"].value == 2
+    assert both["draft answer inside thinking"].problem == "as much as the right form"
+    assert both["answer inside thinking"].problem == "as much as a wrong answer in its form"
 
     strict = fuzz(f"{user_file}:strict")
     assert holes(strict) == set()
-    assert strict["answer_types"] == ["choice", "yes_no"]
-    assert set(strict["skipped"]) == {"number", "multi", "text"}
+    assert strict.answer_types == ("choice", "yes_no")
+    assert set(strict.skipped) == {"number", "multi", "text"}
 
     careless = fuzz(f"{user_file}:careless")
     assert {"empty", "tag spam", "echo of the prompt"} <= holes(careless)
@@ -150,10 +150,10 @@ def test_a_reward_that_fails_on_a_completion_is_reported(user_file: Path):
         "    if '\\u200b' in completion: raise KeyError('odd')\n"
         "    return float(completion == f'<answer>{sample.gold}</answer>')\n"
     )
-    failing = fuzz(f"{path}:reward")["findings"]
-    assert {finding["problem"] for finding in failing} == {"fails with KeyError"}
-    assert all(finding["value"] is None for finding in failing)
-    assert "zero-width character" in {finding["probe"] for finding in failing}
+    failing = fuzz(f"{path}:reward").findings
+    assert {finding.problem for finding in failing} == {"fails with KeyError"}
+    assert all(finding.value is None for finding in failing)
+    assert "zero-width character" in {finding.probe for finding in failing}
 
 
 @pytest.mark.parametrize(
@@ -244,5 +244,5 @@ def test_a_report_has_its_slow_patterns_steepest_first(monkeypatch: pytest.Monke
         return [Slow(prefix="", unit=unit, characters=9, seconds=1.0, exponent=n) for unit, n in (("a", 2), ("b", 3))]
 
     monkeypatch.setattr("medr1.rewards.fuzz.slow_patterns", found)
-    assert [pattern["unit"] for pattern in fuzz_with_time("format")["slow"]] == ["b", "a"]
-    assert fuzz("format")["slow"] == []
+    assert [pattern.unit for pattern in fuzz_with_time("format").slow] == ["b", "a"]
+    assert fuzz("format").slow == ()

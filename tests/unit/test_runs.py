@@ -74,7 +74,7 @@ def test_a_kill_while_an_old_run_makes_room(tmp_path: Path) -> None:
         assert len(texts) < 2, "never both"
         stored = stored_manifest(out)
         assert stored is not None
-        assert stored["state"] != "done" or (stored["text"],) == tuple(texts)
+        assert stored.state != "done" or (stored.facts["text"],) == tuple(texts)
         write(out, "new", overwrite=True, seed=1)
         assert (out / "b" / "c.txt").read_text() == "new"
 

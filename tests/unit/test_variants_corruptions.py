@@ -124,8 +124,8 @@ def test_the_folder_is_data_of_proper_variants(data: Path) -> None:
             assert np.array_equal(np.asarray(open_image(ref)), pixels)
     lines = read_jsonl(data.parent / "out" / "images.jsonl")
     assert len(lines) == sum(len(sample.images) for sample in samples)
-    assert summary["variants"]["jpeg/5"]["n"] == 7
-    assert summary["variants"]["jpeg/1"]["ssim"] > summary["variants"]["jpeg/5"]["ssim"]
+    assert summary.variants["jpeg/5"].n == 7
+    assert summary.variants["jpeg/1"].ssim > summary.variants["jpeg/5"].ssim
     assert Image.open(data.parent / "out" / "sheet.png").width > 300
 
 
@@ -170,7 +170,7 @@ def test_a_folder_of_version_0_1_is_refused_until_it_is_overwritten(data: Path) 
     wanted = job(data, corruptions=("jpeg",))
     with pytest.raises(ConfigError, match=r"written by version 0\.1\.0, which did not note what went in"):
         write_corrupted(wanted)
-    assert write_corrupted(wanted.model_copy(update={"overwrite": True}))["n"] == 6
+    assert write_corrupted(wanted.model_copy(update={"overwrite": True})).n == 6
 
 
 def test_what_is_refused(data: Path) -> None:

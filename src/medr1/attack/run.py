@@ -101,7 +101,7 @@ def _attacked(
     )
     run.write_json(GRID, result)
     facts = {"failures": result.failures, "errors": errors}
-    made_by = {name: value for name, value in run.record.items() if name not in ("state", "seconds")} | facts
+    made_by = run.manifest.noting(**facts).model_dump(exclude={"state", "seconds"}, exclude_unset=True)
     with run.tree() as aside:
         write_report(aside / "attack.html", attack_report(result, _examples(stage, clean.samples), made_by))
     if errors:

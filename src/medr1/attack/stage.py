@@ -239,13 +239,13 @@ def open_run(
     )
 
 
-def attack_settings(job: AttackJob) -> dict[str, Any]:
+def attack_settings(job: AttackJob) -> dict[str, dict[str, object]]:
     """The settings of the job's attacks by name, with those that the folder has run before.
 
     Raises `ConfigError` where it has run one of them with other settings: budgets would not be comparable.
     """
     stored = None if job.overwrite else stored_manifest(job.out)
-    before = (stored or {}).get("attacks", {})
+    before = {} if stored is None else stored.facts.get("attacks", {})
     now = {attack.name: json.loads(json.dumps(asdict(attack))) for attack in job.attacks}
     for name, settings in now.items():
         del settings["description"]

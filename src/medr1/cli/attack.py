@@ -61,8 +61,8 @@ def corrupt_command(settings: CorruptSettings, as_json: bool) -> None:
     if as_json:
         print_json(summary)
         return
-    rows = [(variant, f"{row['n']:,}", f"{row['ssim']:.3f}") for variant, row in summary["variants"].items()]
-    note = f"{summary['n']:,} samples. SSIM: mean structural similarity to the clean picture."
+    rows = [(variant, f"{found.n:,}", f"{found.ssim:.3f}") for variant, found in summary.variants.items()]
+    note = f"{summary.n:,} samples. SSIM: mean structural similarity to the clean picture."
     Console().print(rich_table(Table(title=str(settings.out), columns=("", "pictures", "SSIM"), rows=rows, note=note)))
 
 

@@ -3,18 +3,20 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NotRequired
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from typing_extensions import TypedDict
 
 from medr1.cli.options import print_json
 
 if TYPE_CHECKING:
-    from medr1.diagnosis import Watch
+    from collections.abc import Sequence
+
+    from medr1.diagnosis import LogLine, Watch
+    from medr1.records import Manifest
 
 
 def doctor_command(
@@ -53,18 +55,10 @@ def _machine(as_json: bool) -> None:
             typer.echo(f"{check.name}: {check.mend}")
 
 
-class TrainingManifest(TypedDict):
-    """What is read of the `manifest.json` of a training; there is more in it."""
-
-    arguments: dict[str, dict[str, Any]]
-    num_samples: NotRequired[int | None]
-    prompts_too_long: NotRequired[int | None]
-
-
 def _examine(run: Path, as_json: bool) -> None:
     from medr1.diagnosis import RULES, watched
     from medr1.errors import DataError
-    from medr1.records import checked, read_json, read_jsonl
+    from medr1.records import Manifest, read_jsonl, read_record
 
     log = run / "train_log.jsonl"
     if not log.is_file() and (run / "results.json").is_file():
@@ -77,7 +71,7 @@ def _examine(run: Path, as_json: bool) -> None:
         )
     records = read_jsonl(log)
     path = run / "manifest.json"
-    manifest = checked(read_json(path) if path.is_file() else {"arguments": {}}, TrainingManifest, path)
+    manifest = read_record(path, Manifest) if path.is_file() else Manifest()
     watch = watched(records)
     facts, not_checked = _facts(manifest, records), watch.not_checked()
     if as_json:
@@ -115,23 +109,27 @@ def _examine_evaluation(run: Path, as_json: bool) -> None:
         console.print(f"{run}: no number is void by the rules of medr1.diagnosis.")
 
 
-def _facts(manifest: dict[str, Any], records: list[dict[str, Any]]) -> dict[str, Any]:
+def _facts(manifest: "Manifest", records: "Sequence[LogLine]") -> dict[str, object]:
     """What a reader of the findings must know of the run."""
-    arguments = manifest["arguments"]
     rewards = [record["reward"] for record in records if "reward" in record]
     return {
-        "model": arguments.get("model", {}).get("model_name_or_path"),
-        "prompt": arguments.get("script", {}).get("prompt"),
-        "learning_rate": arguments.get("trainer", {}).get("learning_rate"),
-        "questions": manifest.get("num_samples"),
-        "prompts_too_long": manifest.get("prompts_too_long"),
+        "model": _argument(manifest, "model", "model_name_or_path"),
+        "prompt": _argument(manifest, "script", "prompt"),
+        "learning_rate": _argument(manifest, "trainer", "learning_rate"),
+        "questions": manifest.facts.get("num_samples"),
+        "prompts_too_long": manifest.facts.get("prompts_too_long"),
         "steps": max((record.get("step", 0) for record in records), default=0),
         "first_reward": rewards[0] if rewards else None,
         "last_reward": rewards[-1] if rewards else None,
     }
 
 
-def _show(run: Path, facts: dict[str, Any], watch: "Watch") -> None:
+def _argument(manifest: "Manifest", kind: str, name: str) -> object:
+    of_kind = manifest.arguments.get(kind)
+    return of_kind.get(name) if isinstance(of_kind, dict) else None
+
+
+def _show(run: Path, facts: dict[str, object], watch: "Watch") -> None:
     from medr1.diagnosis import RULES
 
     console = Console()

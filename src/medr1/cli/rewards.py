@@ -1,7 +1,8 @@
 """`medr1 rewards`: the rewards that there are, and what they can be cheated with."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -11,6 +12,9 @@ from rich.table import Table
 
 from medr1.cli.options import print_json, takes
 from medr1.rewards.settings import FuzzSettings
+
+if TYPE_CHECKING:
+    from medr1.rewards.fuzz import FuzzReports
 
 app = typer.Typer(help="List rewards, and try to cheat them.", no_args_is_help=True)
 
@@ -46,26 +50,28 @@ def fuzz(settings: FuzzSettings, as_json: bool) -> None:
     from medr1.rewards import REWARDS
 
     names = list(settings.rewards or REWARDS)
-    reports = _tried(names, settings.time) if settings.out is None else _written(names, settings, settings.out)
+    tried = _tried(names, settings.time) if settings.out is None else _written(names, settings, settings.out)
     if as_json:
-        print_json({"rewards": reports})
+        print_json(tried)
     else:
-        _show(reports)
-    if settings.strict and any(report["findings"] or report["slow"] for report in reports):
+        _show(tried)
+    if settings.strict and any(report.findings or report.slow for report in tried.rewards):
         raise typer.Exit(1)
 
 
-def _tried(names: list[str], with_time: bool) -> list[dict[str, Any]]:
+def _tried(names: Sequence[str], with_time: bool) -> "FuzzReports":
+    from medr1.rewards.fuzz import FuzzReports
     from medr1.rewards.fuzz import fuzz as try_reward
 
-    console = Console(stderr=True)
-    return [try_reward(name, with_time=with_time) for name in track(names, "Trying", console=console, transient=True)]
+    each = track(names, "Trying", console=Console(stderr=True), transient=True)
+    return FuzzReports(rewards=tuple(try_reward(name, with_time=with_time) for name in each))
 
 
-def _written(names: list[str], settings: FuzzSettings, out: Path) -> list[dict[str, Any]]:
+def _written(names: Sequence[str], settings: FuzzSettings, out: Path) -> "FuzzReports":
     """The reports, which are written to fuzz.json where they are not there."""
-    from medr1.records import file_hashes, read_json, short_hash
+    from medr1.records import file_hashes, read_record, short_hash
     from medr1.rewards import REWARDS
+    from medr1.rewards.fuzz import FuzzReports
     from medr1.runs import Run
 
     own = [Path(name.rpartition(":")[0]) for name in names if name not in REWARDS]
@@ -80,33 +86,33 @@ def _written(names: list[str], settings: FuzzSettings, out: Path) -> list[dict[s
         overwrite=settings.overwrite,
     ) as run:
         if not (run.done and run.has(FILE)):
-            reports = _tried(names, settings.time)
+            tried = _tried(names, settings.time)
             run.start()
-            run.write_json(FILE, {"rewards": reports})
+            run.write_json(FILE, tried)
             run.reach("done")
-        return read_json(out / FILE)["rewards"]
+        return read_record(out / FILE, FuzzReports)
 
 
-def _show(reports: list[dict[str, Any]]) -> None:
+def _show(tried: "FuzzReports") -> None:
     table = Table("reward", "found", "pays (right / wrong)", "what is wrong", "example", title="Rewards under attack")
-    for report in reports:
-        name = escape(report["reward"])
-        if not report["findings"] and not report["slow"]:
-            tried = f"nothing in {report['completions']:,} completions"
-            table.add_row(name, tried, "", f"answers: {', '.join(report['answer_types'])}", "")
-        for finding in report["findings"]:
-            paid = "–" if finding["value"] is None else f"{finding['value']:g}"
+    for report in tried.rewards:
+        name = escape(report.reward)
+        if not report.findings and not report.slow:
+            nothing = f"nothing in {report.completions:,} completions"
+            table.add_row(name, nothing, "", f"answers: {', '.join(report.answer_types)}", "")
+        for finding in report.findings:
+            paid = "–" if finding.value is None else f"{finding.value:g}"
             table.add_row(
                 name,
-                escape(finding["probe"]),
-                f"{paid} ({finding['right']:g} / {finding['wrong']:g})",
-                f"{finding['problem']} ({', '.join(finding['answer_types'])})",
-                escape(_short(finding["example"])),
+                escape(finding.probe),
+                f"{paid} ({finding.right:g} / {finding.wrong:g})",
+                f"{finding.problem} ({', '.join(finding.answer_types)})",
+                escape(_short(finding.example)),
             )
-        for pattern in report["slow"]:
-            size = f"{pattern['seconds']:.2f} s for {pattern['characters']:,} characters"
-            what = f"{size}, grows as n^{pattern['exponent']:.1f}"
-            example = escape(_short(pattern["prefix"] + pattern["unit"] * 3 + "…"))
+        for pattern in report.slow:
+            size = f"{pattern.seconds:.2f} s for {pattern.characters:,} characters"
+            what = f"{size}, grows as n^{pattern.exponent:.1f}"
+            example = escape(_short(pattern.prefix + pattern.unit * 3 + "…"))
             table.add_row(name, "slow", "", what, example)
     Console().print(table)
 

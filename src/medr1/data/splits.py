@@ -113,8 +113,8 @@ def split(settings: SplitSettings, progress: Progress = lambda step, done: None)
 
 def _parts_in(out: Path) -> tuple[str, ...]:
     """Folders of the split that is there, as its manifest names them from the moment at which they appear."""
-    stored = (stored_manifest(out) if out.is_dir() else None) or {}
-    parts = stored.get("parts")
+    stored = stored_manifest(out) if out.is_dir() else None
+    parts = stored and stored.facts.get("parts")
     return tuple({name.split("/")[0] for name in parts}) if isinstance(parts, dict) else ()
 
 

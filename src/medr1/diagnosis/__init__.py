@@ -4,7 +4,7 @@ A rule looks at numbers alone and has three outcomes: nothing is wrong, somethin
 """
 
 from medr1.diagnosis.answers import LEAK_FAIL, Answers, unreadable, void
-from medr1.diagnosis.history import Finding
+from medr1.diagnosis.history import Finding, LogLine
 from medr1.diagnosis.training import RULES
 from medr1.diagnosis.watch import Watch, diagnose, watched
 
@@ -18,6 +18,7 @@ __all__ = [
     "WARN",
     "Answers",
     "Finding",
+    "LogLine",
     "Watch",
     "diagnose",
     "unreadable",

@@ -12,7 +12,8 @@ Severity = Literal["warning", "error"]
 
 WINDOW = 10
 """Records averaged before a rule speaks: a single step of a few dozen completions is noise."""
-Record = Mapping[str, Any]
+LogLine = Mapping[str, Any]
+"""A line of `train_log.jsonl`: values by the names that trainers and rewards give them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,7 @@ class History:
         self._steps: dict[str, list[int]] = {}
         self._best: dict[str, float] = {}
 
-    def add(self, record: Record) -> None:
+    def add(self, record: LogLine) -> None:
         """Append a record; what is not a number is left out."""
         self.step = int(record.get("step", self.step))
         for key, value in record.items():

@@ -6,7 +6,7 @@ from functools import partial
 from statistics import fmean, variance
 from typing import TypedDict
 
-from medr1.diagnosis.history import WINDOW, Finding, History, Record, Severity, Symptom
+from medr1.diagnosis.history import WINDOW, Finding, History, LogLine, Severity, Symptom
 from medr1.diagnosis.training import (
     FLAT_ERRORS,
     FLAT_REWARD,
@@ -33,7 +33,7 @@ class Watch:
         self.history = History()
         self.findings: list[Finding] = []
 
-    def add(self, record: Record) -> list[Finding]:
+    def add(self, record: LogLine) -> list[Finding]:
         """What this record brings to light."""
         self.history.add(record)
         known = {finding.name for finding in self.findings}
@@ -84,7 +84,7 @@ def _movement(history: History, key: str) -> str:
     return f"{'rises' if rise > 0 else 'falls'} by {abs(rise):.2f}"
 
 
-def watched(records: Sequence[Record]) -> Watch:
+def watched(records: Sequence[LogLine]) -> Watch:
     """A log, read to its end."""
     watch = Watch()
     for record in records:
@@ -92,7 +92,7 @@ def watched(records: Sequence[Record]) -> Watch:
     return watch
 
 
-def diagnose(records: Sequence[Record]) -> list[Finding]:
+def diagnose(records: Sequence[LogLine]) -> list[Finding]:
     """Findings of a whole log, in the order in which they showed; one for each rule (and reward) at most.
 
     >>> [finding.name for finding in diagnose([{"step": 1, "grad_norm": float("nan")}])]

@@ -7,13 +7,14 @@ one. Of `results.json` and `manifest.json`, further fields are kept; these are t
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, NotRequired
+from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
-from typing_extensions import TypedDict
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from medr1.engines.engine import SamplingParams
 from medr1.errors import DataError
-from medr1.records import checked, read_json, read_jsonl
+from medr1.records import read_jsonl, read_record
+from medr1.results import Record
 from medr1.types import LETTERS, Failure, Prediction, Sample
 
 PREDICTIONS = "predictions.jsonl"
@@ -26,39 +27,35 @@ _FAILURE = TypeAdapter(Failure)
 _OPTIONAL = ("question", "images", "option_logprobs")
 """Fields of a prediction that a line lacks where nobody told them."""
 
-FURTHER = ConfigDict(extra="allow")
 
-
-@with_config(FURTHER)
-class Arguments(TypedDict):
+class Arguments(Record):
     """Of the manifest: what was asked for."""
+
+    model_config = ConfigDict(extra="ignore")
 
     prompt: str
     protocol: str
-    sampling: dict[str, int | float]
+    sampling: SamplingParams
     data_hash: str
-    model: NotRequired[str | None]
-    data: NotRequired[str | None]
-    limit: NotRequired[int | None]
+    model: str | None = None
+    data: str | None = None
+    limit: int | None = None
 
 
-@with_config(FURTHER)
-class ManifestFile(TypedDict):
+class EvalManifest(Record):
     """`manifest.json` of an evaluation."""
+
+    model_config = ConfigDict(extra="ignore")
 
     arguments: Arguments
     seed: int
-    controls: NotRequired[list[str]]
-    train_data_hash: NotRequired[str | None]
-    batch_size: NotRequired[int]
+    controls: tuple[str, ...] = ()
+    train_data_hash: str | None = None
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> EvalManifest:
     """`manifest.json` of an evaluation. Raises `DataError` where it is none."""
-    path = folder / "manifest.json"
-    value = read_json(path)
-    checked(value, ManifestFile, path)
-    return value
+    return read_record(folder / "manifest.json", EvalManifest)
 
 
 def read_predictions(out: Path) -> list[Prediction]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from medr1.data.convert import choose
 from medr1.errors import DataError
-from medr1.eval.files import read_failures, read_manifest, read_predictions
+from medr1.eval.files import Arguments, EvalManifest, read_failures, read_manifest, read_predictions
 from medr1.eval.measures import key_of
 from medr1.eval.protocols import protocol_for
 from medr1.eval.scoring import ControlRun, answers_to, score_predictions
@@ -54,15 +54,15 @@ def verify(run: Path, data: Path | None = None, train_data: Path | None = None) 
     if found is None:
         prepared = _rebuilt(run, record, predictions)
     else:
-        prepared = {"": found, **prepare_all(record.get("controls", ()), found, record["seed"], predictions)}
+        prepared = {"": found, **prepare_all(record.controls, found, record.seed, predictions)}
     train = _training_samples(record, train_data)
     again = _results(run, record, prepared, predictions, train)
     unchecked = {
         *absent(stored, again),
-        *_unchecked(record, stored, with_data=found is not None, with_train=train is not None),
+        *_unchecked(stored, with_data=found is not None, with_train=train is not None),
     }
     compared = compare("results.json", stored, again, unchecked)
-    wrong = _wrong_predictions(prepared, predictions, record["arguments"])
+    wrong = _wrong_predictions(prepared, predictions, record.arguments)
     return replace(compared, differing=[*wrong, *compared.differing])
 
 
@@ -77,7 +77,7 @@ def compare(file: str, stored: object, again: Record, unchecked: Set[str]) -> Ve
     return Verification(checked=len(pairs), differing=differing, unchecked=sorted(unchecked))
 
 
-def _open(run: Path) -> tuple[dict[str, Any], dict[str, Any], list[Prediction]]:
+def _open(run: Path) -> tuple[EvalManifest, Mapping[str, Any], list[Prediction]]:
     record = read_manifest(run)
     # The results may be anything: what differs from those computed again is what is looked for.
     stored = read_json(run / "results.json")
@@ -86,48 +86,48 @@ def _open(run: Path) -> tuple[dict[str, Any], dict[str, Any], list[Prediction]]:
     return record, stored, read_predictions(run)
 
 
-def _found_samples(record: Mapping[str, Any], data: Path | None) -> list[Sample] | None:
+def _found_samples(record: EvalManifest, data: Path | None) -> list[Sample] | None:
     """The samples of the run: those of `data`, else those at the manifest's own path if they are still the same."""
-    arguments = record["arguments"]
-    folder = data or Path(arguments.get("data") or "")
-    if data is None and not (arguments.get("data") and folder.exists()):
+    arguments = record.arguments
+    folder = data or Path(arguments.data or "")
+    if data is None and not (arguments.data and folder.exists()):
         return None
-    samples = choose(list(read_samples(folder)), arguments.get("limit"), record["seed"])
-    if data_hash(samples) == arguments["data_hash"]:
+    samples = choose(list(read_samples(folder)), arguments.limit, record.seed)
+    if data_hash(samples) == arguments.data_hash:
         return samples
     if data is not None:
         raise DataError(f"{data} is not the data of this run (another hash than in its manifest); name those it used")
     return None
 
 
-def _training_samples(record: Mapping[str, Any], train_data: Path | None) -> list[Sample] | None:
+def _training_samples(record: EvalManifest, train_data: Path | None) -> list[Sample] | None:
     if train_data is None:
         return None
     samples = list(read_samples(train_data))
-    if data_hash(samples) != record.get("train_data_hash"):
+    if data_hash(samples) != record.train_data_hash:
         raise DataError(f"{train_data} is not what the text prior of this run was fitted on; name the data it used")
     return samples
 
 
-def _rebuilt(run: Path, record: Mapping[str, Any], predictions: Sequence[Prediction]) -> dict[str, Sequence[Sample]]:
+def _rebuilt(run: Path, record: EvalManifest, predictions: Sequence[Prediction]) -> dict[str, Sequence[Sample]]:
     """The samples of every variant as far as the lines of the run tell."""
     failures = read_failures(run)
     by_key = {key_of(line): question_of(line) for line in (*predictions, *failures) if line.options}
     unknown = {key_of(failure) for failure in failures} - set(by_key)
     if unknown:
         raise DataError(f"{run} has {len(unknown)} questions without any answer; name the evaluated data with --data")
-    variants = ("", *record.get("controls", ()))
+    variants = ("", *record.controls)
     return {name: [sample for sample in by_key.values() if sample.variant == name] for name in variants}
 
 
 def _results(
     run: Path,
-    record: Mapping[str, Any],
+    record: EvalManifest,
     prepared: Mapping[str, Sequence[Sample]],
     predictions: Sequence[Prediction],
     train: Sequence[Sample] | None,
 ) -> Results:
-    num_draws = record["arguments"]["sampling"]["num_draws"]
+    num_draws = record.arguments.sampling.num_draws
     answers = answers_to(prepared, predictions, num_draws)
     if not answers[""]:
         raise DataError(f"{run} holds no prediction of the questions of its data; evaluate again")
@@ -137,9 +137,7 @@ def _results(
     return score_predictions(answers[""], prepared[""], controls=controls, train_samples=train, num_draws=num_draws)
 
 
-def _unchecked(
-    record: Mapping[str, Any], stored: Mapping[str, Any], *, with_data: bool, with_train: bool
-) -> Iterator[str]:
+def _unchecked(stored: Mapping[str, Any], *, with_data: bool, with_train: bool) -> Iterator[str]:
     """Paths of the stored values that cannot be computed from what is there."""
     if is_fitted(stored) and not (with_data and with_train):
         yield from FITTED
@@ -162,10 +160,10 @@ def absent(stored: Mapping[str, Any], again: Record) -> Set[str]:
 
 
 def _wrong_predictions(
-    prepared: Mapping[str, Sequence[Sample]], predictions: Sequence[Prediction], arguments: Mapping[str, Any]
+    prepared: Mapping[str, Sequence[Sample]], predictions: Sequence[Prediction], arguments: Arguments
 ) -> Iterator[str]:
     """One line for each prediction that stands twice, has other options than the data, or was read otherwise."""
-    read = protocol_for(arguments["protocol"], arguments["prompt"])
+    read = protocol_for(arguments.protocol, arguments.prompt)
     by_key = {key_of(sample): sample for samples in prepared.values() for sample in samples}
     seen = set[tuple[str, str, int]]()
     for prediction in predictions:

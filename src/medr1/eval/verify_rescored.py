@@ -7,44 +7,35 @@ the same. Verdicts of a judge are read from its stored replies again.
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ConfigDict, Field
 
 from medr1.errors import DataError
 from medr1.eval.judge import Judgement, read_judgements, read_verdict, score_judgements
 from medr1.eval.rescore import drawn_questions, rescore, scored_hash
 from medr1.eval.stored import StoredRun, asked_questions, read_stored
 from medr1.eval.verify import FITTED, Verification, absent, compare, is_fitted
-from medr1.records import data_hash, read_json
+from medr1.records import checked, data_hash, read_json
+from medr1.results import Record
+from medr1.results.answered import RescoreManifest
 from medr1.types import Sample
 
 FILE = "rescore.json"
 
 
-class _Arguments(BaseModel):
-    predictions: Path
-    data: Path | None
-    train_data: Path | None
-    limit: int | None
+class _Judge(Record):
+    model_config = ConfigDict(extra="ignore")
 
-
-class _Manifest(BaseModel):
-    arguments: _Arguments
-    seed: int
-    scored_hash: str
-    train_data_hash: str | None
-
-
-class _Judge(BaseModel):
     engine: dict[str, str]
 
 
-class _Rescored(BaseModel):
+class _Rescored(Record):
     """What of `rescore.json` says how to compute the rest again."""
 
-    manifest: _Manifest
-    blind: dict[str, Any] = {}
+    model_config = ConfigDict(extra="ignore")
+
+    manifest: RescoreManifest
+    blind: dict[str, object] = Field(default_factory=dict)
     judge: _Judge | None = None
 
 
@@ -57,7 +48,7 @@ def verify_rescored(
     found, and for other training data than were used.
     """
     stored = read_json(folder / FILE)
-    known = _known(stored, folder / FILE)
+    known: _Rescored = checked(stored, _Rescored, folder / FILE)
     record = known.manifest
     run = _run(record, predictions, data)
     train = _training_samples(record, train_data)
@@ -75,18 +66,7 @@ def verify_rescored(
     return replace(compared, differing=[*differing, *compared.differing])
 
 
-def _known(stored: Any, file: Path) -> _Rescored:
-    try:
-        return _Rescored.model_validate(stored)
-    except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(map(str, first["loc"])) or "all of it"
-        raise DataError(
-            f"{file} does not tell what was scored ({where}: {first['msg']}); score it again with `medr1 rescore`"
-        ) from None
-
-
-def _run(record: _Manifest, predictions: Path | None, data: Path | None) -> StoredRun:
+def _run(record: RescoreManifest, predictions: Path | None, data: Path | None) -> StoredRun:
     stored = record.arguments
     file = predictions or _place("predictions", stored.predictions)
     asked = data or (None if stored.data is None else _place("data", stored.data))
@@ -94,17 +74,18 @@ def _run(record: _Manifest, predictions: Path | None, data: Path | None) -> Stor
     return drawn_questions(read_stored(file, questions), stored.limit, record.seed)
 
 
-def _place(name: str, path: Path) -> Path:
+def _place(name: str, written: str) -> Path:
     """Where the manifest says that something was."""
+    path = Path(written)
     if not path.exists():
         raise DataError(f"the {name} of this rescoring are not at {path}; say with --{name} where they are")
     return path
 
 
-def _training_samples(record: _Manifest, train_data: Path | None) -> list[Sample] | None:
+def _training_samples(record: RescoreManifest, train_data: Path | None) -> list[Sample] | None:
     """What the text prior was fitted on; None where there was nothing or where it is not found."""
-    path = train_data or record.arguments.train_data
-    if path is None or (train_data is None and not (record.train_data_hash and path.exists())):
+    path = train_data or Path(record.arguments.train_data or "")
+    if train_data is None and not (record.arguments.train_data and record.train_data_hash and path.exists()):
         return None
     samples = asked_questions(path)
     if data_hash(samples) == record.train_data_hash:

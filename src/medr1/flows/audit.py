@@ -47,7 +47,7 @@ def run_audit(settings: AuditSettings, progress: Progress = lambda what, done: N
         result = audit(train, test, seed=settings.seed)
         with run.everything() as staged:
             write_json(staged / AUDIT, result)
-            write_report(staged / AUDIT_PAGE, audit_report(result, run.made_by))
+            write_report(staged / AUDIT_PAGE, audit_report(result, run.made_by.written()))
         run.reach("done")
     return result
 

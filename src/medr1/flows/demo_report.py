@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from medr1.data.images import open_image, png_bytes
+from medr1.diagnosis import LogLine
 from medr1.eval.compare import compare, thinking_of
 from medr1.eval.measures import is_right
 from medr1.records import read_json, read_jsonl
@@ -95,9 +95,7 @@ def write_demo_report(
     )
 
 
-def _figures(
-    summary: DemoSummary, results: Mapping[str, Results], log: Sequence[Mapping[str, Any]]
-) -> list[FigureItem]:
+def _figures(summary: DemoSummary, results: Mapping[str, Results], log: Sequence[LogLine]) -> list[FigureItem]:
     """The plots, each with what to read from it."""
     warm, main = results["warm_start"], results["grpo"]
     figures = {

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from medr1.data.convert import choose
-from medr1.engines.engine import SamplingParams
 from medr1.errors import ConfigError
+from medr1.eval.files import read_manifest
 from medr1.eval.reasoning import intervene, known_anatomies, score_reasoning
 from medr1.eval.runner import Progress, evaluate, line_of, read_predictions
 from medr1.eval.settings import EvalSettings, ReasoningSettings
 from medr1.eval.stored import holds_evaluation
 from medr1.flows.engines import as_trained, option_scorer, start_engine
-from medr1.records import check_finished, content_hashes, read_json, read_record, read_samples, short_hash
+from medr1.records import check_finished, content_hashes, read_record, read_samples, short_hash
 from medr1.results.answered import Reasoning
 from medr1.results.evaluated import Results
 from medr1.runs import Run
@@ -69,8 +69,8 @@ def run_reasoning(settings: ReasoningSettings, progress: NamedProgress = lambda 
     if not predictions:
         raise ConfigError(f"{settings.run} holds no predictions; give a folder that `medr1 eval` wrote")
     samples = [] if settings.data is None else list(read_samples(settings.data))
-    recorded = read_json(settings.run / "manifest.json")["arguments"] if names else {}
-    engine = start_engine(settings, settings.model or recorded.get("model", "")) if names else None
+    recorded = read_manifest(settings.run).arguments if names else None
+    engine = start_engine(settings, settings.model or recorded.model or "") if recorded else None
     asked = {
         "data": short_hash(content_hashes(samples)),
         "interventions": list(names),
@@ -91,7 +91,7 @@ def run_reasoning(settings: ReasoningSettings, progress: NamedProgress = lambda 
             return read_record(run.folder / REASONING, Reasoning)
         run.start(**asked)
         after = {}
-        if engine is not None:
+        if engine is not None and recorded is not None:
             chosen = choose(samples, settings.limit, settings.seed)
             for name in names:
                 after[name] = intervene(
@@ -100,9 +100,9 @@ def run_reasoning(settings: ReasoningSettings, progress: NamedProgress = lambda 
                     predictions,
                     engine,
                     out=run.folder / THINKING / name,
-                    prompt=recorded["prompt"],
-                    protocol=recorded["protocol"],
-                    params=replace(SamplingParams(**recorded["sampling"]), num_draws=1),
+                    prompt=recorded.prompt,
+                    protocol=recorded.protocol,
+                    params=replace(recorded.sampling, num_draws=1),
                     batch_size=settings.prompts_together,
                     seed=settings.seed,
                     progress=lambda done, total, name=name: progress(f"{name} thinking", done, total),

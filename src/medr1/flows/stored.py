@@ -52,7 +52,7 @@ def run_rescore(settings: RescoreSettings, progress: Progress = lambda done, tot
             "scored_hash": scored_hash(asked),
             "train_data_hash": None if train_samples is None else data_hash(train_samples),
         }
-        manifest = RescoreManifest.model_validate({**run.made_by, **hashes})
+        manifest = RescoreManifest.model_validate({**run.made_by.written(), **hashes})
         run.write_json(RESCORED, results.model_copy(update={"manifest": manifest}))
         run.reach("done")
     return results

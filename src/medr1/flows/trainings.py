@@ -33,7 +33,7 @@ class Training:
     def finished(self) -> bool:
         """Whether its run says that nothing is left to do."""
         stored = stored_manifest(self.folder)
-        return stored is not None and stored.get("state") == "done"
+        return stored is not None and stored.state == "done"
 
     @property
     def output(self) -> Path:

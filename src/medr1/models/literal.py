@@ -19,7 +19,7 @@ from jinja2 import TemplateError
 from tokenizers import Tokenizer
 
 from medr1.answers.tags import TAG
-from medr1.prompts import RECORD
+from medr1.prompts import RECORD, Message
 
 ESCAPE = "\U0010f000"
 """Before a private character of this block that a text brought along: it means itself."""
@@ -99,7 +99,7 @@ def has_control_text(tokenizer: Any, text: str) -> bool:
     return _controls(tokenizer, len(tokenizer)).literal(text, 0, len(text)) != text
 
 
-def chat_text(processor: Any, messages: Sequence[Mapping[str, Any]], **settings: Any) -> str:
+def chat_text(processor: Any, messages: Sequence[Message], **settings: Any) -> str:
     """Messages after the checkpoint's chat template, with marks for the control text in them.
 
     Args:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import yaml
 
@@ -55,6 +55,17 @@ def _load() -> tuple[dict[str, PromptTemplate], dict[AnswerType, str]]:
 
 
 PROMPTS, _ASKED_FOR = _load()
+
+Part = Mapping[str, Any]
+"""Of a chat message: a text, or the place of a picture."""
+
+
+class Message(TypedDict):
+    """A turn of a chat, in the form that processors of transformers and chat endpoints share."""
+
+    role: str
+    content: str | Sequence[Part]
+
 
 RECORD = "record"
 """Key of a part of a message: begin and end of what the record says in its text."""
@@ -106,7 +117,7 @@ def _parts(template: PromptTemplate, sample: Sample) -> tuple[str, str, str]:
     return before, question_text(sample, style), after
 
 
-def messages(template: PromptTemplate, sample: Sample) -> list[dict[str, Any]]:
+def messages(template: PromptTemplate, sample: Sample) -> list[Message]:
     """Chat messages in the form that processors of transformers take; every content is a list of parts."""
     images = [{"type": "image"} for _ in sample.images]
     return chat(render(template, sample), images, system=template.system, image_first=template.image_first)
@@ -114,20 +125,20 @@ def messages(template: PromptTemplate, sample: Sample) -> list[dict[str, Any]]:
 
 def chat(
     text: str,
-    images: Sequence[Mapping[str, Any]],
+    images: Sequence[Part],
     *,
     system: str | None,
     image_first: bool,
     record: tuple[int, int] | None = None,
-) -> list[dict[str, Any]]:
+) -> list[Message]:
     """Chat messages of one question, in the form that processors of transformers and chat endpoints share.
 
     Args:
         images: a part of the content for each picture.
         record: begin and end of what the record says in the text, for our own processors; endpoints know no such field.
     """
-    written: list[Mapping[str, Any]] = [{"type": "text", "text": text} | ({RECORD: record} if record else {})]
-    user = {"role": "user", "content": [*images, *written] if image_first else [*written, *images]}
+    written: list[Part] = [{"type": "text", "text": text} | ({RECORD: record} if record else {})]
+    user: Message = {"role": "user", "content": [*images, *written] if image_first else [*written, *images]}
     if system is None:
         return [user]
     return [{"role": "system", "content": [{"type": "text", "text": system}]}, user]

@@ -19,12 +19,22 @@ from medr1.records.json_files import (
     read_record,
     write_json,
 )
-from medr1.records.manifest import check_finished, data_hash, is_manifest, manifest, sample_hash, sample_id, short_hash
+from medr1.records.manifest import (
+    Manifest,
+    check_finished,
+    data_hash,
+    is_manifest,
+    manifest,
+    sample_hash,
+    sample_id,
+    short_hash,
+)
 from medr1.records.samples import read_samples, write_samples, write_shards
 
 __all__ = [
     "DataHash",
     "JsonlAppender",
+    "Manifest",
     "as_json",
     "check_finished",
     "checked",

@@ -158,7 +158,7 @@ class JsonlAppender:
         self.path = path
         self._file = path.open("ab")
 
-    def append(self, record: Mapping[str, Any] | Record) -> None:
+    def append(self, record: Mapping[str, object] | Record) -> None:
         """Write one line and hand it to the operating system."""
         self._file.write(as_json(record).encode() + b"\n")
         self._file.flush()

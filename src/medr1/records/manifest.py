@@ -12,9 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ConfigDict, Field
+
 import medr1
 from medr1.errors import DataError
-from medr1.records.json_files import read_json
+from medr1.records.json_files import read_json, read_record
+from medr1.results import Record
 from medr1.types import Sample
 
 MANIFEST = "manifest.json"
@@ -77,22 +80,57 @@ def data_hash(samples: Iterable[Sample]) -> str:
     return short_hash(sorted(map(sample_hash, samples)))
 
 
-def manifest(arguments: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
+class Manifest(Record):
+    """`manifest.json`; what is there beside these fields are facts that the command noted.
+
+    The fields up to `started` are what is needed to repeat a run. Versions before this one lack some.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    arguments: dict[str, object] = Field(default_factory=dict)
+    seed: int | None = None
+    medr1: str | None = None
+    git_commit: str | None = None
+    python: str | None = None
+    platform: str | None = None
+    cpu_count: int | None = None
+    packages: dict[str, str] = Field(default_factory=dict)
+    started: str | None = None
+    command: str | None = None
+    state: State | None = None
+    identity: dict[str, object] | None = None
+
+    def written(self) -> dict[str, Any]:
+        """The fields that it was made with."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """What the command noted, and in `seconds` how long it has taken."""
+        return self.model_extra or {}
+
+    def noting(self, **fields: object) -> "Manifest":
+        """The same with other or further fields."""
+        return self.model_copy(update=fields)
+
+
+def manifest(arguments: Mapping[str, object], seed: int | None) -> Manifest:
     """What is needed to repeat a run: arguments, versions, commit, hardware and start time.
 
     Holds no user name, host name or absolute path: a path outside the working folder is kept by its last part.
     """
-    return {
-        "arguments": _without_absolute_paths(arguments),
-        "seed": seed,
-        "medr1": medr1.__version__,
-        "git_commit": _git_commit(),
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "cpu_count": os.cpu_count(),
-        "packages": _installed_versions(),
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    return Manifest(
+        arguments=_without_absolute_paths(arguments),
+        seed=seed,
+        medr1=medr1.__version__,
+        git_commit=_git_commit(),
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.release()} {platform.machine()}",
+        cpu_count=os.cpu_count(),
+        packages=_installed_versions(),
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
 
 
 def is_manifest(file: Path) -> bool:
@@ -106,17 +144,14 @@ def is_manifest(file: Path) -> bool:
     return isinstance(value, dict) and any(name in value for name in OURS)
 
 
-def stored_manifest(folder: Path, name: str = MANIFEST) -> dict[str, Any] | None:
+def stored_manifest(folder: Path, name: str = MANIFEST) -> Manifest | None:
     """The manifest of a folder; None where there is none. Raises `DataError` where it is none of ours."""
     path = folder / name
     if not path.exists():
         return None
     if not is_manifest(path):
         raise DataError(f"{path} is no manifest of medr1; choose another folder")
-    value = read_json(path)
-    if value.get("state", STATES[0]) not in STATES:
-        raise DataError(f"{path}: state {value['state']!r} is none of {', '.join(STATES)}; choose another folder")
-    return value
+    return read_record(path, Manifest)
 
 
 def check_finished(path: Path) -> None:
@@ -131,15 +166,15 @@ def check_finished(path: Path) -> None:
             continue
         if stored is None:
             continue
-        if stored.get("state", "done") != "done":
+        if stored.state not in ("done", None):
             raise DataError(
-                f"{place} is not finished (its `medr1 {stored.get('command', 'run')}` was stopped or still runs); "
+                f"{place} is not finished (its `medr1 {stored.command or 'run'}` was stopped or still runs); "
                 "repeat the command that writes it"
             )
         return
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def differences(before: Mapping[str, object], now: Mapping[str, object]) -> list[str]:
     """What differs between two identities, in words; of hashes, only that it does.
 
     >>> differences({"seed": 0, "weights": "0123456789abcdef"}, {"seed": 1, "weights": "fedcba9876543210"})

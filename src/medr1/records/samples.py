@@ -6,8 +6,8 @@ path), `extra` is a JSON object in a string column.
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,15 +72,15 @@ def write_shards(
     most = SHARD_BYTES if shard_bytes is None else shard_bytes
     writer: pq.ParquetWriter | None = None
     shard = written = total = 0
-    for rows, num_bytes in _row_groups(_unique(samples), embed_images):
+    for group, num_bytes in _row_groups(_unique(samples), embed_images):
         if writer is not None and written + num_bytes > most:
             writer.close()
             writer, shard, written = None, shard + 1, 0
         if writer is None:
             writer = pq.ParquetWriter(folder / f"data-{shard:05d}.parquet", schema)
-        writer.write_table(_table(rows, schema))
+        writer.write_table(_table(group, schema))
         written += num_bytes
-        total += len(rows)
+        total += len(group)
     if writer is None:
         writer = pq.ParquetWriter(folder / "data-00000.parquet", schema)
     writer.close()
@@ -111,38 +111,28 @@ def _unique(samples: Iterable[Sample]) -> Iterator[Sample]:
         yield sample
 
 
-def _row_groups(samples: Iterable[Sample], embed_images: bool) -> Iterator[tuple[list[dict[str, Any]], int]]:
-    """Rows in groups small enough to hold in memory, each with the bytes of its images."""
-    rows: list[dict[str, Any]] = []
+def _row_groups(samples: Iterable[Sample], embed_images: bool) -> Iterator[tuple[list[Sample], int]]:
+    """Samples, with their images where asked for, in groups small enough to hold in memory, and the images' bytes."""
+    group: list[Sample] = []
     num_bytes = 0
     for sample in samples:
-        row = _row(sample, embed_images)
-        rows.append(row)
-        num_bytes += sum(len(image["bytes"] or b"") for image in row["images"])
-        if len(rows) >= ROW_GROUP_ROWS or num_bytes >= ROW_GROUP_BYTES:
-            yield rows, num_bytes
-            rows, num_bytes = [], 0
-    if rows:
-        yield rows, num_bytes
+        if embed_images:
+            sample = replace(sample, images=tuple(_embedded(ref, sample.id) for ref in sample.images))
+        group.append(sample)
+        num_bytes += sum(len(ref.data or b"") for ref in sample.images)
+        if len(group) >= ROW_GROUP_ROWS or num_bytes >= ROW_GROUP_BYTES:
+            yield group, num_bytes
+            group, num_bytes = [], 0
+    if group:
+        yield group, num_bytes
 
 
-def _row(sample: Sample, embed_images: bool) -> dict[str, Any]:
-    row = {field.name: getattr(sample, field.name) for field in fields(Sample)}
-    row["images"] = [_image_struct(ref, sample.id) if embed_images else _as_struct(ref) for ref in sample.images]
-    row["extra"] = json.dumps(dict(sample.extra))
-    return row
-
-
-def _as_struct(ref: ImageRef) -> dict[str, Any]:
-    return {"bytes": ref.data, "path": ref.path}
-
-
-def _image_struct(ref: ImageRef, name: str) -> dict[str, Any]:
+def _embedded(ref: ImageRef, name: str) -> ImageRef:
     if ref.data is not None:
-        return _as_struct(ref)
+        return ref
     if ref.path is None:
         raise DataError(f"sample {name} has an image without data and without a path; give it one of them")
-    return {"bytes": read_file(Path(ref.path), "image"), "path": Path(ref.path).name}
+    return ImageRef(path=Path(ref.path).name, data=read_file(Path(ref.path), "image"))
 
 
 def _arrow_schema() -> "pa.Schema":
@@ -156,20 +146,22 @@ def _arrow_schema() -> "pa.Schema":
         "answers": texts,
         "answer_index": pa.int32(),
     }
-    features: dict[str, Any] = {}
-    for field in fields(Sample):
-        features[field.name] = {"dtype": "string", "_type": "Value"}
+    text = {"dtype": "string", "_type": "Value"}
+    features: dict[str, object] = dict.fromkeys((field.name for field in fields(Sample)), text)
     features["images"] = {"feature": {"_type": "Image"}, "_type": "List"}
-    features["options"] = features["answers"] = {"feature": features["id"], "_type": "List"}
+    features["options"] = features["answers"] = {"feature": text, "_type": "List"}
     features["answer_index"] = {"dtype": "int32", "_type": "Value"}
     columns = [(field.name, special.get(field.name, pa.string())) for field in fields(Sample)]
     return pa.schema(columns, metadata={"huggingface": json.dumps({"info": {"features": features}})})
 
 
-def _table(rows: list[dict[str, Any]], schema: "pa.Schema") -> "pa.Table":
+def _table(samples: Sequence[Sample], schema: "pa.Schema") -> "pa.Table":
     import pyarrow as pa
 
-    return pa.Table.from_pylist(rows, schema=schema)
+    columns = {name: [getattr(sample, name) for sample in samples] for name in schema.names}
+    columns["images"] = [[{"bytes": ref.data, "path": ref.path} for ref in sample.images] for sample in samples]
+    columns["extra"] = [json.dumps(dict(sample.extra)) for sample in samples]
+    return pa.Table.from_pydict(columns, schema=schema)
 
 
 def _tables(path: Path) -> Iterator["pa.Table | pa.RecordBatch"]:
@@ -294,7 +286,7 @@ def _sample(row: Mapping[str, Any], folder: Path, where: str) -> Sample:
     return Sample(**values)
 
 
-def _image_ref(image: Mapping[str, Any] | None, folder: Path, where: str) -> ImageRef:
+def _image_ref(image: object, folder: Path, where: str) -> ImageRef:
     if not isinstance(image, Mapping) or image.keys() != {"bytes", "path"}:
         raise DataError(f"{where}: images are not a list of bytes and path; store them as `datasets.Image`")
     data, path = image["bytes"], image["path"]

@@ -3,7 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -160,7 +160,7 @@ def triptych(clean: Image.Image, attacked: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def attack_report(grid: Grid, examples: Sequence[Example], made_by: Mapping[str, Any]) -> Report:
+def attack_report(grid: Grid, examples: Sequence[Example], made_by: Mapping[str, object]) -> Report:
     """The page of a run."""
     findings = [Finding(level="pass", text=trust_line(grid))] if grid.trustworthy else []
     findings += [Finding(level="fail", text=f"Not trustworthy. {reason}") for reason in grid.reasons]

@@ -72,7 +72,7 @@ class Report:
     figures: Sequence[FigureItem] = ()
     tables: Sequence[Table] = ()
     gallery: Sequence[GalleryItem] = ()
-    manifest: Mapping[str, Any] = field(default_factory=dict)
+    manifest: Mapping[str, object] = field(default_factory=dict)
 
 
 def write_report(path: Path, report: Report) -> None:

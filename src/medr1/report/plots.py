@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
+from medr1.diagnosis import LogLine
 from medr1.results.compared import Steps
 from medr1.results.evaluated import ModalityTask, Results
 from medr1.types import Estimate
@@ -73,7 +74,7 @@ def to_svg(figure: "Figure") -> bytes:
 
 
 @styled
-def training_curves(log: Sequence[Mapping[str, Any]]) -> "Figure":
+def training_curves(log: Sequence[LogLine]) -> "Figure":
     """Reward, its parts, and completion length against the step, from the rows of `train_log.jsonl` (TRL's names).
 
     Thin lines are the logged values, thick ones their running mean.

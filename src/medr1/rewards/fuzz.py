@@ -12,15 +12,16 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from medr1.answers.without_options import gold_text
 from medr1.errors import ConfigError, DataError
 from medr1.prompts import PROMPTS, question_text, render
+from medr1.results import Record
 from medr1.rewards import REWARDS
-from medr1.rewards.probes import QUESTIONS, Probe, Question, honest, probes, slow_patterns
+from medr1.rewards.probes import QUESTIONS, Probe, Question, Slow, honest, probes, slow_patterns
 from medr1.rewards.trl import sample_columns
 from medr1.types import Sample, Score
 
@@ -104,7 +105,7 @@ def _from_trl(function: Callable[..., Any], parameters: Mapping[str, inspect.Par
     return pays
 
 
-def columns_of(sample: Sample) -> dict[str, Any]:
+def columns_of(sample: Sample) -> dict[str, object]:
     """What a reward of TRL is called with besides the completion: our columns, and the names in use elsewhere.
 
     `solution` is the gold answer between answer tags, as the published systems have it; `answer`, `ground_truth` and
@@ -160,16 +161,33 @@ class Finding:
     example: str
 
 
-def fuzz(name: str, *, with_time: bool = True) -> dict[str, Any]:
+class FuzzReport(Record):
+    """What can be had from one reward."""
+
+    reward: str
+    answer_types: tuple[str, ...]
+    """That it rewards."""
+    skipped: dict[str, str]
+    """The other types, and why."""
+    completions: int
+    """That were tried."""
+    findings: tuple[Finding, ...]
+    """Worst first."""
+    slow: tuple[Slow, ...]
+
+
+class FuzzReports(Record):
+    """`fuzz.json`."""
+
+    rewards: tuple[FuzzReport, ...]
+
+
+def fuzz(name: str, *, with_time: bool = True) -> FuzzReport:
     """What can be had from the reward of that name, or of `file.py:function`, without an answer.
 
     Args:
         name: as `find_reward` takes it.
         with_time: look for completions that take the reward too long as well, about a second of computing.
-
-    Returns:
-        `reward`; `answer_types` that it rewards, and `skipped` with why; `completions` that were tried; `findings`
-        (fields of `Finding`, worst first); `slow` (fields of `Slow`).
 
     Raises:
         ConfigError: no such reward, or one that pays for no question at all.
@@ -194,15 +212,15 @@ def fuzz(name: str, *, with_time: bool = True) -> dict[str, Any]:
     if not rewarded:
         reasons = "; ".join(f"{kind}: {why}" for kind, why in skipped.items())
         raise ConfigError(f"{name} rewards no question that was tried ({reasons}): check its gold column and signature")
-    slow = [asdict(pattern) for pattern in (_slow(pays, rewarded) if with_time else ())]
-    return {
-        "reward": name,
-        "answer_types": list(rewarded),
-        "skipped": {kind: why for kind, why in skipped.items() if kind not in rewarded},
-        "completions": tried,
-        "findings": [asdict(finding) for finding in _grouped(found)],
-        "slow": sorted(slow, key=lambda pattern: -pattern["exponent"]),
-    }
+    slow = _slow(pays, rewarded) if with_time else ()
+    return FuzzReport(
+        reward=name,
+        answer_types=tuple(rewarded),
+        skipped={kind: why for kind, why in skipped.items() if kind not in rewarded},
+        completions=tried,
+        findings=tuple(_grouped(found)),
+        slow=tuple(sorted(slow, key=lambda pattern: -pattern.exponent)),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,7 +299,7 @@ def _grouped(findings: Sequence[Finding]) -> list[Finding]:
     return sorted(merged, key=lambda finding: (finding.value is not None, -(finding.value or 0.0)))
 
 
-def _slow(pays: Pays, rewarded: dict[str, Question]) -> Iterator[Any]:
+def _slow(pays: Pays, rewarded: dict[str, Question]) -> Iterator[Slow]:
     """Slow patterns on the first type that the reward knows: reading the tags is the same for all."""
     question = next(iter(rewarded.values()))
 

@@ -5,11 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from medr1.prompts import Message
 from medr1.rewards.ours import Reward
 from medr1.types import Sample, Score
 
 
-def sample_columns(sample: Sample) -> dict[str, Any]:
+def sample_columns(sample: Sample) -> dict[str, object]:
     """The columns of a training row from which a reward made by `as_trl_reward` knows the sample again."""
     return {
         "id": sample.id,
@@ -30,7 +31,7 @@ def as_trl_reward(name: str, reward: Reward) -> Callable[..., list[float]]:
     """
 
     def reward_func(
-        prompts: Sequence[Any], completions: Sequence[str | Sequence[dict[str, Any]]], **columns: Any
+        prompts: Sequence[Any], completions: Sequence[str | Sequence[Message]], **columns: Any
     ) -> list[float]:
         scores = [reward(_text(text), sample) for text, sample in zip(completions, _samples(columns), strict=True)]
         if (log_metric := columns.get("log_metric")) is not None:
@@ -70,7 +71,7 @@ def _samples(columns: Mapping[str, Sequence[Any]]) -> list[Sample]:
     ]
 
 
-def _text(completion: str | Sequence[dict[str, Any]]) -> str:
+def _text(completion: str | Sequence[Message]) -> str:
     """The text of a completion; in a conversation that of its last turn, whose content may be a list of parts."""
     if isinstance(completion, str):
         return completion

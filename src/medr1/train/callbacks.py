@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from medr1.diagnosis import Watch
+from medr1.diagnosis import LogLine, Watch
 from medr1.records import read_jsonl
 from medr1.runs import Run
 
@@ -23,7 +23,7 @@ COMPLETIONS_PER_STEP = 8
 class LogListener(TrainerCallback):
     """Hands every log record, with its step, to `take`; on the main process only."""
 
-    def take(self, record: Mapping[str, Any]) -> None:
+    def take(self, record: LogLine) -> None:
         """Do something with a record."""
         raise NotImplementedError
 
@@ -32,7 +32,7 @@ class LogListener(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        logs: Mapping[str, Any] | None = None,
+        logs: LogLine | None = None,
         **kwargs: Any,
     ) -> None:
         """One record per log event."""
@@ -40,7 +40,7 @@ class LogListener(TrainerCallback):
             self.take({"step": state.global_step, **logs})
 
 
-def records_before(path: Path, state: TrainerState) -> list[dict[str, Any]]:
+def records_before(path: Path, state: TrainerState) -> list[LogLine]:
     """The records of a log up to the step that a run resumes from; none of those that will come again.
 
     The one that sums up a run comes at its end, whatever step that is.
@@ -72,7 +72,7 @@ class TrainLog(LogListener):
             self.run.write_jsonl(TRAIN_LOG, kept)
             self.losses = [(record["step"], record["loss"]) for record in kept if "loss" in record]
 
-    def take(self, record: Mapping[str, Any]) -> None:
+    def take(self, record: LogLine) -> None:
         """One line per record."""
         if self.run is None:
             return
@@ -187,7 +187,7 @@ class Diagnosis(LogListener):
         for record in records_before(self.log, state):
             self.watch.add(record)
 
-    def take(self, record: Mapping[str, Any]) -> None:
+    def take(self, record: LogLine) -> None:
         """Judge a new record."""
         for finding in self.watch.add(record):
             self.tell(finding.line())

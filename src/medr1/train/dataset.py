@@ -18,7 +18,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from medr1.answers.without_options import gold_text
 from medr1.data.options import keeps_order
 from medr1.errors import ConfigError, DataError
-from medr1.prompts import PromptTemplate, chat, record_span, render
+from medr1.prompts import Message, PromptTemplate, chat, record_span, render
 from medr1.rewards import REWARDS, sample_columns
 from medr1.types import Sample
 from medr1.variants import VARIANTS
@@ -130,7 +130,7 @@ class RowDataset(Dataset):
         return (self[key] for key in range(len(self)))
 
 
-def conversation(template: PromptTemplate, sample: Sample) -> list[dict[str, Any]]:
+def conversation(template: PromptTemplate, sample: Sample) -> list[Message]:
     """The prompt of a row: chat messages that say which of their words are the record's."""
     images = [{"type": "image"} for _ in sample.images]
     return chat(

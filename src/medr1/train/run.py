@@ -306,7 +306,7 @@ class Setup:
         if run is not None:
             return run.done
         stored = stored_manifest(self.folder) if self.folder.is_dir() and not self.script.overwrite else None
-        return stored is not None and stored.get("state") == "done"
+        return stored is not None and stored.state == "done"
 
     def fit(self, trainer: Any, run: Run | None) -> None:
         """Train from the newest whole checkpoint of the folder, if there is one, and publish the result."""

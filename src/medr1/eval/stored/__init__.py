@@ -6,14 +6,13 @@ seeds.py   the result files of MedVLM-R1, Med-R1 and AdvMed-R1, read and written
 """
 
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from medr1.data import read_source
-from medr1.data.record_files import read_records
+from medr1.data.record_files import Record, read_records
 from medr1.data.source import located
 from medr1.errors import DataError
 from medr1.eval.files import FAILURE, failure_from, prediction_from
@@ -65,7 +64,7 @@ def read_stored(path: Path, data: Sequence[Sample] | None = None) -> StoredRun:
 def holds_evaluation(folder: Path) -> bool:
     """Whether `medr1 eval`, of any version, wrote the folder: what is made of its predictions may stand beside them."""
     stored = stored_manifest(folder) if folder.is_dir() else None
-    return stored is not None and stored.get("command", "eval") == "eval" and (folder / FILES[0]).exists()
+    return stored is not None and stored.command in ("eval", None) and (folder / FILES[0]).exists()
 
 
 def asked_questions(path: Path) -> list[Sample]:
@@ -86,13 +85,13 @@ def _file_of(path: Path) -> Path:
     return found[0]
 
 
-def _records(file: Path) -> Iterator[Mapping[str, Any]]:
+def _records(file: Path) -> Iterator[Record]:
     if not file.name.lower().removesuffix(".gz").endswith((".json", ".jsonl", ".csv", ".tsv")):
         raise DataError(f"{file} is of no kind that is known by its name; give {KNOWN}")
     return read_records(file)
 
 
-def _spreadsheet(file: Path) -> Iterator[Mapping[str, Any]]:
+def _spreadsheet(file: Path) -> Iterator[Record]:
     """Rows of the first sheet, under the names of its first row."""
     from openpyxl import load_workbook
     from openpyxl.utils.exceptions import InvalidFileException
@@ -110,7 +109,7 @@ def _spreadsheet(file: Path) -> Iterator[Mapping[str, Any]]:
     yield from records
 
 
-def _of_kit(kit: Kit, file: Path, records: Sequence[Mapping[str, Any]], data: Sequence[Sample] | None) -> StoredRun:
+def _of_kit(kit: Kit, file: Path, records: Sequence[Record], data: Sequence[Sample] | None) -> StoredRun:
     answers = []
     for number, record in enumerate(records, start=1):
         with located(file, number):
@@ -128,7 +127,7 @@ def _of_kit(kit: Kit, file: Path, records: Sequence[Mapping[str, Any]], data: Se
     return stored_run(kit.name, joined)
 
 
-def _ours(file: Path, lines: Sequence[Mapping[str, Any]], data: Sequence[Sample] | None) -> StoredRun:
+def _ours(file: Path, lines: Sequence[Record], data: Sequence[Sample] | None) -> StoredRun:
     """Predictions of `medr1 eval`: those on the original images, where there are controls beside them."""
     predictions, failures = [], []
     for number, line in enumerate(lines, start=1):

@@ -4,10 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from medr1.data.record_files import Record
 from medr1.errors import DataError
 from medr1.eval.stored.run import StoredAnswer, options_in_prompt, options_of, sample_of
-
-Record = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from medr1.answers import parse_answer
 from medr1.answers.wording import word_rows
 from medr1.data.names import modality_of, task_of
 from medr1.data.options import absent, given_options, gold_index
+from medr1.data.record_files import Record
 from medr1.data.typed import YES_NO, kind_of_answer
 from medr1.errors import DataError
 from medr1.eval.files import asked_of
@@ -140,9 +141,7 @@ def question_of(prediction: Prediction | Failure) -> Sample:
     )
 
 
-def sample_of(
-    facts: Mapping[str, Any], *, identity: Sequence[Any], question: str, options: Sequence[str], gold: Any
-) -> Sample:
+def sample_of(facts: Record, *, identity: Sequence[Any], question: str, options: Sequence[str], gold: Any) -> Sample:
     """The question of a record, without its images; open where it has neither options nor a yes or no as gold.
 
     `gold` is a letter, a position, the text of an option, or both. `DataError` where it is none of the options.
@@ -174,7 +173,7 @@ def sample_of(
     return Sample(**known, answers=(text,), answer_type=kind_of_answer(text))
 
 
-def options_of(record: Mapping[str, Any]) -> tuple[str, ...]:
+def options_of(record: Record) -> tuple[str, ...]:
     """Option texts without their labels: of a list or object (or its text), or of the fields A, B, … or option_A, …
 
     Letters keep their places where one is empty: the completions speak of them.
@@ -202,7 +201,7 @@ def options_in_prompt(prompt: str) -> list[str]:
     return options
 
 
-def _first(record: Mapping[str, Any], names: Sequence[str]) -> str:
+def _first(record: Record, names: Sequence[str]) -> str:
     return next((str(record[name]) for name in names if isinstance(record.get(name), str)), "")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from medr1.answers import PROTOCOLS
 from medr1.data import SOURCES
 from medr1.data.options import gold_index
+from medr1.data.record_files import Record
 from medr1.data.source import located
 from medr1.errors import DataError
 from medr1.eval.stored.run import StoredAnswer, StoredRun, stored_run
@@ -25,7 +26,7 @@ def is_seed_result(value: Any) -> bool:
     return isinstance(value, Mapping) and bool({"results", "detailed_results"} & value.keys())
 
 
-def read_seed_result(value: Mapping[str, Any], file: Path, data: Sequence[Sample] | None) -> StoredRun:
+def read_seed_result(value: Record, file: Path, data: Sequence[Sample] | None) -> StoredRun:
     """The run in a result file. `DataError` names the entry that cannot be used.
 
     `data` are the questions of the test file, in its order; AdvMed-R1's results need them, others are checked against
@@ -44,7 +45,7 @@ def read_seed_result(value: Mapping[str, Any], file: Path, data: Sequence[Sample
     return stored_run(kind, answers)
 
 
-def _answer(entry: Mapping[str, Any], number: int, file: Path, data: Sequence[Sample] | None) -> StoredAnswer:
+def _answer(entry: Record, number: int, file: Path, data: Sequence[Sample] | None) -> StoredAnswer:
     if "model_output" not in entry or "ground_truth" not in entry:
         raise DataError("has no model_output or no ground_truth; give the file that the evaluation wrote")
     if data is not None:
@@ -62,7 +63,7 @@ def _answer(entry: Mapping[str, Any], number: int, file: Path, data: Sequence[Sa
     return StoredAnswer(sample=sample, completions=["" if output is None else str(output)])
 
 
-def _seed_of(entry: Mapping[str, Any]) -> str:
+def _seed_of(entry: Record) -> str:
     record = entry.get("question")
     found = [name for name in SEEDS if isinstance(record, Mapping) and SOURCES[name].sniff(record)]
     if not found:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 from itertools import starmap
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -26,7 +25,8 @@ from medr1.data.images import open_image
 from medr1.data.resize import resized
 from medr1.data.settings import CorruptSettings
 from medr1.errors import ConfigError, DataError
-from medr1.records import content_hashes, labels_hash, read_jsonl, read_samples, short_hash
+from medr1.records import checked, content_hashes, labels_hash, read_jsonl, read_samples, short_hash
+from medr1.results import Record
 from medr1.runs import Run
 from medr1.types import ImageRef, Modality, Sample
 from medr1.variants import VARIANTS
@@ -35,8 +35,40 @@ from medr1.workers import Workers
 
 Progress = Callable[[int, int], None]
 """Called with the number of samples done and of all samples."""
-Record = dict[str, Any]
-"""A line of `images.jsonl`."""
+
+
+class CorruptedPicture(Record):
+    """A line of `images.jsonl`."""
+
+    id: str
+    variant: str
+    image: int
+    """Position among the pictures of the sample."""
+    png: str
+    pixel_sha256: str
+    linf: int
+    l2: float
+    psnr: float | None
+    """None of pictures that are equal: JSON has no infinity."""
+    ssim: float
+
+
+class Quality(Record):
+    """Of the pictures of one variant."""
+
+    n: int
+    ssim: float
+    """Mean."""
+
+
+class Corrupted(Record):
+    """What has been written, in the manifest too."""
+
+    n: int
+    """Samples of the clean data."""
+    variants: dict[str, Quality]
+    """In the order of the registry."""
+
 
 LOG = "images.jsonl"
 FILES = ("images", LOG, "dataset.parquet", "sheet.png")
@@ -48,8 +80,8 @@ AHEAD = 4
 """Samples that each process may be ahead of the one that is written."""
 
 
-def write_corrupted(settings: CorruptSettings, progress: Progress = lambda done, total: None) -> dict[str, Any]:
-    """Make what is missing and write the data set; returns `{n, variants: {variant: {n, ssim, …}}}`.
+def write_corrupted(settings: CorruptSettings, progress: Progress = lambda done, total: None) -> Corrupted:
+    """Make what is missing and write the data set; return what there is.
 
     `ConfigError` for unknown names, for corruptions that no sample can suffer and for a folder of another run;
     `DataError` for images that cannot be read, and for data without images.
@@ -73,7 +105,7 @@ def write_corrupted(settings: CorruptSettings, progress: Progress = lambda done,
         overwrite=settings.overwrite,
     ) as run:
         if run.done and run.holds(asked):
-            return {name: run.record[name] for name in ("n", "variants")}
+            return Corrupted.model_validate({name: run.facts[name] for name in Corrupted.model_fields})
         run.start(**asked)
         _make_missing(run, settings, clean, progress)
         run.reach("whole")
@@ -81,8 +113,8 @@ def write_corrupted(settings: CorruptSettings, progress: Progress = lambda done,
         names = [name for name in CORRUPTIONS if any(v.partition("/")[0] == name for v in asked["asked"])]
         with run.file("sheet.png") as path:
             corruption_sheet(path, clean.first, names, sorted(settings.severities), seed=settings.seed)
-        summary = {"n": len(clean), "variants": _summary(read_jsonl(settings.out / LOG), asked["asked"])}
-        run.reach("done", **summary)
+        summary = Corrupted(n=len(clean), variants=_quality(_lines(settings.out), asked["asked"]))
+        run.reach("done", **summary.written())
     return summary
 
 
@@ -142,15 +174,17 @@ def _variants(settings: CorruptSettings, modality: Modality) -> list[str]:
 def _make_missing(run: Run, settings: CorruptSettings, clean: _Survey, progress: Progress) -> None:
     """Publish every new picture, then its line: a picture without a line is made again, into the same bytes."""
     with run.staged() as aside, run.appending(LOG) as lines:
-        done = {line["png"] for line in read_jsonl(settings.out / LOG)}
+        done = {line.png for line in _lines(settings.out)}
         for number, records in enumerate(_made(settings, clean, done, aside), start=1):
             for line in records:
-                run.publish(aside / line["png"], line["png"], durable=False)
+                run.publish(aside / line.png, line.png, durable=False)
                 lines.append(line)
             progress(number, len(clean))
 
 
-def _made(settings: CorruptSettings, clean: _Survey, done: Collection[str], aside: Path) -> Iterator[list[Record]]:
+def _made(
+    settings: CorruptSettings, clean: _Survey, done: Collection[str], aside: Path
+) -> Iterator[list[CorruptedPicture]]:
     """Records of the new pictures of each sample, in the order of the data; the pictures are in the folder `aside`."""
     tasks = (
         (sample, _missing(sample, settings, done), aside, settings.seed)
@@ -177,7 +211,9 @@ def _png(sample: Sample, variant: str, position: int) -> str:
     return f"images/{variant}/{sample.id}-{position}.png"
 
 
-def _corrupt_sample(sample: Sample, missing: Sequence[tuple[str, int]], aside: Path, seed: int) -> list[Record]:
+def _corrupt_sample(
+    sample: Sample, missing: Sequence[tuple[str, int]], aside: Path, seed: int
+) -> list[CorruptedPicture]:
     pictures: dict[int, Image.Image] = {}
     records = []
     for variant, position in missing:
@@ -189,17 +225,17 @@ def _corrupt_sample(sample: Sample, missing: Sequence[tuple[str, int]], aside: P
         png = _png(sample, variant, position)
         _save(aside / png, pixels)
         records.append(
-            {
-                "id": sample.id,
-                "variant": variant,
-                "image": position,
-                "png": png,
-                "pixel_sha256": hashlib.sha256(pixels.tobytes()).hexdigest(),
-                "linf": linf(clean, pixels),
-                "l2": round(l2(clean, pixels), 4),
-                "psnr": _finite(psnr(clean, pixels)),
-                "ssim": round(ssim(clean, pixels), 5),
-            }
+            CorruptedPicture(
+                id=sample.id,
+                variant=variant,
+                image=position,
+                png=png,
+                pixel_sha256=hashlib.sha256(pixels.tobytes()).hexdigest(),
+                linf=linf(clean, pixels),
+                l2=round(l2(clean, pixels), 4),
+                psnr=round(ratio, 3) if np.isfinite(ratio := psnr(clean, pixels)) else None,
+                ssim=round(ssim(clean, pixels), 5),
+            )
         )
     return records
 
@@ -209,11 +245,6 @@ def _opened(sample: Sample, position: int) -> Image.Image:
         return open_image(sample.images[position])
     except DataError as error:
         raise DataError(f"sample {sample.id}: {error}") from error
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no infinity: None for pictures that are equal."""
-    return round(value, 3) if np.isfinite(value) else None
 
 
 def _save(path: Path, pixels: np.ndarray) -> None:
@@ -229,13 +260,16 @@ def _corrupted_samples(settings: CorruptSettings, samples: Iterable[Sample]) -> 
             yield replace(sample, images=refs, variant=variant)
 
 
-def _summary(records: Iterable[Record], variants: Collection[str]) -> dict[str, dict[str, Any]]:
-    """Number of pictures and mean SSIM of each variant, in the order of the registry."""
-    totals: dict[str, list[float]] = {}
-    for record in records:
-        if record["variant"] in variants:
-            totals.setdefault(record["variant"], []).append(record["ssim"])
-    return {v: {"n": len(totals[v]), "ssim": float(np.mean(totals[v]))} for v in VARIANTS if v in totals}
+def _lines(out: Path) -> list[CorruptedPicture]:
+    return [checked(line, CorruptedPicture, out / LOG) for line in read_jsonl(out / LOG)]
+
+
+def _quality(pictures: Iterable[CorruptedPicture], variants: Collection[str]) -> dict[str, Quality]:
+    found: dict[str, list[float]] = {}
+    for picture in pictures:
+        if picture.variant in variants:
+            found.setdefault(picture.variant, []).append(picture.ssim)
+    return {v: Quality(n=len(found[v]), ssim=float(np.mean(found[v]))) for v in VARIANTS if v in found}
 
 
 def corruption_sheet(
