@@ -23,7 +23,7 @@ from medr1.data.images import open_image
 from medr1.data.phantom import phantom
 from medr1.engines.engine import Request, SamplingParams
 from medr1.engines.transformers import TransformersEngine, image_token_ids
-from medr1.eval.runner import evaluate, read_predictions
+from medr1.eval.runner import Asking, evaluate, read_predictions
 from medr1.models.loading import load_model, load_processor
 from medr1.models.tiny import WARM_START
 from medr1.models.zoo import locate
@@ -106,11 +106,13 @@ class Evaluation(Engine):
             evaluate(
                 samples,
                 self.engine,
+                Asking(
+                    prompt=self.prompt,
+                    params=SamplingParams(max_new_tokens=self.tokens),
+                    batch_size=self.batch_size,
+                    seed=0,
+                ),
                 out=Path(folder),
-                prompt=self.prompt,
-                params=SamplingParams(max_new_tokens=self.tokens),
-                batch_size=self.batch_size,
-                seed=0,
             )
             return {prediction.id: prediction.completion for prediction in read_predictions(Path(folder))}
 

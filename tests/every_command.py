@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from evaluated import evaluate
 from medr1.cli import main
 from medr1.data.phantom import write_phantoms
 from medr1.data.settings import CorruptSettings, PhantomSettings
 from medr1.engines.engine import SamplingParams
 from medr1.engines.scripted import ScriptedEngine
-from medr1.eval.runner import evaluate
 from medr1.models.tiny import WARM_START
 from medr1.records import read_samples
 from medr1.variants.corruptions.write import write_corrupted

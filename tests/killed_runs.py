@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from evaluated import evaluate
 from medr1.data.images import png_bytes
 from medr1.engines.engine import Request, SamplingParams
 from medr1.engines.scripted import ScriptedEngine
-from medr1.eval.runner import evaluate
 from medr1.types import ImageRef, Sample
 
 

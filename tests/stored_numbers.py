@@ -15,12 +15,12 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from evaluated import evaluate
 from medr1.cli import main
 from medr1.data.phantom import write_phantoms
 from medr1.data.settings import PhantomSettings
 from medr1.engines.engine import Request, SamplingParams
 from medr1.engines.scripted import ScriptedEngine
-from medr1.eval.runner import evaluate
 from medr1.models.tiny import WARM_START
 from medr1.records import read_samples
 

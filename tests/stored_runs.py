@@ -6,10 +6,10 @@ from pathlib import Path
 
 from PIL import Image
 
+from evaluated import evaluate
 from medr1.data.images import png_bytes
 from medr1.engines.engine import Request, SamplingParams
 from medr1.engines.scripted import ScriptedEngine
-from medr1.eval.runner import evaluate
 from medr1.types import ImageRef, ParseStatus, Prediction, Sample
 
 

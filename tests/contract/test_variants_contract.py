@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evaluated import evaluate
 from medr1.data.images import open_image
 from medr1.data.phantom import phantom
 from medr1.engines.engine import Request, SamplingParams
 from medr1.engines.scripted import ScriptedEngine
 from medr1.errors import EngineError
-from medr1.eval.runner import evaluate, read_predictions
+from medr1.eval.runner import read_predictions
 from medr1.types import LETTERS, Completion, ImageRef, Prediction, Sample
 from medr1.variants import VARIANTS
 from medr1.variants.controls import NONE_OF_THE_ABOVE, ROTATIONS, SHOWN_ANSWER

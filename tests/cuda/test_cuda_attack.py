@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from evaluated import evaluate as _evaluate
 from medr1.attack import run as attack_run
 from medr1.attack.craft import ATTACKS
 from medr1.attack.stage import AttackJob
@@ -17,7 +18,6 @@ from medr1.attack.store import load_png, manifest_lines
 from medr1.data.phantom import phantom
 from medr1.engines.engine import SamplingParams
 from medr1.engines.transformers import TransformersEngine
-from medr1.eval.runner import evaluate as _evaluate
 from medr1.models.tiny import WARM_START
 from medr1.records import read_samples
 from medr1.train.adversarial import Adversary

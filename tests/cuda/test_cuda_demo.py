@@ -9,11 +9,12 @@ import pytest
 from trl import GRPOConfig
 
 from devices import CUDA
+from evaluated import evaluate
 from medr1.data.phantom import phantom
 from medr1.engines.engine import SamplingParams
 from medr1.engines.transformers import TransformersEngine
 from medr1.eval.compare import compare
-from medr1.eval.runner import evaluate, read_predictions
+from medr1.eval.runner import read_predictions
 from medr1.models.tiny import WARM_START
 from medr1.train.arguments import GRPOArguments, ModelArguments
 from medr1.train.parser import parse

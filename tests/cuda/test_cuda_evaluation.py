@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from evaluated import evaluate as _evaluate
 from medr1.data.phantom import phantom
 from medr1.engines.engine import SamplingParams
 from medr1.engines.transformers import TransformersEngine
-from medr1.eval.runner import evaluate as _evaluate
 from medr1.eval.runner import read_predictions
 from medr1.models.tiny import WARM_START
 from written import as_written

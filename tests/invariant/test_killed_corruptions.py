@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from corrupted_runs import PICTURES, corrupted, make_data
+from evaluated import evaluate
 from medr1.data.settings import CorruptSettings
 from medr1.engines.engine import SamplingParams
 from medr1.engines.scripted import ScriptedEngine
 from medr1.errors import ConfigError
 from medr1.eval.corruption import compare_corrupted as _compare_corrupted
-from medr1.eval.runner import evaluate
 from medr1.records import read_samples
 from medr1.variants.corruptions.write import write_corrupted
 from run_faults import Forks, assert_same, full_disk, heals, small_files, stamps, stopped

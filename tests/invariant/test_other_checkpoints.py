@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from evaluated import evaluate as _evaluate
 from medr1.data.phantom import phantom
 from medr1.engines.engine import SamplingParams
 from medr1.engines.transformers import TransformersEngine
 from medr1.errors import ConfigError
-from medr1.eval.runner import evaluate as _evaluate
 from medr1.models.loading import load_model
 from medr1.models.tiny import WARM_START
 from run_faults import stamps

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from engine_cases import forced_logprobs, reference, requests_for
+from evaluated import evaluate
 from medr1.engines.engine import Request, SamplingParams
 from medr1.engines.sampler import pick, uniform_numbers
 from medr1.engines.scripted import ScriptedEngine
 from medr1.engines.transformers import TransformersEngine
-from medr1.eval.runner import evaluate
 from medr1.models.tiny.build import FAMILIES
 from medr1.prompts import PROMPTS
 from medr1.train.dataset import TrainingRows

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from medr1.attack.threat import ThreatModel, generator, levels_of, project, realise, sign_noise, towards, uniform_start
+from medr1.attack.threat import ThreatModel, levels_of, project, realise, sign_noise, towards, uniform_start
+from medr1.runs import stream
 
 
 @pytest.mark.parametrize(("epsilon", "k"), [(0.03, 7), (8 / 255, 8), (2 / 255, 2), (1.0, 255), (0.0, 0), (0.0039, 0)])
@@ -37,8 +38,8 @@ def test_towards_another_image() -> None:
 
 
 def test_random_numbers_follow_their_names() -> None:
-    a, b, c = (uniform_start((4, 4, 3), 8, generator(0, name, "pgd", 8)) for name in ("x", "x", "y"))
+    a, b, c = (uniform_start((4, 4, 3), 8, stream(0, name, "pgd", 8)) for name in ("x", "x", "y"))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
     assert float(a.abs().max()) <= 8
-    assert set(sign_noise((9, 9, 1), 3, generator(1)).unique().tolist()) == {-3.0, 3.0}
+    assert set(sign_noise((9, 9, 1), 3, stream(1)).unique().tolist()) == {-3.0, 3.0}

@@ -7,11 +7,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from evaluated import evaluate
 from medr1.cli.evaluate import reasoning_command
 from medr1.engines.engine import Request, SamplingParams
 from medr1.engines.scripted import ScriptedEngine
 from medr1.errors import ConfigError
-from medr1.eval.runner import evaluate
 from medr1.eval.settings import ReasoningSettings
 from medr1.flows import evaluation
 from medr1.records import write_samples

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluated import evaluate as _evaluate
 from faulty_server import (
     BROKEN_JSON,
     CUT,
@@ -37,7 +38,6 @@ from medr1.engines.engine import Request, SamplingParams
 from medr1.engines.settings import EndpointSettings
 from medr1.errors import ConfigError, DataError, EngineError
 from medr1.eval.files import read_failures
-from medr1.eval.runner import evaluate as _evaluate
 from medr1.types import Completion, ImageRef, Sample
 from written import as_written
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from evaluated import evaluate
 from medr1.data.images import png_bytes
 from medr1.data.phantom import phantom
 from medr1.engines.engine import SamplingParams
 from medr1.engines.transformers import TransformersEngine
 from medr1.eval.files import read_failures, read_predictions
 from medr1.eval.receipts import receipts_of
-from medr1.eval.runner import evaluate
 from medr1.models.tiny import WARM_START
 from medr1.types import ImageRef, Sample
 from written import written

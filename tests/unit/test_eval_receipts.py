@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluated import evaluate
 from medr1.data.images import png_bytes
 from medr1.engines.engine import Request, SamplingParams
 from medr1.engines.scripted import ScriptedEngine
 from medr1.eval.files import line_of, prediction_from, read_predictions
 from medr1.eval.receipts import receipt_verdicts, receipts_of
 from medr1.eval.rescore import rescore as _rescore
-from medr1.eval.runner import evaluate
 from medr1.eval.stored import read_stored
 from medr1.types import ImageRef, Prediction, Receipt, Sample
 from written import as_written

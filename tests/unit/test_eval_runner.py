@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from evaluated import evaluate
 from medr1.data.images import png_bytes
 from medr1.engines.engine import Request, SamplingParams
 from medr1.engines.scripted import ScriptedEngine
 from medr1.errors import ConfigError, DataError, EngineError
 from medr1.eval.files import read_failures
-from medr1.eval.runner import evaluate, read_predictions
+from medr1.eval.runner import read_predictions
 from medr1.types import Completion, ImageRef, Sample
 from written import written
 

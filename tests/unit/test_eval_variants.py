@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from evaluated import evaluate as _evaluate
 from medr1.data.images import png_bytes
 from medr1.data.phantom import phantom
 from medr1.engines.engine import AnswerPlace, Request, SamplingParams
 from medr1.engines.scripted import ScriptedEngine
 from medr1.errors import ConfigError, EngineError
 from medr1.eval.pairs import paired
-from medr1.eval.runner import evaluate as _evaluate
 from medr1.eval.runner import read_predictions
 from medr1.eval.scoring import score_confidence_change
 from medr1.eval.verify import verify

@@ -1,17 +1,22 @@
 """A run's folder: what is its own, how an old one makes room, and what is left of one that published nothing."""
 
+import hashlib
 import json
 import os
+import random
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from medr1 import runs
 from medr1.errors import ConfigError, DataError
 from medr1.records import check_finished, is_manifest, locks
-from medr1.runs import LOCK, STAGING, Run, stored_manifest
+from medr1.runs import LOCK, STAGING, Run, choices, numbered, stored_manifest, stream, stream_bytes
 from run_faults import files, moments, refusal, small_files, stamps, stopped
 
 
@@ -188,3 +193,17 @@ def test_another_process_is_refused_until_the_first_one_ends_however_it_ends(tmp
         first.kill()
     write(tmp_path)
     assert files(tmp_path).keys() == {"a.txt", "b/c.txt", "manifest.json"}
+
+
+def test_random_streams_are_those_under_which_results_are_stored() -> None:
+    assert stream_bytes(3, "pgd", 8) == hashlib.sha256(b"3/pgd/8").digest()
+    key = int.from_bytes(hashlib.sha256(b"3/pgd/8").digest()[:16], "little")
+    assert stream(3, "pgd", 8).random(4).tolist() == np.random.Generator(np.random.Philox(key=key)).random(4).tolist()
+    assert choices(3, "swapped", "id").random() == random.Random("3:swapped:id").random()
+    assert numbered(3, 0, 7).random() == np.random.default_rng([3, 0, 7]).random()
+
+
+def test_no_stream_is_derived_elsewhere() -> None:
+    derived = re.compile(r"Random\(f|default_rng\([\[(]|sha256\(f\"\{seed|SeedSequence\(")
+    sources = Path(runs.__file__).parent.rglob("*.py")
+    assert [path.name for path in sources if derived.search(path.read_text())] == []

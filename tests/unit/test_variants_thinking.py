@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from evaluated import evaluate as _evaluate
 from medr1.data.images import png_bytes
 from medr1.engines.engine import AnswerPlace, Request, SamplingParams
 from medr1.engines.scripted import ScriptedEngine
 from medr1.errors import DataError
 from medr1.eval.reasoning import intervene as _intervene
-from medr1.eval.runner import evaluate as _evaluate
-from medr1.eval.runner import read_predictions
+from medr1.eval.runner import Asking, read_predictions
 from medr1.types import LETTERS, ImageRef, Prediction, Sample
 from medr1.variants import VARIANTS
 from medr1.variants.thinking import CHANGES, COMPLETION_PREFIX, PLANTED, forced_prefix, plant, thinking_span
@@ -72,12 +72,8 @@ def change(
         make_samples(),
         run,
         engine,
+        Asking(params=params, batch_size=4, seed=seed),
         out=out / name,
-        prompt="think",
-        protocol="default",
-        params=params,
-        batch_size=4,
-        seed=seed,
     )
 
 
@@ -176,12 +172,8 @@ def test_a_finished_intervention_generates_nothing_and_another_is_refused(
             make_samples(),
             [replace(p, completion="<answer>A</answer>") for p in run],
             ENGINE,
+            Asking(params=SamplingParams(), batch_size=4, seed=0),
             out=tmp_path / "none",
-            prompt="think",
-            protocol="default",
-            params=SamplingParams(),
-            batch_size=4,
-            seed=0,
         )
 
 

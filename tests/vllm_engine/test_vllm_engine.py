@@ -13,12 +13,13 @@ import pytest
 from PIL import Image
 
 import medr1.engines.vllm as vllm_engine
+from evaluated import evaluate
 from medr1.data.images import open_image
 from medr1.engines.engine import Engine, Request, SamplingParams
 from medr1.engines.transformers import TransformersEngine, image_token_ids
 from medr1.engines.vllm import VllmEngine
 from medr1.errors import EngineError, ModelError
-from medr1.eval.runner import evaluate, read_predictions
+from medr1.eval.runner import read_predictions
 from medr1.prompts import PROMPTS, render
 from medr1.records import write_samples
 from medr1.types import Completion, Sample

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from evaluated import evaluate
 from medr1.data.images import open_image
 from medr1.data.phantom import phantom
 from medr1.engines.endpoint import EndpointEngine
 from medr1.engines.engine import Request, SamplingParams
 from medr1.engines.transformers import TransformersEngine
-from medr1.eval.runner import evaluate, read_predictions
+from medr1.eval.runner import read_predictions
 from medr1.prompts import PROMPTS, render
 from medr1.types import Sample
 

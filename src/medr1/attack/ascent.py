@@ -17,8 +17,9 @@ from torch import Tensor
 from medr1.attack.objective import Loss, Mode, Surrogate, with_target
 from medr1.attack.problem import MISLED, RIGHT, Best, Problem, rank_of
 from medr1.attack.steps import Step
-from medr1.attack.threat import generator, project
+from medr1.attack.threat import project
 from medr1.attack.victim import Reading
+from medr1.runs import stream
 
 
 def fgsm(problem: Problem, mode: Mode, loss: Loss = "ce") -> Best:
@@ -144,7 +145,7 @@ def square(problem: Problem, best: Best, queries: int, mode: Mode, seed: int, lo
         return
     height, width, channels = problem.shape
     k = problem.threat.k
-    chances = {row: generator(seed, "square", problem.samples[row].id, k) for row in rows.tolist()}
+    chances = {row: stream(seed, "square", problem.samples[row].id, k) for row in rows.tolist()}
     start = torch.stack([stripes(problem.shape, k, chances[row]) for row in rows.tolist()])
     delta = project(start.to(problem.clean_NHW3), k, problem.allowed(rows))
     words = [problem.surrogate(mode, row, problem.readings[row]) for row in rows.tolist()]

@@ -17,11 +17,12 @@ from torch import Tensor
 from medr1.attack.craft import ATTACKS, Attack, Mode, craft
 from medr1.attack.objective import Loss, Surrogate, with_target
 from medr1.attack.problem import RIGHT, Best, Problem, Scored
-from medr1.attack.threat import LEVELS, generator
+from medr1.attack.threat import LEVELS
 from medr1.attack.victim import Reading
 from medr1.models.pixels import patchify, resize_to_grid, unpatchify
 from medr1.models.shared.pack import backbone
 from medr1.results.attacked import AttackedImage, CellScores
+from medr1.runs import stream
 from medr1.types import LETTERS, ParseStatus
 
 Status = Literal["passed", "failed", "not_run"]
@@ -117,7 +118,7 @@ def gradient(problem: Problem, mode: Mode) -> Check:
     zero = problem.nothing().delta_NHWC
     slope = problem.score(rows, zero, words, "ce", rounded=False).gradient_RHWC
     assert slope is not None
-    chance = torch.from_numpy(generator("direction").normal(size=slope.shape)).to(slope)
+    chance = torch.from_numpy(stream("direction").normal(size=slope.shape)).to(slope)
     along = slope / slope.flatten(1).norm(dim=1)[:, None, None, None].clamp_min(1e-30)
     along = along * slope[0].numel() ** 0.5 + chance
     analytic = (slope * along).flatten(1).sum(1)
@@ -213,7 +214,7 @@ class Planted(Problem):
         places, signs = [], []
         for row in rows.tolist():
             values = self.clean_NHW3[row].flatten()
-            chance = generator("planted", self.samples[row].id)
+            chance = stream("planted", self.samples[row].id)
             places.append(int(chance.integers(len(values))))
             signs.append(1.0 if float(values[places[-1]]) <= LEVELS / 2 else -1.0)
         return torch.tensor(places), torch.tensor(signs)

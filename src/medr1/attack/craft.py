@@ -23,8 +23,9 @@ from medr1.attack.ascent import Ascent, ascend, fgsm, square
 from medr1.attack.objective import Loss, Mode, with_target
 from medr1.attack.problem import Best, Problem
 from medr1.attack.steps import AdaptiveStep, SignStep, Step, fixed_size
-from medr1.attack.threat import LEVELS, generator, sign_noise, towards, uniform_start
+from medr1.attack.threat import LEVELS, sign_noise, towards, uniform_start
 from medr1.errors import ConfigError
+from medr1.runs import stream
 from medr1.types import LETTERS
 
 Kind = Literal["noise", "typographic", "fgsm", "ascent", "square"]
@@ -198,7 +199,7 @@ def _drawn(
     """A random perturbation of each row, from its own random numbers."""
     k = problem.threat.k
     drawn = [
-        draw(problem.shape, k, generator(seed, problem.samples[row].id, k, *names)).to(problem.clean_NHW3)
+        draw(problem.shape, k, stream(seed, problem.samples[row].id, k, *names)).to(problem.clean_NHW3)
         for row in rows.tolist()
     ]
     delta = torch.stack(drawn)

@@ -38,7 +38,7 @@ from medr1.engines.transformers import TransformersEngine, refusal
 from medr1.errors import ConfigError, DataError
 from medr1.eval.pairs import noise_floor, originals
 from medr1.eval.reliance import reliance_rows
-from medr1.eval.runner import evaluate, read_predictions
+from medr1.eval.runner import Asking, evaluate, read_predictions
 from medr1.eval.scoring import protocol_for
 from medr1.models.pixels import grid_image
 from medr1.prompts import PROMPTS
@@ -90,7 +90,7 @@ class AttackJob:
     checks: bool = True
     check_samples: int = 16
     square_queries: int = 200
-    arguments: Mapping[str, Any] | None = None
+    arguments: Mapping[str, object] | None = None
     """Of the caller, for the manifest: model, data, …"""
     overwrite: bool = False
     """Start anew where the folder holds a run."""
@@ -178,15 +178,17 @@ class Stage:
         return evaluate(
             samples,
             self.engine,
+            Asking(
+                prompt=self.job.prompt,
+                protocol=self.job.protocol,
+                params=self.params,
+                variants=variants,
+                batch_size=batch_size,
+                seed=self.job.seed,
+                arguments={**(self.job.arguments or {}), "images": name},
+            ),
             out=folder,
-            prompt=self.job.prompt,
-            protocol=self.job.protocol,
-            params=self.params,
-            variants=variants,
-            batch_size=batch_size,
-            seed=self.job.seed,
             train_samples=train_samples,
-            arguments={**(self.job.arguments or {}), "images": name},
             progress=lambda done, total: self.progress(f"evaluating {name}", done, total),
         )
 

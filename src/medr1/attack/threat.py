@@ -6,7 +6,6 @@ Perturbations live on 8-bit grey levels from the start, because files do: a budg
 Axes: N images, H height, W width, C channels of a perturbation (1 in grey mode, else 3).
 """
 
-import hashlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,12 +57,6 @@ def towards(image_NHW3: Tensor, clean_NHW3: Tensor, threat: ThreatModel, allowed
     """The perturbation within the threat model that brings `clean` closest to another image."""
     difference = image_NHW3 - clean_NHW3
     return project(difference.mean(-1, keepdim=True) if threat.grey else difference, threat.k, allowed_NHW1)
-
-
-def generator(*names: object) -> np.random.Generator:
-    """Random numbers that depend on these names alone (seed, sample, attack, …), not on batch or order."""
-    digest = hashlib.sha256("/".join(map(str, names)).encode()).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
 
 def uniform_start(shape: tuple[int, ...], k: int, chance: np.random.Generator) -> Tensor:

@@ -22,7 +22,7 @@ from medr1.data.settings import HardenSettings
 from medr1.data.synonyms import UNCLEAR_ANSWERS, exclusive, tidy
 from medr1.records import data_hash, read_record, sample_id, short_hash, write_json, write_shards
 from medr1.results.audited import Controlled, Hardened, KeptOf
-from medr1.runs import Run
+from medr1.runs import Run, choices
 from medr1.stats import chance
 from medr1.types import LETTERS, Sample
 
@@ -153,7 +153,7 @@ def _samples_of(blocks: Blocks, seed: int) -> dict[Key, Sample]:
         name = short_hash([item.sample.id for item in members])
         question = common_question([item.sample for item in members])
         options = [item.answer for item in members]
-        random.Random(f"{seed} {name}").shuffle(options)
+        choices(f"{seed} {name}").shuffle(options)
         for item in members:
             key = (item.sample.id, item.sample.variant)
             hardened[key] = hardened_sample(item.sample, name, question, options, options.index(item.answer))

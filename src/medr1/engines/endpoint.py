@@ -6,7 +6,6 @@ A request that cannot be answered becomes a completion with the finish reason `e
 
 import asyncio
 import base64
-import hashlib
 import io
 import os
 import re
@@ -34,6 +33,7 @@ from medr1.engines.replies import (
 )
 from medr1.errors import ConfigError, EngineError
 from medr1.prompts import chat
+from medr1.runs import stream_bytes
 from medr1.types import Completion
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ def image_url(image: Image.Image) -> str:
 
 def request_seed(seed: int, key: str, draw: int) -> int:
     """Seed of one completion: 31 bits, which every server takes."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{key}/{draw}".encode()).digest()[:4]) >> 1
+    return int.from_bytes(stream_bytes(seed, key, draw)[:4]) >> 1
 
 
 SAMPLED_BY = {

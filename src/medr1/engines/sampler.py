@@ -6,7 +6,6 @@ in the batch, on the batch size or on the process.
 Axes: P prompts, G draws of a prompt, N batch rows (the grid P × G), V vocabulary, T new tokens, A axes of M-RoPE.
 """
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -27,6 +26,7 @@ from medr1.engines.text_model import can_capture
 from medr1.models.sharding import is_sharded, largest_of_all
 from medr1.models.shared.attention import SHARED_PREFIX, attention_of, product_type
 from medr1.models.shared.pack import PromptTensors, backbone, left_padded
+from medr1.runs import stream
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +38,7 @@ COMPACT_AT = 0.25
 
 def uniform_numbers(seed: int, key: str, count: int) -> np.ndarray:
     """The `count` numbers in [0, 1) that decide the tokens of one row."""
-    digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little"))).random(count)
+    return stream(seed, key).random(count)
 
 
 class _Drawn:

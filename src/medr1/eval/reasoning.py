@@ -19,11 +19,11 @@ import numpy as np
 
 from medr1.answers.wording import clauses, conclusion, denied, mentioned, plain_words
 from medr1.data.synonyms import IMAGING, exclusive
-from medr1.engines.engine import Engine, SamplingParams
+from medr1.engines.engine import Engine
 from medr1.errors import DataError
 from medr1.eval.compare import thinking_of
 from medr1.eval.measures import group_of, is_right
-from medr1.eval.runner import Progress, evaluate, read_predictions
+from medr1.eval.runner import Asking, Progress, evaluate, read_predictions
 from medr1.eval.scoring import score_thinking
 from medr1.records import short_hash
 from medr1.results.answered import Conclusion, Consistency, Contradicting, Contradictions, Lengths, Thinking, Words
@@ -193,13 +193,9 @@ def intervene(
     samples: Sequence[Sample],
     predictions: Sequence[Prediction],
     engine: Engine,
+    asking: Asking,
     *,
     out: Path,
-    prompt: str,
-    protocol: str,
-    params: SamplingParams,
-    batch_size: int,
-    seed: int,
     progress: Progress | None = None,
 ) -> Intervention:
     """Answer anew after another thinking (`VARIANTS["thinking:" + name]`), and score that.
@@ -207,23 +203,14 @@ def intervene(
     It is an evaluation in `out`, where a killed one goes on. `predictions` are those of the original images and of the
     same prompt and sampling. Raises `DataError` where none of them has thinking and an answer.
     """
-    changed = VARIANTS[f"thinking:{name}"].prepare(samples, seed, predictions)
+    changed = VARIANTS[f"thinking:{name}"].prepare(samples, asking.seed, predictions)
     prepared = [replace(sample, variant="") for sample in changed]
     if not prepared:
         raise DataError(
             f"no answer of these samples has a closed think block, so {name!r} thinking cannot be put into one; "
             "evaluate with a prompt that asks for thinking, on the data that the run was made on"
         )
-    evaluate(
-        prepared,
-        engine,
-        out=out,
-        params=replace(params, num_draws=1),
-        batch_size=batch_size,
-        seed=seed,
-        prompt=prompt,
-        protocol=protocol,
-        arguments={"thinking": name, "prefixes": short_hash([s.extra[COMPLETION_PREFIX] for s in prepared])},
-        progress=progress,
-    )
+    told = {"thinking": name, "prefixes": short_hash([s.extra[COMPLETION_PREFIX] for s in prepared])}
+    asking = replace(asking, params=replace(asking.params, num_draws=1), arguments=told)
+    evaluate(prepared, engine, asking, out=out, progress=progress)
     return score_thinking(predictions, read_predictions(out), prepared)

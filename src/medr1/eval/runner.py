@@ -5,9 +5,8 @@ nothing. Further variants, other training data for the text prior and failed ans
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from medr1.answers import PROTOCOLS
 from medr1.answers.tags import answer_start
@@ -39,6 +38,7 @@ from medr1.prompts import PROMPTS
 from medr1.records import content_hashes, data_hash, read_record, short_hash
 from medr1.results.evaluated import Results
 from medr1.runs import Run
+from medr1.settings import known
 from medr1.types import Completion, Failure, FailureKind, Prediction, Sample
 from medr1.variants import VARIANTS, check_draws, prepare_all, variant_names
 from medr1.variants.thinking import COMPLETION_PREFIX
@@ -51,58 +51,67 @@ FILES = (PREDICTIONS, OLD_FAILURES, "reliance.jsonl", "results.json")
 """What a run writes beside its manifest, in this version or an older one."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """How questions are asked, and how the answers are read."""
+
+    params: SamplingParams
+    batch_size: int
+    seed: int
+    """Of the variants; sampling follows `params.seed`."""
+    prompt: str = "think"
+    protocol: str = "default"
+    variants: Sequence[str] = ()
+    arguments: Mapping[str, object] = field(default_factory=dict)
+    """What of the caller's decides the predictions (model, data, …), for the manifest."""
+
+
 def evaluate(
     samples: Sequence[Sample],
     engine: Engine,
+    asking: Asking,
     *,
     out: Path,
-    params: SamplingParams,
-    batch_size: int,
-    seed: int,
-    prompt: str = "think",
-    protocol: str = "default",
-    variants: Sequence[str] = (),
     option_scorer: OptionScorer | None = None,
     train_samples: Sequence[Sample] | None = None,
-    arguments: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Results:
     """Generate what is missing, score everything, write the files into `out` and return the results.
 
-    `seed` draws the variants; sampling follows `params.seed`. With an `option_scorer`, predictions get the
-    log-probabilities of their options. `arguments` are those of the caller that decide the predictions (model, data,
-    …), for the manifest. `train_samples` is what the text prior is fitted on. What could not be asked has a line with
-    its `failure`, is scored nowhere, and is tried again when a run that came to its end is called again.
+    With an `option_scorer`, predictions get the log-probabilities of their options. `train_samples` is what the text
+    prior is fitted on. What could not be asked has a line with its `failure`, is scored nowhere, and is tried again
+    when a run that came to its end is called again.
 
     Raises `ConfigError` for unknown names and for a folder that holds another run, `DataError` for samples that cannot
     be evaluated, and lets `EngineError` through: what was generated until then is kept.
     """
-    variants = variant_names(variants, samples)
-    check_draws(variants, params.num_draws)
-    _check(samples, prompt, protocol, variants)
-    generation = _Generation(engine, option_scorer, prompt, protocol, params, seed, variants)
-    questions = _Questions(samples, variants, seed, out)
-    asked = {"controls": list(variants), **_hashes(train_samples)}
+    asking = replace(asking, variants=variant_names(asking.variants, samples))
+    num_draws = asking.params.num_draws
+    check_draws(asking.variants, num_draws)
+    _check(samples, asking)
+    generation = _Generation(engine, option_scorer, asking)
+    questions = _Questions(samples, asking.variants, asking.seed, out)
+    asked = {"controls": list(asking.variants), **_hashes(train_samples)}
     with Run(
         out,
         command="eval",
-        arguments={**(arguments or {}), **generation.facts(), "data_hash": data_hash(samples)},
+        arguments={**asking.arguments, **generation.facts(), "data_hash": data_hash(samples)},
         identity={**generation.identity(), **content_hashes(samples)},
-        seed=seed,
+        seed=asking.seed,
         owns=FILES,
         overwrite=overwrite,
     ) as run:
         answered = _keys(read_predictions(out))
-        if run.done and run.holds(asked) and not any(_unanswered(s, params.num_draws, answered) for s in questions):
+        if run.done and run.holds(asked) and not any(_unanswered(s, num_draws, answered) for s in questions):
             return read_record(out / FILES[-1], Results)
         if run.state != "started":
             _forget_failures(run)
         note_control_text(samples, engine.describe())
-        run.start(batch_size=batch_size, **asked)
-        _generate_missing(questions, generation, run, batch_size, progress)
+        run.start(batch_size=asking.batch_size, **asked)
+        _generate_missing(questions, generation, run, progress)
         run.reach("whole")
-        results = _score(questions.prepared(), read_predictions(out), run, params.num_draws, train_samples)
+        results = _score(questions.prepared(), read_predictions(out), run, num_draws, train_samples)
         run.write_json("results.json", results)
         run.reach("done")
     return results
@@ -146,10 +155,9 @@ def _together(prepared: Mapping[str, Sequence[Sample]]) -> list[Sample]:
     return [sample for samples in prepared.values() for sample in samples]
 
 
-def _check(samples: Sequence[Sample], prompt: str, protocol: str, variants: Sequence[str]) -> None:
-    for kind, name, known in (("prompt", prompt, PROMPTS), ("protocol", protocol, PROTOCOLS)):
-        if name not in known:
-            raise ConfigError(f"there is no {kind} {name!r}; choose one of {', '.join(known)}")
+def _check(samples: Sequence[Sample], asking: Asking) -> None:
+    known("prompt", asking.prompt, PROMPTS)
+    known("protocol", asking.protocol, PROTOCOLS)
     if not samples:
         raise DataError("there is no sample to evaluate; check the data and --limit")
     open_questions = [sample.id for sample in samples if sample.answer_index is None or not sample.options]
@@ -162,7 +170,7 @@ def _check(samples: Sequence[Sample], prompt: str, protocol: str, variants: Sequ
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)
         raise DataError(f"two samples have the id {twice[0]!r}; remove the repeated ones from the data")
-    if variants and any(sample.variant for sample in samples):
+    if asking.variants and any(sample.variant for sample in samples):
         raise ConfigError(
             "variants are made of the questions as they are, and these samples are variants already; ask for none"
         )
@@ -174,57 +182,54 @@ class _Generation:
 
     engine: Engine
     option_scorer: OptionScorer | None
-    prompt: str
-    protocol: str
-    params: SamplingParams
-    seed: int
-    variants: Sequence[str]
-    """What is drawn here; samples of other variants have their pictures already."""
+    asking: Asking
+    """Its variants are drawn here; samples of other variants have their pictures already."""
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """For the manifest."""
         return {
-            "prompt": self.prompt,
-            "protocol": self.protocol,
-            "sampling": asdict(self.params),
+            "prompt": self.asking.prompt,
+            "protocol": self.asking.protocol,
+            "sampling": asdict(self.asking.params),
             "engine": dict(self.engine.describe()),
             **({"option_logprobs": True} if self.option_scorer is not None else {}),
         }
 
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, object]:
         """What decides the predictions beside the samples, by name."""
         engine = dict(self.engine.describe())
         if "weights" in engine:  # then the name of the checkpoint says nothing
             del engine["model"]
         return {
             **engine,
-            "prompt": self.prompt,
-            "prompt_text": short_hash(asdict(PROMPTS[self.prompt])),
-            "protocol": self.protocol,
-            "sampling": asdict(self.params),
+            "prompt": self.asking.prompt,
+            "prompt_text": short_hash(asdict(PROMPTS[self.asking.prompt])),
+            "protocol": self.asking.protocol,
+            "sampling": asdict(self.asking.params),
             "option_logprobs": self.option_scorer is not None,
         }
 
     def request(self, sample: Sample) -> Request:
         """The request for a sample or a prepared variant. Raises `DataError` where an image cannot be opened."""
-        variant = VARIANTS[sample.variant] if sample.variant in self.variants else AS_IT_IS
+        variant = VARIANTS[sample.variant] if sample.variant in self.asking.variants else AS_IT_IS
         return request_for(
-            PROMPTS[self.prompt],
+            PROMPTS[self.asking.prompt],
             sample,
-            variant.pictures(sample, self.seed),
+            variant.pictures(sample, self.asking.seed),
             key=f"{sample.id}:{sample.variant}",
             completion_prefix=sample.extra.get(COMPLETION_PREFIX, ""),
         )
 
     def run(self, batch: Sequence[Sample]) -> Iterator[Prediction | Failure]:
         """An answer of every draw of a batch, or why there is none: a sample that cannot be asked fails alone."""
+        params = self.asking.params
         requests: list[tuple[Sample, Request]] = []
         for sample in batch:
             try:
                 requests.append((sample, self.request(sample)))
             except DataError as error:
-                yield from (self.failure(sample, n, "picture", str(error)) for n in range(self.params.num_draws))
-        answers = self.engine.generate([request for _, request in requests], self.params) if requests else []
+                yield from (self.failure(sample, n, "picture", str(error)) for n in range(params.num_draws))
+        answers = self.engine.generate([request for _, request in requests], params) if requests else []
         drawn = [
             (sample, request, draw, completion)
             for (sample, request), completions in zip(requests, answers, strict=True)
@@ -243,7 +248,7 @@ class _Generation:
         """Log-probabilities of the option letters; None where they are not asked for or there is no answer."""
         if self.option_scorer is None:
             return [None] * len(drawn)
-        form = PROMPTS[self.prompt].answer_format
+        form = PROMPTS[self.asking.prompt].answer_format
         starts = [None if c.finish_reason == "error" else answer_start(c.text, form) for _, _, c in drawn]
         places = [
             AnswerPlace(request=request, completion=completion, start=start, num_options=len(sample.options))
@@ -262,12 +267,12 @@ class _Generation:
         option_logprobs: tuple[float, ...] | None,
     ) -> Prediction:
         """The completion, read by the protocol, with the receipts of what the engine got."""
-        parsed = protocol_for(self.protocol, self.prompt)(completion.text, sample)
+        parsed = protocol_for(self.asking.protocol, self.asking.prompt)(completion.text, sample)
         return Prediction(
             id=sample.id,
             variant=sample.variant,
             draw=draw,
-            **asked_of(sample, self.prompt),
+            **asked_of(sample, self.asking.prompt),
             completion=completion.text,
             answer=parsed.letter,
             parse_status=str(parsed.status),
@@ -279,7 +284,7 @@ class _Generation:
     def failure(self, sample: Sample, draw: int, kind: FailureKind, said: str) -> Failure:
         """Why there is no completion, with the names of the files where the fault is in a picture."""
         message = about_pictures(sample, said) if kind == "picture" else said
-        asked = asked_of(sample, self.prompt)
+        asked = asked_of(sample, self.asking.prompt)
         return Failure(id=sample.id, variant=sample.variant, draw=draw, **asked, kind=kind, message=message)
 
 
@@ -300,15 +305,16 @@ def _forget_failures(run: Run) -> None:
 
 
 def _generate_missing(
-    stages: Iterable[Sequence[Sample]], generation: _Generation, run: Run, batch_size: int, progress: Progress | None
+    stages: Iterable[Sequence[Sample]], generation: _Generation, run: Run, progress: Progress | None
 ) -> None:
     """Append a line for every sample and draw that has none yet."""
+    batch_size, num_draws = generation.asking.batch_size, generation.asking.params.num_draws
     total = 0
     with run.appending(PREDICTIONS) as lines:
         done = _keys([*read_predictions(run.folder), *read_failures(run.folder)])
         for wanted in stages:
             total += len(wanted)
-            todo = _unanswered(wanted, generation.params.num_draws, done)
+            todo = _unanswered(wanted, num_draws, done)
             for start in range(0, len(todo), batch_size):
                 for outcome in generation.run(todo[start : start + batch_size]):
                     if (outcome.id, outcome.variant, outcome.draw) not in done:

@@ -23,7 +23,7 @@ from medr1.data.settings import PhantomSettings
 from medr1.engines.engine import SamplingParams
 from medr1.engines.transformers import TransformersEngine
 from medr1.eval.compare import compare, decompose
-from medr1.eval.runner import evaluate, read_predictions
+from medr1.eval.runner import Asking, evaluate, read_predictions
 from medr1.flows.demo_report import demo_table, write_demo_report
 from medr1.flows.settings import DemoSettings
 from medr1.flows.trainings import Training, run_trainings
@@ -175,13 +175,15 @@ def _evaluate(
     run.results[name] = evaluate(
         test,
         TransformersEngine(model, dtype="float32", device="cpu", batch_size=EVALUATION_BATCH),
+        Asking(
+            prompt=PROMPT,
+            params=SamplingParams(max_new_tokens=MAX_NEW_TOKENS),
+            variants=controls,
+            batch_size=EVALUATION_BATCH,
+            seed=0,
+            arguments={"model": name},
+        ),
         out=run.settings.out / "eval" / name,
-        prompt=PROMPT,
-        params=SamplingParams(max_new_tokens=MAX_NEW_TOKENS),
-        variants=controls,
-        batch_size=EVALUATION_BATCH,
-        seed=0,
-        arguments={"model": name},
         progress=lambda done, total: bar.update(task, completed=done, total=total),
     )
     run.seconds[f"evaluation_{name}"] = round(time.monotonic() - started, 1)

@@ -1,13 +1,12 @@
 """Evaluations from Settings: data and checkpoint in, a finished run out; and what their thinking is worth."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from medr1.data.convert import choose
 from medr1.errors import ConfigError
 from medr1.eval.files import read_manifest
 from medr1.eval.reasoning import intervene, known_anatomies, score_reasoning
-from medr1.eval.runner import Progress, evaluate, line_of, read_predictions
+from medr1.eval.runner import Asking, Progress, evaluate, line_of, read_predictions
 from medr1.eval.settings import EvalSettings, ReasoningSettings
 from medr1.eval.stored import holds_evaluation
 from medr1.flows.engines import as_trained, option_scorer, start_engine
@@ -34,23 +33,22 @@ def run_eval(settings: EvalSettings, progress: Progress | None = None) -> Result
     return evaluate(
         samples,
         engine,
+        Asking(
+            prompt=settings.prompt,
+            protocol=settings.protocol,
+            params=settings.params,
+            variants=settings.variants,
+            batch_size=settings.prompts_together,
+            seed=settings.seed,
+            arguments={
+                **{name: getattr(settings, name) for name in ("model", "data", "limit", "dtype")},
+                # Without the address: it may name a machine, and its port may change.
+                "settings": {name: value for name, value in settings.dump().items() if name != "base_url"},
+            },
+        ),
         out=settings.out,
-        prompt=settings.prompt,
-        protocol=settings.protocol,
-        params=settings.params,
-        variants=settings.variants,
-        batch_size=settings.prompts_together,
-        seed=settings.seed,
         option_scorer=option_scorer(engine) if settings.option_logprobs else None,
         train_samples=None if settings.train_data is None else list(read_samples(settings.train_data)),
-        arguments={
-            "model": settings.model,
-            "data": settings.data,
-            "limit": settings.limit,
-            "dtype": settings.dtype,
-            # Without the address: it may name a machine, and its port may change.
-            "settings": {name: value for name, value in settings.dump().items() if name != "base_url"},
-        },
         overwrite=settings.overwrite,
         progress=progress,
     )
@@ -93,18 +91,21 @@ def run_reasoning(settings: ReasoningSettings, progress: NamedProgress = lambda 
         after = {}
         if engine is not None and recorded is not None:
             chosen = choose(samples, settings.limit, settings.seed)
+            asking = Asking(
+                prompt=recorded.prompt,
+                protocol=recorded.protocol,
+                params=recorded.sampling,
+                batch_size=settings.prompts_together,
+                seed=settings.seed,
+            )
             for name in names:
                 after[name] = intervene(
                     name,
                     chosen,
                     predictions,
                     engine,
+                    asking,
                     out=run.folder / THINKING / name,
-                    prompt=recorded.prompt,
-                    protocol=recorded.protocol,
-                    params=replace(recorded.sampling, num_draws=1),
-                    batch_size=settings.prompts_together,
-                    seed=settings.seed,
                     progress=lambda done, total, name=name: progress(f"{name} thinking", done, total),
                 )
         thinking = score_reasoning(predictions, known_anatomies(predictions, samples))

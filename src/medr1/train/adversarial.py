@@ -17,10 +17,11 @@ from torch import Tensor
 from medr1.answers import AnswerFormat
 from medr1.attack.objective import Surrogate, letter_loss, option_logits, surrogate
 from medr1.attack.steps import SignStep, fixed_size
-from medr1.attack.threat import LEVELS, generator, project, realise, uniform_start
+from medr1.attack.threat import LEVELS, project, realise, uniform_start
 from medr1.errors import ConfigError
 from medr1.models.pixels import grid_image, preprocess
 from medr1.models.shared.pack import PromptTensors, backbone, left_padded
+from medr1.runs import stream
 from medr1.variants.corruptions import CLEAN_SHARE
 
 
@@ -57,7 +58,7 @@ class Adversary:
         return attacked
 
     def _attacked(self, model: Any, prompt: PromptTensors, row: Mapping[str, Any], step: int) -> PromptTensors:
-        chance = generator(self.seed, step, row["id"], "adversarial training")
+        chance = stream(self.seed, step, row["id"], "adversarial training")
         images = row.get("images") or []
         if len(images) != 1 or row["answer_index"] is None or chance.random() < CLEAN_SHARE:
             return prompt

@@ -20,6 +20,7 @@ from medr1.data.options import keeps_order
 from medr1.errors import ConfigError, DataError
 from medr1.prompts import Message, PromptTemplate, chat, record_span, render
 from medr1.rewards import REWARDS, sample_columns
+from medr1.runs import numbered
 from medr1.types import Sample
 from medr1.variants import VARIANTS
 from medr1.variants.controls import shuffled_partners
@@ -90,7 +91,7 @@ class TrainingRows:
     def _make(self, index: int) -> dict[str, Any]:
         sample = self.samples[index]
         if self.shuffle_options:
-            sample = reordered(sample, np.random.default_rng([self.seed, self.epoch, index]))
+            sample = reordered(sample, numbered(self.seed, self.epoch, index))
         return {
             "prompt": conversation(self.prompt, sample),
             "images": self._pictures(index),

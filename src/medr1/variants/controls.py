@@ -14,6 +14,7 @@ from PIL import Image
 
 from medr1.answers.wording import plain_words
 from medr1.data.options import keeps_order, options_refer
+from medr1.runs import choices
 from medr1.types import LETTERS, Prediction, Sample
 from medr1.variants.variant import Assign, Stream, Variant, each, group_of
 
@@ -45,7 +46,7 @@ def blank(picture: Image.Image, sample: Sample, seed: Stream, position: int) -> 
 
 
 def _noise(picture: Image.Image, sample: Sample, seed: Stream, position: int) -> Image.Image:
-    chance = random.Random(f"{seed}:noise:{sample.id}")
+    chance = choices(seed, "noise", sample.id)
     numbers = [chance.getrandbits(64) for _ in range(position + 1)]
     width, height = picture.size
     return Image.fromarray(np.random.default_rng(numbers[-1]).integers(0, 256, (height, width, 3), dtype=np.uint8))
@@ -113,7 +114,7 @@ def _first_other(sample: Sample, candidates: Sequence[Sample], stream: str) -> S
     """The first candidate, from a random one on, with as many pictures and other ones."""
     if not candidates:
         return None
-    start, n = random.Random(f"{stream}:{sample.id}").randrange(len(candidates)), len(candidates)
+    start, n = choices(stream, sample.id).randrange(len(candidates)), len(candidates)
     order = (candidates[(start + i) % n] for i in range(n))
     return next(
         (o for o in order if len(o.images) == len(sample.images) and shows_other_pictures(sample, o)),
@@ -171,7 +172,7 @@ def _swapped(samples: Sequence[Sample], seed: int, answers: Sequence[Prediction]
         families[_family_of(sample)].add(sample)
     swapped = []
     for sample in samples:
-        partner = families[_family_of(sample)].partner(sample, random.Random(f"{seed}:swapped:{sample.id}"))
+        partner = families[_family_of(sample)].partner(sample, choices(seed, "swapped", sample.id))
         if partner is not None:
             shown = partner.options[_gold_index(partner)]
             swapped.append(replace(sample, images=partner.images, extra={**sample.extra, SHOWN_ANSWER: shown}))

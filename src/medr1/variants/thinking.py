@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from medr1.answers.tags import tags_of
+from medr1.runs import choices
 from medr1.types import LETTERS, Prediction, Sample
 from medr1.variants.controls import chosen_option
 from medr1.variants.variant import Assign, Variant, group_of
@@ -141,7 +142,7 @@ def _assign(name: str, change: Change) -> Assign:
             if sample.id not in usable:
                 continue
             answer = usable[sample.id]
-            altered = change(answer, others, random.Random(f"{seed}:{name}:{sample.id}"))
+            altered = change(answer, others, choices(seed, name, sample.id))
             if altered is not None:
                 extra = {**sample.extra, COMPLETION_PREFIX: forced_prefix(answer.completion, altered.thinking)}
                 if altered.planted is not None:

@@ -56,7 +56,7 @@ def start_engine(job: SeedEvaluation) -> "Engine":
 
 def run(job: SeedEvaluation) -> None:
     """Evaluate; called again after a kill, go on where it stopped. Then print our table and the seed's accuracy."""
-    from medr1.eval.runner import evaluate, read_predictions
+    from medr1.eval.runner import Asking, evaluate, read_predictions
     from medr1.records import write_json
     from medr1.report.tables import overview, rich_table
 
@@ -66,13 +66,15 @@ def run(job: SeedEvaluation) -> None:
         results = evaluate(
             job.samples,
             engine,
+            Asking(
+                params=job.params,
+                batch_size=job.batch_size,
+                seed=job.params.seed,
+                prompt=job.prompt,
+                protocol=job.protocol,
+                arguments={"model": job.model_path},
+            ),
             out=job.folder,
-            params=job.params,
-            batch_size=job.batch_size,
-            seed=job.params.seed,
-            prompt=job.prompt,
-            protocol=job.protocol,
-            arguments={"model": job.model_path},
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     written = job.result(read_predictions(job.folder), job.samples)

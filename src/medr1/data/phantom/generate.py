@@ -17,6 +17,7 @@ from medr1.data.phantom.nuisance import NUISANCE, NuisanceRange, expose, framing
 from medr1.data.phantom.questions import QUESTIONS, Question, ask
 from medr1.data.phantom.state import PhantomState, draw_state
 from medr1.errors import ConfigError
+from medr1.runs import stream_bytes
 from medr1.types import ImageRef, Sample
 from medr1.workers import Workers
 
@@ -40,7 +41,7 @@ class Phantom:
 
 def _generators(split: str, index: int, seed: int) -> tuple[np.random.Generator, np.random.Generator]:
     """One source of randomness for state and question, another for the pixels."""
-    digest = hashlib.sha256(f"{seed}/{split}/{index}".encode()).digest()
+    digest = stream_bytes(seed, split, index)
     first, second = (int.from_bytes(digest[k : k + 16], "little") for k in (0, 16))
     return np.random.Generator(np.random.PCG64(first)), np.random.Generator(np.random.PCG64(second))
 

@@ -14,7 +14,7 @@ from medr1.data.phantom.state import NO_SIZE, NORMAL, QUADRANTS, SIDES, PhantomS
 from medr1.data.settings import PhantomSettings
 from medr1.errors import DataError
 from medr1.records import write_shards
-from medr1.runs import Run, publication
+from medr1.runs import Run, numbered, publication
 from medr1.types import Sample
 
 MASKS = "masks.npz"
@@ -91,7 +91,7 @@ def contact_sheet(*, side: int = SIDE, split: str = "train", seed: int = 0) -> b
     for row, (name, anatomy) in enumerate(ANATOMIES.items()):
         pen.text((2, _HEADER + row * step + side // 2 - 10), f"{anatomy.modality}\n{name}", fill="black")
         for column, (finding, size, count) in enumerate(COLUMNS):
-            rng = np.random.default_rng((seed, row, column))
+            rng = numbered(seed, row, column)
             side_word = tuple(SIDES)[rng.integers(len(SIDES))] if count == 1 else None
             centres = (SIDES[side_word],) if side_word else tuple(QUADRANTS[k] for k in rng.permutation(4)[:count])
             state = PhantomState(

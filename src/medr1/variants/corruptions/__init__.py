@@ -13,7 +13,6 @@ Robust training shows degraded pictures, drawn anew in every epoch: half of them
 trained for as well, the others with noise or with a mild corruption.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medr1.errors import ConfigError
+from medr1.runs import stream_bytes
 from medr1.types import MODALITIES, Modality, Sample
 from medr1.variants.corruptions import optics, scanners
 from medr1.variants.corruptions.picture import Picture, to_bytes
@@ -215,4 +215,4 @@ def _mildly_corrupted(
 
 
 def _random(key: str) -> np.random.Generator:
-    return np.random.default_rng(int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "big"))
+    return np.random.default_rng(int.from_bytes(stream_bytes(key)[:16], "big"))
