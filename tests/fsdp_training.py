@@ -16,8 +16,7 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, SFTConfig
 
 from medr1.engines.decode import can_fuse
-from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments
-from medr1.train.parser import parse
+from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments, parse
 from medr1.train.run import prepare_grpo, train_sft
 
 

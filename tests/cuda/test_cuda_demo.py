@@ -16,8 +16,7 @@ from medr1.engines.transformers import TransformersEngine
 from medr1.eval.compare import compare
 from medr1.eval.runner import read_predictions
 from medr1.models.tiny import WARM_START
-from medr1.train.arguments import GRPOArguments, ModelArguments
-from medr1.train.parser import parse
+from medr1.train.arguments import GRPOArguments, ModelArguments, parse
 from medr1.train.run import train_grpo
 from medr1.types import Prediction, Sample
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from medr1.answers.wording import conclusion, mentioned
 from medr1.eval.compare import names_gold
 from medr1.eval.reasoning import score_consistency as _score_consistency
-from medr1.rewards.shaping import consistency
+from medr1.rewards.ours import consistency
 from medr1.types import Prediction, Sample
 from written import as_written
 

@@ -3,8 +3,8 @@
 import pytest
 
 from medr1.attack import checks
-from medr1.attack.checking import reasons, trust
 from medr1.attack.checks import CHECKS, REQUIRED, Check, not_run, trustworthy, verdict
+from medr1.attack.run import reasons, trust
 from medr1.results.attacked import AttackedImage, CellScores, ImageAttack, Realised
 from medr1.results.evaluated import Results, Void
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import medr1.cli
 from faulty_server import FaultyServer, chat_reply, prompt_of, refuse_as_openai
-from medr1.cli import evaluate
+from medr1.cli import evaluation as commands
 from medr1.data.images import png_bytes
 from medr1.data.phantom import write_phantoms
 from medr1.data.settings import PhantomSettings
@@ -32,7 +32,7 @@ def app(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
     engine = ScriptedEngine(lambda request, draw: "<think>x</think><answer>A</answer>")
     monkeypatch.setattr(evaluation, "start_engine", lambda settings, model: engine)
     app = typer.Typer()
-    app.command()(evaluate.evaluate_command)
+    app.command()(commands.evaluate_command)
     return app
 
 

@@ -8,7 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from evaluated import evaluate
-from medr1.cli.evaluate import reasoning_command
+from medr1.cli.evaluation import reasoning_command
 from medr1.engines.engine import Request, SamplingParams
 from medr1.engines.scripted import ScriptedEngine
 from medr1.errors import ConfigError

@@ -33,9 +33,9 @@ def splits(tmp_path: Path) -> Path:
 
 def test_the_published_command_line_writes_the_published_result(splits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(advmed_r1_adversarial, "MAX_NEW_TOKENS", 12)
-    monkeypatch.setattr("medr1.attack.checking.CHECKS", ("bookkeeping",))
-    monkeypatch.setattr("medr1.attack.checking._model_checks", lambda *a: {})
-    monkeypatch.setattr("medr1.attack.checking.checks.trustworthy", lambda found: True)
+    monkeypatch.setattr("medr1.attack.run.CHECKS", ("bookkeeping",))
+    monkeypatch.setattr("medr1.attack.run._model_checks", lambda *a: {})
+    monkeypatch.setattr("medr1.attack.run.checks.trustworthy", lambda found: True)
     (test_file,) = (splits / "Splits" / "modality" / "test").iterdir()
     output = splits / "out" / "fgsm.json"
     advmed_r1_adversarial.main(

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
-from medr1.eval.permutation import complete_rotations, consistent
-from medr1.eval.permutation import score_option_order as _score_option_order
+from medr1.eval.reliance import complete_rotations, consistent
+from medr1.eval.reliance import score_option_order as _score_option_order
 from medr1.types import LETTERS, Prediction, Sample
 from medr1.variants import VARIANTS
 from medr1.variants.controls import ROTATIONS, chosen_option

@@ -3,9 +3,8 @@
 import pytest
 
 from medr1.answers import PROTOCOLS, YES_NO_ONLY, is_refusal
-from medr1.eval.measures import key_of
-from medr1.eval.protocols import protocol_for, spread
-from medr1.eval.protocols import score_protocols as _score_protocols
+from medr1.eval.measures import key_of, protocol_for, spread
+from medr1.eval.measures import score_protocols as _score_protocols
 from medr1.eval.stored.run import prediction_of
 from medr1.results.evaluated import ProtocolScore
 from medr1.types import Sample

@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 from faulty_server import FaultyServer
 from medr1.cli import app
 from medr1.errors import ConfigError, DataError
-from medr1.eval.verify import FITTED
-from medr1.eval.verify_rescored import verify_rescored
+from medr1.eval.verify import FITTED, verify_rescored
 from medr1.records import read_json, read_samples, write_json, write_samples
 from stored_runs import questions, store
 

@@ -1,6 +1,6 @@
 """Tables of a judge: every count in its column, and no kappa where there is none."""
 
-from medr1.report.answers import judge_tables
+from medr1.report.tables import judge_tables
 from medr1.results.answered import JudgeScores
 
 SCORES = {

@@ -6,7 +6,7 @@ import pytest
 
 from medr1.errors import DataError
 from medr1.rewards import REWARDS
-from medr1.rewards.shaping import cosine_length, soft_overlong
+from medr1.rewards.ours import cosine_length, soft_overlong
 from medr1.types import Sample
 
 CHOICE = Sample(id="c", images=(), question="?", options=("CT", "MRI", "X-ray"), answer_index=1)

@@ -10,8 +10,7 @@ from trl import GRPOConfig, get_peft_config
 
 from medr1.models.tiny import WARM_START
 from medr1.models.tiny.build import FAMILIES
-from medr1.train.arguments import LANGUAGE_PROJECTIONS, GRPOArguments, ModelArguments
-from medr1.train.parser import parse
+from medr1.train.arguments import LANGUAGE_PROJECTIONS, GRPOArguments, ModelArguments, parse
 from medr1.train.preflight import skeleton
 from medr1.train.run import prepare_grpo
 from medr1.types import Sample

@@ -10,8 +10,7 @@ from medr1.answers import PROTOCOLS
 from medr1.errors import ConfigError
 from medr1.prompts import PROMPTS
 from medr1.rewards import REWARDS
-from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments
-from medr1.train.parser import parse, recipe_path
+from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments, parse, recipe_path
 
 RECIPES = Path(medr1.__file__).parent / "recipes"
 

@@ -19,9 +19,8 @@ from medr1.models.loading import load_processor
 from medr1.models.tiny import WARM_START
 from medr1.prompts import PROMPTS
 from medr1.train import run as training
-from medr1.train.arguments import GRPOArguments, ModelArguments
+from medr1.train.arguments import GRPOArguments, ModelArguments, parse
 from medr1.train.meter import MemoryPeak, Meter
-from medr1.train.parser import parse
 from medr1.train.plan import Component, LargerBatches, larger_batches, plan_grpo, planned_steps, size
 from medr1.train.preflight import shortest_answer
 from medr1.types import Sample
@@ -229,7 +228,7 @@ import json, sys
 import psutil
 from trl import GRPOConfig
 from medr1.train.arguments import GRPOArguments, ModelArguments
-from medr1.train.parser import parse
+from medr1.train.arguments import parse
 from medr1.train.plan import plan_grpo
 from medr1.train.run import train_grpo
 

@@ -24,7 +24,7 @@ from medr1.prompts import PROMPTS, messages
 from medr1.records import write_samples
 from medr1.train import run as training
 from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments
-from medr1.train.records import Check, usable
+from medr1.train.preflight import Check, usable
 from medr1.types import ImageRef, Sample
 
 STRIP = ImageRef(path="CT/strip.png", data=png_bytes(Image.new("RGB", (2500, 10))))
@@ -152,7 +152,7 @@ import sys, json
 from accelerate import PartialState
 state = PartialState(cpu=True)
 from medr1.data.phantom import phantom
-from medr1.train.records import usable
+from medr1.train.preflight import usable
 
 def check(sample):
     number = int(sample.id)

@@ -6,19 +6,20 @@ Heavy imports stay inside the commands, so that `medr1 --help` answers at once.
 import os
 
 import typer
+from rich.console import Console
 
 from medr1 import __version__
 from medr1.cli.ask import WordsBehindFlags, ask_command
 from medr1.cli.attack import attack_command, corrupt_command, robustness_command
 from medr1.cli.data import app as data_app
-from medr1.cli.demo import demo_command
 from medr1.cli.doctor import doctor_command
-from medr1.cli.evaluate import evaluate_command, reasoning_command
+from medr1.cli.evaluation import compare_command, evaluate_command, reasoning_command, rescore_command, verify_command
 from medr1.cli.failures import run_command
 from medr1.cli.models import app as models_app
+from medr1.cli.options import print_json, takes
 from medr1.cli.rewards import app as rewards_app
-from medr1.cli.stored import compare_command, rescore_command, verify_command
 from medr1.cli.train import app as train_app
+from medr1.flows.settings import DemoSettings
 
 app = typer.Typer(
     help="Train, evaluate and stress-test vision-language models that reason about medical images.",
@@ -40,7 +41,28 @@ app.command("corrupt")(corrupt_command)
 app.command("robustness")(robustness_command)
 app.command("reasoning")(reasoning_command)
 app.command("attack")(attack_command)
-app.command("demo")(demo_command)
+
+
+@app.command("demo")
+@takes(DemoSettings, prints="summary.json")
+def demo_command(settings: DemoSettings, as_json: bool) -> None:
+    """Draw phantoms, train a tiny Qwen2.5-VL to look at them, test it against its blind twin, write a report.
+
+    \b
+    medr1 demo
+    medr1 demo --num-seeds 3 --shuffled --out runs/demo3
+    """
+    from medr1.flows.demo import run_demo
+    from medr1.report.tables import rich_table
+
+    summary, table = run_demo(settings, Console(stderr=True))
+    if as_json:
+        print_json(summary)
+    else:
+        Console().print(rich_table(table))
+        typer.echo(f"Report: {settings.out / 'report.html'}")
+
+
 app.command("doctor")(doctor_command)
 
 

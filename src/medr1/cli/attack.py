@@ -20,8 +20,8 @@ def attack_command(settings: AttackSettings, as_json: bool) -> None:
     medr1 attack medvlm-r1 --data data/test --out runs/attack --k 4
     medr1 attack medvlm-r1 --data data/test --out runs/grid --grid --limit 100
     """
-    from medr1.flows.attacks import attack
     from medr1.flows.engines import as_trained
+    from medr1.flows.evaluation import attack
     from medr1.report.attack import attack_table, parts_tables
     from medr1.report.tables import rich_table
     from medr1.results.attacked import CrashedCell

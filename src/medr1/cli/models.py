@@ -9,7 +9,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from medr1.cli.options import takes
-from medr1.models.settings import SHIPPED, TinySettings
+from medr1.models.zoo import SHIPPED, TinySettings
 
 CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt")
 

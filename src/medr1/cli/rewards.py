@@ -11,7 +11,7 @@ from rich.progress import track
 from rich.table import Table
 
 from medr1.cli.options import print_json, takes
-from medr1.rewards.settings import FuzzSettings
+from medr1.rewards.fuzz import FuzzSettings
 
 if TYPE_CHECKING:
     from medr1.rewards.fuzz import FuzzReports

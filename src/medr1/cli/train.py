@@ -34,8 +34,7 @@ def grpo(context: typer.Context) -> None:
     """Reinforcement learning with verifiable rewards. `--config` takes a recipe; every flag of GRPOConfig works."""
     from trl import GRPOConfig
 
-    from medr1.train.arguments import GRPOArguments, ModelArguments
-    from medr1.train.parser import parse
+    from medr1.train.arguments import GRPOArguments, ModelArguments, parse
     from medr1.train.run import train_grpo
 
     words = _told_all("grpo", GRPOArguments, context.args)
@@ -55,8 +54,7 @@ def sft(context: typer.Context) -> None:
     """Supervised fine-tuning on the completions that evaluation asks for. Takes every flag of SFTConfig."""
     from trl import SFTConfig
 
-    from medr1.train.arguments import DataArguments, ModelArguments
-    from medr1.train.parser import parse
+    from medr1.train.arguments import DataArguments, ModelArguments, parse
     from medr1.train.run import train_sft
 
     words = _told_all("sft", DataArguments, context.args)

@@ -13,9 +13,8 @@ import numpy as np
 
 from medr1.errors import ConfigError, DataError
 from medr1.eval.confidence import score_confidence
-from medr1.eval.measures import accuracy_of
+from medr1.eval.measures import accuracy_of, question_of
 from medr1.eval.pairs import changed_share, difference, groups_of, hits, originals
-from medr1.eval.permutation import question_of
 from medr1.eval.reliance import reliance_rows
 from medr1.eval.side_by_side import open_runs
 from medr1.records import file_hash, read_record

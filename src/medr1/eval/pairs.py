@@ -13,8 +13,7 @@ from collections.abc import Collection, Sequence
 from typing import Literal
 
 from medr1.answers.refusal import is_refusal
-from medr1.eval.measures import accuracy_of, group_of, is_right
-from medr1.eval.permutation import question_of
+from medr1.eval.measures import accuracy_of, group_of, is_right, question_of
 from medr1.results.attacked import AttackScores, Lost, Robustness
 from medr1.results.compared import Turns
 from medr1.stats import mcnemar, paired_difference, proportion

@@ -9,8 +9,7 @@ from medr1.answers import OPEN_PROTOCOLS
 from medr1.data.convert import choose
 from medr1.errors import DataError
 from medr1.eval.files import line_of
-from medr1.eval.measures import Key, group_of, key_of
-from medr1.eval.protocols import protocol_for, spread
+from medr1.eval.measures import Key, group_of, key_of, protocol_for, spread
 from medr1.eval.receipts import receipt_verdicts
 from medr1.eval.scoring import score_predictions
 from medr1.eval.stored import StoredRun

@@ -15,14 +15,12 @@ from medr1.data.blind import MajorityLetter, TextPrior, format_rule, hits, longe
 from medr1.data.leakage import sample_overlap
 from medr1.diagnosis import Answers, unreadable, void
 from medr1.eval.confidence import score_confidence
-from medr1.eval.measures import Key, accuracy_of, draws_of, group_of, is_right, key_of, parse_counts
+from medr1.eval.measures import Key, accuracy_of, draws_of, group_of, is_right, key_of, parse_counts, score_protocols
+from medr1.eval.measures import protocol_for as protocol_for
 from medr1.eval.pairs import changed_share, groups_of, paired
 from medr1.eval.pairs import difference as paired_difference
-from medr1.eval.permutation import score_option_order
-from medr1.eval.protocols import protocol_for as protocol_for
-from medr1.eval.protocols import score_protocols
 from medr1.eval.receipts import receipt_verdicts
-from medr1.eval.reliance import reliance_rows, score_reliance
+from medr1.eval.reliance import reliance_rows, score_option_order, score_reliance
 from medr1.results.evaluated import (
     Blind,
     BlindSplit,

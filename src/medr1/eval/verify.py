@@ -1,8 +1,10 @@
-"""Whether `results.json` follows from `predictions.jsonl` and `manifest.json`: everything is computed again.
+"""Whether `results.json` and `rescore.json` follow from the completions: everything is computed again.
 
-The completions are read again by the manifest's protocol, then all numbers are scored again. What a prediction does not
-hold (questions, images, the partners of swapped images, training samples) comes from the data, where it is given or
-stands where the manifest says; numbers that need it otherwise are named as unchecked, never as right.
+The completions of an evaluation are read again by its manifest's protocol, then all numbers are scored again. What a
+prediction does not hold (questions, images, the partners of swapped images, training samples) comes from the data,
+where it is given or stands where the manifest says; numbers that need it otherwise are named as unchecked, never as
+right. Completions that were rescored come from where the manifest says, or from where they are now; a hash tells
+whether they are the same. Verdicts of a judge are read from its stored replies again.
 """
 
 import math
@@ -11,15 +13,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ConfigDict, Field
+
 from medr1.data.convert import choose
 from medr1.errors import DataError
 from medr1.eval.files import Arguments, EvalManifest, read_failures, read_manifest, read_predictions
-from medr1.eval.measures import key_of
-from medr1.eval.protocols import protocol_for
+from medr1.eval.judge import Judgement, read_judgements, read_verdict, score_judgements
+from medr1.eval.measures import key_of, protocol_for
+from medr1.eval.rescore import drawn_questions, rescore, scored_hash
 from medr1.eval.scoring import ControlRun, answers_to, score_predictions
+from medr1.eval.stored import StoredRun, asked_questions, read_stored
 from medr1.eval.stored.run import question_of
-from medr1.records import data_hash, read_json, read_samples
+from medr1.records import checked, data_hash, read_json, read_samples
 from medr1.results import Record
+from medr1.results.answered import RescoreManifest
 from medr1.results.evaluated import Results
 from medr1.types import Prediction, Sample
 from medr1.variants import prepare_all
@@ -55,7 +62,7 @@ def verify(run: Path, data: Path | None = None, train_data: Path | None = None) 
         prepared = _rebuilt(run, record, predictions)
     else:
         prepared = {"": found, **prepare_all(record.controls, found, record.seed, predictions)}
-    train = _training_samples(record, train_data)
+    train = _training_samples(record.train_data_hash, train_data)
     again = _results(run, record, prepared, predictions, train)
     unchecked = {
         *absent(stored, again),
@@ -100,13 +107,20 @@ def _found_samples(record: EvalManifest, data: Path | None) -> list[Sample] | No
     return None
 
 
-def _training_samples(record: EvalManifest, train_data: Path | None) -> list[Sample] | None:
-    if train_data is None:
+def _training_samples(fitted_on: str | None, given: Path | None, stored: str | None = None) -> list[Sample] | None:
+    """What the text prior was fitted on, by its hash; None where there was nothing or where it is not found.
+
+    Raises `DataError` where other data are given.
+    """
+    path = given or Path(stored or "")
+    if given is None and not (stored and fitted_on and path.exists()):
         return None
-    samples = list(read_samples(train_data))
-    if data_hash(samples) != record.train_data_hash:
-        raise DataError(f"{train_data} is not what the text prior of this run was fitted on; name the data it used")
-    return samples
+    samples = asked_questions(path)
+    if data_hash(samples) == fitted_on:
+        return samples
+    if given is not None:
+        raise DataError(f"{given} is not what the text prior of this run was fitted on; name the data it used")
+    return None
 
 
 def _rebuilt(run: Path, record: EvalManifest, predictions: Sequence[Prediction]) -> dict[str, Sequence[Sample]]:
@@ -205,3 +219,73 @@ def _same(stored: Any, again: Any) -> bool:
     if isinstance(stored, numbers) and isinstance(again, numbers):
         return math.isclose(stored, again, rel_tol=TOLERANCE, abs_tol=1e-12)
     return stored == again
+
+
+RESCORED = "rescore.json"
+
+
+class _Judge(Record):
+    model_config = ConfigDict(extra="ignore")
+
+    engine: dict[str, str]
+
+
+class _Rescored(Record):
+    """What of `rescore.json` says how to compute the rest again."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    manifest: RescoreManifest
+    blind: dict[str, object] = Field(default_factory=dict)
+    judge: _Judge | None = None
+
+
+def verify_rescored(
+    folder: Path, predictions: Path | None = None, data: Path | None = None, train_data: Path | None = None
+) -> Verification:
+    """Score the completions again and say what differs; the paths default to those of the manifest.
+
+    Raises `DataError` where `rescore.json` is not as `medr1 rescore` writes it, where completions or questions are not
+    found, and for other training data than were used.
+    """
+    stored = read_json(folder / RESCORED)
+    known: _Rescored = checked(stored, _Rescored, folder / RESCORED)
+    record = known.manifest
+    run = _run(record, predictions, data)
+    train = _training_samples(record.train_data_hash, train_data, record.arguments.train_data)
+    again = rescore(run, train)
+    differing: list[str] = []
+    if scored_hash(run) != record.scored_hash:
+        differing.append(f"{RESCORED}: other completions or questions were scored (another hash than in its manifest)")
+    if known.judge is not None:
+        judgements = read_judgements(folder)
+        again = again.model_copy(update={"judge": score_judgements(run, known.judge.engine, judgements)})
+        differing += _wrong_verdicts(judgements)
+    scores = {name: value for name, value in stored.items() if name != "manifest"}
+    unchecked = {*absent(scores, again), *(FITTED if train is None and is_fitted(scores) else ())}
+    compared = compare(RESCORED, scores, again, unchecked)
+    return replace(compared, differing=[*differing, *compared.differing])
+
+
+def _run(record: RescoreManifest, predictions: Path | None, data: Path | None) -> StoredRun:
+    stored = record.arguments
+    file = predictions or _place("predictions", stored.predictions)
+    asked = data or (None if stored.data is None else _place("data", stored.data))
+    questions = None if asked is None else asked_questions(asked)
+    return drawn_questions(read_stored(file, questions), stored.limit, record.seed)
+
+
+def _place(name: str, written: str) -> Path:
+    """Where the manifest says that something was."""
+    path = Path(written)
+    if not path.exists():
+        raise DataError(f"the {name} of this rescoring are not at {path}; say with --{name} where they are")
+    return path
+
+
+def _wrong_verdicts(judgements: Sequence[Judgement]) -> Iterator[str]:
+    for judgement in judgements:
+        read = str(read_verdict(judgement.reply))
+        if judgement.verdict != read:
+            place = f"judgements.jsonl, {judgement.id} {judgement.variant or 'original'} draw {judgement.draw}"
+            yield f"{place}: {judgement.verdict} is stored, the reply reads {read}"

@@ -1,7 +1,8 @@
-"""Evaluations from Settings: data and checkpoint in, a finished run out; and what their thinking is worth."""
+"""Evaluations and attacks from Settings: data and checkpoint in, a finished run out; and what thinking is worth."""
 
 from collections.abc import Callable
 
+from medr1.attack.settings import AttackSettings
 from medr1.data.convert import choose
 from medr1.errors import ConfigError
 from medr1.eval.files import read_manifest
@@ -12,6 +13,7 @@ from medr1.eval.stored import holds_evaluation
 from medr1.flows.engines import as_trained, option_scorer, start_engine
 from medr1.records import check_finished, content_hashes, read_record, read_samples, short_hash
 from medr1.results.answered import Reasoning
+from medr1.results.attacked import Grid
 from medr1.results.evaluated import Results
 from medr1.runs import Run
 
@@ -113,3 +115,21 @@ def run_reasoning(settings: ReasoningSettings, progress: NamedProgress = lambda 
         run.write_json(REASONING, result)
         run.reach("done")
     return result
+
+
+def attack(settings: AttackSettings, progress: NamedProgress = lambda what, done, total: None) -> Grid:
+    """What `grid.json` holds; the run with its images is in `settings.out`.
+
+    Called again, it goes on where it stopped, or changes nothing. Raises `MedR1Error` for what cannot be attacked.
+    """
+    from medr1.attack.run import run_attack
+    from medr1.engines.transformers import TransformersEngine
+
+    settings = as_trained(settings)
+    job = settings.job()
+    samples = choose(list(read_samples(settings.data)), settings.limit, settings.seed)
+    train_samples = None if settings.train_data is None else list(read_samples(settings.train_data))
+    engine = TransformersEngine(
+        settings.model, device=settings.chosen_device, dtype=settings.dtype, batch_size=settings.batch_size
+    )
+    return run_attack(job, samples, engine, train_samples=train_samples, progress=progress)

@@ -2,22 +2,19 @@
 
 from medr1.errors import ConfigError
 from medr1.eval.corruption import compare_corrupted
+from medr1.eval.judge import FILE as JUDGEMENTS
 from medr1.eval.judge import is_judged, judge
 from medr1.eval.rescore import drawn_questions, read_rescored, rescore, rescored_identity, scored_hash
 from medr1.eval.runner import Progress
 from medr1.eval.settings import CompareSettings, RescoreSettings, RobustnessSettings, VerifySettings
 from medr1.eval.side_by_side import compare_runs
 from medr1.eval.stored import asked_questions, holds_evaluation, read_stored
-from medr1.eval.verify import Verification, verify
-from medr1.eval.verify_rescored import FILE, verify_rescored
+from medr1.eval.verify import RESCORED, Verification, verify, verify_rescored
 from medr1.flows.engines import start_endpoint
 from medr1.records import data_hash
 from medr1.results.answered import Rescored, RescoredOpen, RescoreManifest
 from medr1.results.compared import Compared, Corruptions
 from medr1.runs import Run
-
-RESCORED, JUDGEMENTS = "rescore.json", "judgements.jsonl"
-"""What a rescoring writes beside its manifest."""
 
 
 def run_rescore(settings: RescoreSettings, progress: Progress = lambda done, total: None) -> Rescored | RescoredOpen:
@@ -78,9 +75,11 @@ def run_robustness(settings: RobustnessSettings) -> Corruptions:
 def run_verify(settings: VerifySettings) -> Verification:
     """What the check of the folder finds; of both files where it was evaluated and rescored into one."""
     run, data, train_data = settings.run, settings.data, settings.train_data
-    rescored = (run / FILE).exists()
+    rescored = (run / RESCORED).exists()
     if settings.predictions is not None and not rescored:
-        raise ConfigError(f"--predictions is for what `medr1 rescore` wrote, and {run} holds no {FILE}; leave it out")
+        raise ConfigError(
+            f"--predictions is for what `medr1 rescore` wrote, and {run} holds no {RESCORED}; leave it out"
+        )
     found = []
     if not rescored or (run / "results.json").exists():
         found.append(verify(run, data, train_data))

@@ -1,4 +1,7 @@
-"""Checkpoints by short name, and where on this machine they are. No torch: what is not there must be told at once."""
+"""Checkpoints by short name, where on this machine they are, and what `medr1 models tiny` takes.
+
+No torch: what is not there must be told at once.
+"""
 
 import os
 import re
@@ -6,8 +9,12 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from threading import Thread
+from typing import Annotated
+
+from annotated_types import Ge
 
 from medr1.errors import ModelError
+from medr1.settings import RunSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +99,24 @@ def _silence(name: str) -> str | None:
     thread.start()
     thread.join(seconds)
     return said[0] if said else f"no answer within {seconds:g} s; {HUB_PATIENCE}=60 waits longer"
+
+
+SHIPPED = "qwen2_5_vl"
+"""Family of the warm start that comes with the package."""
+
+
+class TinySettings(RunSettings):
+    """Which tiny checkpoint is written."""
+
+    out: Path
+    """Folder to write the checkpoint to."""
+    train: bool = False
+    """Train the warm start anew (about ten minutes)."""
+    random: bool = False
+    """Starting weights only, untrained."""
+    family: str = SHIPPED
+    """qwen2_5_vl, qwen2_vl or qwen3_vl; the shipped one is qwen2_5_vl."""
+    seed: int = 0
+    """Seed of the weights and the training."""
+    processes: Annotated[int, Ge(1)] = 2
+    """Processes that draw phantoms."""

@@ -115,7 +115,7 @@ class Control(Record):
 
 
 class ProtocolScore(Record):
-    """The completions under one published protocol; see `medr1.eval.protocols`. Of open questions only the accuracy."""
+    """The completions under one published protocol; see `medr1.eval.measures`. Of open questions only the accuracy."""
 
     n: Annotated[int | None, ABSENT] = None
     accuracy: Annotated[Estimate, Written("accuracy", merged=True)]
@@ -249,7 +249,7 @@ class LetterScore(Record):
 
 
 class OptionOrder(Record):
-    """What rotating the options does; see `medr1.eval.permutation`."""
+    """What rotating the options does; see `medr1.eval.reliance`."""
 
     n: int
     circular: Circular

@@ -17,17 +17,19 @@ from medr1.rewards.ours import (
     Reward,
     accuracy,
     any_type,
+    consistency,
+    cosine_length,
     labels_exact,
     labels_f1,
     nothink_format,
     number,
+    soft_overlong,
     text_exact,
     text_f1,
     think_format,
     yes_no,
 )
 from medr1.rewards.published import med_r1_accuracy, med_r1_nothink_format, medvlm_accuracy, medvlm_format
-from medr1.rewards.shaping import consistency, cosine_length, soft_overlong
 from medr1.rewards.trl import as_trl_reward, sample_columns
 
 REWARDS: dict[str, Reward] = {

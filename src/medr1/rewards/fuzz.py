@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from medr1.answers.without_options import gold_text
 from medr1.errors import ConfigError, DataError
@@ -23,6 +23,7 @@ from medr1.results import Record
 from medr1.rewards import REWARDS
 from medr1.rewards.probes import QUESTIONS, Probe, Question, Slow, honest, probes, slow_patterns
 from medr1.rewards.trl import sample_columns
+from medr1.settings import POSITIONAL, Settings
 from medr1.types import Sample, Score
 
 Pays = Callable[[str, Sample], float | None]
@@ -310,3 +311,19 @@ def _slow(pays: Pays, rewarded: dict[str, Question]) -> Iterator[Slow]:
             return  # that it fails is a finding of the probes
 
     yield from slow_patterns(paid)
+
+
+class FuzzSettings(Settings):
+    """Which rewards are tried, and how."""
+
+    rewards: Annotated[tuple[str, ...], POSITIONAL] = ()
+    """Rewards by name, or file.py:function in the signature of TRL or ours. The file is run, with all that it does:
+    name only files that you trust. Without any: every reward of medr1."""
+    out: Path | None = None
+    """Folder for fuzz.json, with whole example texts."""
+    time: bool = True
+    """Look for completions that take a reward too long as well."""
+    strict: bool = False
+    """End with exit code 1 where anything is found."""
+    overwrite: bool = False
+    """Start anew where the folder holds a run."""

@@ -22,8 +22,7 @@ from trl import GRPOTrainer, SFTTrainer, get_peft_config
 
 from medr1.errors import ConfigError, MedR1Error
 from medr1.rewards import trl_reward
-from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments
-from medr1.train.parser import FOREIGN_ERRORS
+from medr1.train.arguments import FOREIGN_ERRORS, DataArguments, GRPOArguments, ModelArguments
 
 HEAD_SIZE = 16
 NARROW_TEXT = {

@@ -33,8 +33,15 @@ from medr1.train.checkpoints import is_main_process, newest_whole, wait_for_all
 from medr1.train.dataset import Augmentation, EpochOfRows, TrainingRows, check_trainable
 from medr1.train.grpo import SharedPrefixGRPOTrainer, parents_path
 from medr1.train.masters import load_for_training, precision, settle
-from medr1.train.preflight import check_exploration, check_grpo, check_model, check_reference, check_settings
-from medr1.train.records import Check, usable
+from medr1.train.preflight import (
+    Check,
+    check_exploration,
+    check_grpo,
+    check_model,
+    check_reference,
+    check_settings,
+    usable,
+)
 from medr1.train.rehearsal import rehearse
 from medr1.train.supervised import SupervisedTrainer
 from medr1.train.vllm import check_vllm

@@ -1,4 +1,4 @@
-"""`medr1 compare`, `verify` and `rescore`: stored evaluations side by side, computed again, and read anew."""
+"""`medr1 eval`, `reasoning`, `rescore`, `compare`, `verify`: a checkpoint on data, and what its answers are worth."""
 
 from dataclasses import asdict
 from typing import TYPE_CHECKING
@@ -11,6 +11,8 @@ from medr1.eval.settings import CompareSettings, RescoreSettings, VerifySettings
 
 if TYPE_CHECKING:
     from medr1.results.answered import Rescored, RescoredOpen
+
+from medr1.eval.settings import EvalSettings, ReasoningSettings
 
 
 @takes(CompareSettings, prints="compare.json")
@@ -98,8 +100,7 @@ def rescore_command(settings: RescoreSettings, as_json: bool) -> None:
 
 
 def _print(results: "Rescored | RescoredOpen", title: str) -> None:
-    from medr1.report.answers import judge_tables
-    from medr1.report.tables import overview, protocols, rich_table
+    from medr1.report.tables import judge_tables, overview, protocols, rich_table
     from medr1.results.answered import Rescored
 
     above = (
@@ -122,4 +123,57 @@ def _print(results: "Rescored | RescoredOpen", title: str) -> None:
         title = f"{results.open.n:,} open questions under every protocol for them"
         Console().print(rich_table(protocols(results.open.protocols, title=title)))
     for table in judge_tables(results.judge) if results.judge else ():
+        Console().print(rich_table(table))
+
+
+@takes(EvalSettings, prints="results.json")
+def evaluate_command(settings: EvalSettings, as_json: bool) -> None:
+    """Evaluate a checkpoint: accuracy with intervals, beside chance, blind rules and image controls.
+
+    Called again, it goes on where it stopped.
+
+    \b
+    medr1 eval medvlm-r1 --data data/test --out runs/eval
+    medr1 eval qwen --engine endpoint --base-url http://127.0.0.1:8000/v1 --data data/test --out runs/eval
+    """
+    from medr1.eval.files import named, read_failures
+    from medr1.flows.engines import as_trained
+    from medr1.flows.evaluation import run_eval
+    from medr1.report.tables import overview, rich_table
+
+    if settings.engine == "endpoint":
+        typer.echo(f"medr1: {settings.told_patience()}", err=True)
+    settings = as_trained(settings, lambda line: typer.echo(line, err=True))
+    with progress("Evaluating") as show:
+        results = run_eval(settings, show)
+    if as_json:
+        print_json(results)
+    else:
+        Console().print(rich_table(overview(results, title=str(settings.out))))
+    if failures := read_failures(settings.out):
+        typer.echo(f"medr1: {len(failures):,} could not be asked and count for nothing ({named(failures)})", err=True)
+
+
+@takes(ReasoningSettings, prints="reasoning.json")
+def reasoning_command(settings: ReasoningSettings, as_json: bool) -> None:
+    """Say whether answers follow from their thinking, and whether the thinking speaks about the image.
+
+    Without --interventions nothing is generated. With them, the answer is generated anew after another thinking; called
+    again, they go on where they stopped.
+
+    \b
+    medr1 reasoning runs/eval
+    medr1 reasoning runs/eval --data data/test --interventions own,empty,contradicting
+    """
+    from medr1.flows.evaluation import run_reasoning
+    from medr1.report.tables import reasoning_tables, rich_table
+
+    if settings.engine == "endpoint":
+        typer.echo(f"medr1: {settings.told_patience()}", err=True)
+    with progress("Reading") as show:
+        result = run_reasoning(settings, lambda what, done, total: show(done, total, what))
+    if as_json:
+        print_json(result)
+        return
+    for table in reasoning_tables(result, str(settings.run)):
         Console().print(rich_table(table))
