@@ -65,7 +65,7 @@ class Settings(BaseModel):
         """Names of the fields that are not at their defaults."""
         return {name for name, field in type(self).model_fields.items() if getattr(self, name) != field.default}
 
-    def dump(self, *but: str) -> dict[str, Any]:
+    def dump(self, *but: str) -> dict[str, object]:
         """The fields as JSON values but some: what a recipe with the same meaning holds, for the manifest."""
         return self.model_dump(mode="json", exclude=set(but))
 
@@ -78,7 +78,7 @@ class RunSettings(Settings):
     overwrite: bool = False
     """Start anew where the folder holds a run."""
 
-    def dump(self, *but: str) -> dict[str, Any]:
+    def dump(self, *but: str) -> dict[str, object]:
         """As of `Settings`, but for where to write: the same run in another folder has the same."""
         return super().dump("out", "overwrite", *but)
 

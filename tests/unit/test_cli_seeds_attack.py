@@ -65,7 +65,7 @@ def test_a_crash_has_no_accuracy(splits: Path, monkeypatch: pytest.MonkeyPatch) 
     def evaluate(flags):
         if flags.attack_type == "pgd":
             raise RuntimeError("out of memory")
-        return {"accuracy": 75.0}
+        return 75.0
 
     monkeypatch.setattr(advmed_r1_batch, "evaluate", evaluate)
     arguments = ["--model_path", "m", "--splits_dir", str(splits / "Splits"), "--output_dir", str(splits / "out")]

@@ -224,17 +224,17 @@ def test_results_are_written_as_the_seeds_write_them_and_read_back(tmp_path: Pat
     results = [of_seed(record, "<answer> C </answer>", out) for record, out in zip(records, outputs, strict=True)]
     run = read_stored(write(tmp_path / "out.json", {"accuracy": 0.0, "results": results}))
 
-    written = seed_result(run.predictions, samples, "med-r1/think", tagged_gold=True)
+    written = seed_result(run.predictions, samples, "med-r1/think", tagged_gold=True).written()
     assert written["accuracy"] == 50.0
     assert [entry["extracted_answer"] for entry in written["results"]] == ["C", "c"]
     assert [{**e, "extracted_answer": None} for e in written["results"]] == results
     assert read_stored(write(tmp_path / "again.json", written)) == run
 
     plain = seed_result(run.predictions[:1], samples, "medvlm-r1/simple", tagged_gold=False)
-    assert (plain["accuracy"], len(plain["results"])) == (0.0, 1)
-    assert (plain["results"][0]["ground_truth"], plain["results"][0]["extracted_answer"]) == ("C", "<answer>C</answer>")
+    assert (plain.accuracy, len(plain.results)) == (0.0, 1)
+    assert (plain.results[0].ground_truth, plain.results[0].extracted_answer) == ("C", "<answer>C</answer>")
 
-    clean = clean_result(run.predictions, samples, "test.json")
+    clean = clean_result(run.predictions, samples, "test.json").written()
     assert (clean["accuracy"], clean["num_samples"], clean["num_correct"]) == (100.0, 2, 2)
     assert clean["detailed_results"][1] == {
         "model_output": "<answer>c</answer>",
@@ -250,8 +250,8 @@ def test_questions_of_other_sources_are_written_in_medvlm_r1s_form(tmp_path: Pat
     sample = Sample(id="q0", images=(), question="Which?", options=("CT", "MRI"), answer_index=0)
     run = read_stored(write(tmp_path / "predictions.jsonl", lines(ours(0))))
     written = seed_result(run.predictions, [sample], "medvlm-r1/simple", tagged_gold=False)
-    assert written["results"][0]["question"] == {"image": [], "problem": "Which?\nA) CT\nB) MRI", "solution": "A"}
-    assert written["accuracy"] == 100.0
+    assert written.results[0].question == {"image": [], "problem": "Which?\nA) CT\nB) MRI", "solution": "A"}
+    assert written.accuracy == 100.0
 
 
 def test_labels_of_options() -> None:

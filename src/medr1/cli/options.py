@@ -176,6 +176,6 @@ def _lines(console: Console, whole: str) -> Show:
     return show
 
 
-def print_json(value: Record | Mapping[str, Any]) -> None:
+def print_json(value: Record | Mapping[str, object]) -> None:
     """On standard output, as it stands in a file."""
     typer.echo(as_json(value, indent=2))

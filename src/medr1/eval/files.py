@@ -7,7 +7,7 @@ one. Of `results.json` and `manifest.json`, further fields are kept; these are t
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -73,12 +73,12 @@ def read_failures(out: Path) -> list[Failure]:
     return failures
 
 
-def _lines(out: Path) -> list[dict[str, Any]]:
+def _lines(out: Path) -> list[dict[str, object]]:
     path = out / PREDICTIONS
     return read_jsonl(path) if path.exists() else []
 
 
-def prediction_from(line: Mapping[str, Any]) -> Prediction:
+def prediction_from(line: Mapping[str, object]) -> Prediction:
     """One line with an answer. Raises `DataError` where fields are missing, unknown or of another type."""
     unknown = line.keys() - {field.name for field in fields(Prediction)}
     if unknown:
@@ -92,14 +92,15 @@ def prediction_from(line: Mapping[str, Any]) -> Prediction:
     return prediction
 
 
-def failure_from(line: Mapping[str, Any]) -> Failure:
+def failure_from(line: Mapping[str, object]) -> Failure:
     """One line without an answer. Raises `DataError` where it is none."""
-    said = line[FAILURE] if isinstance(line[FAILURE], Mapping) else {}
+    said = line[FAILURE]
+    said = said if isinstance(said, Mapping) else {}
     known = {field.name: line[field.name] for field in fields(Failure) if field.name in line}
     return _validated(_FAILURE, {**known, "kind": said.get("kind"), "message": said.get("message")}, "failure")
 
 
-def _validated(adapter: TypeAdapter[Any], value: Mapping[str, Any], what: str) -> Any:
+def _validated(adapter: TypeAdapter[Any], value: Mapping[str, object], what: str) -> Any:
     try:
         return adapter.validate_python({**value})
     except ValidationError as error:
@@ -108,30 +109,43 @@ def _validated(adapter: TypeAdapter[Any], value: Mapping[str, Any], what: str) -
         raise DataError(f"a line of {PREDICTIONS} is no {what} ({place}: {said}); evaluate again") from error
 
 
-def line_of(prediction: Prediction) -> dict[str, Any]:
+def line_of(prediction: Prediction) -> dict[str, object]:
     """The prediction as a line of `predictions.jsonl`, without what nobody told."""
     line = asdict(prediction)
     return {name: value for name, value in line.items() if value is not None or name not in _OPTIONAL}
 
 
-def failure_line(failure: Failure) -> dict[str, Any]:
+def failure_line(failure: Failure) -> dict[str, object]:
     """The failure as a line of `predictions.jsonl`."""
     line = asdict(failure)
     return {**line, FAILURE: {name: line.pop(name) for name in ("kind", "message")}}
 
 
-def asked_of(sample: Sample, prompt: str) -> dict[str, Any]:
+class Asked(TypedDict):
     """What a line tells of its question: fields of a prediction or failure."""
-    return {
-        "group": sample.group,
-        "modality": sample.modality,
-        "task": sample.task,
-        "source": sample.source,
-        "options": sample.options,
-        "gold": sample.gold,
-        "prompt_style": prompt,
-        "question": sample.question,
-    }
+
+    group: str
+    modality: str
+    task: str
+    source: str
+    options: tuple[str, ...]
+    gold: str | None
+    prompt_style: str
+    question: str
+
+
+def asked_of(sample: Sample, prompt: str) -> Asked:
+    """What a line tells of a sample."""
+    return Asked(
+        group=sample.group,
+        modality=sample.modality,
+        task=sample.task,
+        source=sample.source,
+        options=sample.options,
+        gold=sample.gold,
+        prompt_style=prompt,
+        question=sample.question,
+    )
 
 
 def named(failures: Iterable[Failure], limit: int = 3) -> str:

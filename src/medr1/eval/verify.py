@@ -168,7 +168,7 @@ def is_fitted(stored: Mapping[str, Any]) -> bool:
     return (stored.get("blind") or {}).get("text_prior") is not None
 
 
-def absent(stored: Mapping[str, Any], again: Record) -> Set[str]:
+def absent(stored: Mapping[str, object], again: Record) -> Set[str]:
     """What results of earlier versions do not have."""
     return {"void", "train_overlap", "by_blind"} & again.written().keys() - stored.keys()
 

@@ -19,7 +19,7 @@ from medr1.engines.engine import (
     request_for,
 )
 from medr1.errors import DataError, EngineError, MedR1Error
-from medr1.eval.protocols import protocol_for
+from medr1.eval.measures import protocol_for
 from medr1.eval.receipts import receipts_of
 from medr1.flows.engines import option_scorer, start_endpoint, trained_prompt
 from medr1.flows.settings import AskSettings

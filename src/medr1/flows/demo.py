@@ -7,12 +7,9 @@ around them. Finished steps are not run again.
 import os
 import time
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -34,6 +31,7 @@ from medr1.report.tables import Table
 from medr1.results.compared import DemoGain, DemoSeed, DemoSummary
 from medr1.results.evaluated import Results
 from medr1.runs import Run
+from medr1.settings import recipe_values
 from medr1.stats import proportion
 from medr1.types import Estimate, Prediction, Sample
 
@@ -74,7 +72,7 @@ def run_demo(settings: DemoSettings, console: Console) -> tuple[DemoSummary, Tab
         settings.out,
         command="demo",
         arguments=settings.dump(),
-        identity={**decisive, **checkpoint_identity(WARM_START), "recipe": short_hash(_recipe())},
+        identity={**decisive, **checkpoint_identity(WARM_START), "recipe": short_hash(recipe_values("grpo", "demo"))},
         seed=settings.data_seed,
         owns=FILES,
         overwrite=settings.overwrite,
@@ -140,14 +138,10 @@ def plan(settings: DemoSettings) -> list[Training]:
                 "--seed", str(seed),
                 *settings.train_arguments,
             ),
-            num_steps=_recipe()["max_steps"],
+            num_steps=recipe_values("grpo", "demo")["max_steps"],
         )
         for name, images, seed in wanted
     ]  # fmt: skip
-
-
-def _recipe() -> dict[str, Any]:
-    return yaml.safe_load((Path(str(files("medr1"))) / "recipes" / "grpo" / "demo.yaml").read_text("utf-8"))
 
 
 def _draw(run: DemoRun, bar: Progress) -> tuple[list[Sample], list[Sample]]:

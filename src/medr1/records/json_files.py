@@ -67,7 +67,7 @@ def as_json(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, indent=indent, default=_plain)
 
 
-def _plain(value: object) -> dict[str, Any]:
+def _plain(value: object) -> dict[str, object]:
     if isinstance(value, Record):
         return value.written()
     raise TypeError(f"{type(value).__name__} is not JSON")

@@ -101,7 +101,7 @@ class Manifest(Record):
     state: State | None = None
     identity: dict[str, object] | None = None
 
-    def written(self) -> dict[str, Any]:
+    def written(self) -> dict[str, object]:
         """The fields that it was made with."""
         return self.model_dump(mode="json", exclude_unset=True)
 

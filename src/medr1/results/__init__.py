@@ -139,7 +139,7 @@ class Record(BaseModel):
         """A record of another kind with the fields of this one and further ones, which win."""
         return kind.model_validate({**dict(self), **further})
 
-    def written(self) -> dict[str, Any]:
+    def written(self) -> dict[str, object]:
         """The record as its JSON has it."""
         return self.model_dump(mode="json")
 
@@ -159,7 +159,7 @@ class Record(BaseModel):
         return found
 
     @model_serializer(mode="wrap")
-    def _spread(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _spread(self, write: SerializerFunctionWrapHandler) -> dict[str, object]:
         """The fields, the parts of merged estimates among them."""
         spread = {}
         for name, value in write(self).items():

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
+from pydantic.json_schema import JsonSchemaValue
 
 from medr1.results.answered import Asked, Reasoning, Rescored, RescoredOpen
 from medr1.results.attacked import AttackedImage, Cell, CrashedCell, Grid
@@ -33,7 +34,7 @@ FILES: dict[str, tuple[int, Any]] = {
 field that is gone, renamed or of another kind; a further field is no other version."""
 
 
-def schema(file: str) -> dict[str, Any]:
+def schema(file: str) -> JsonSchemaValue:
     """The schema of a file of results."""
     version, kind = FILES[file]
     found = TypeAdapter(kind).json_schema()

@@ -164,7 +164,7 @@ def training_identity(
     source: Path,
     template: PromptTemplate,
     samples: Sequence[Sample],
-) -> dict[str, Any]:
+) -> dict[str, object]:
     """By name, everything that decides the result of a training but its seed.
 
     Args:
@@ -186,7 +186,7 @@ def training_identity(
     }
 
 
-def _chosen(config: Any) -> dict[str, Any]:
+def _chosen(config: Any) -> dict[str, object]:
     """The settings of a trainer that are not its defaults and matter, under TRL's names.
 
     Defaults are left out, since other versions of TRL have more of them.
@@ -214,7 +214,7 @@ FOREIGN_ERRORS = (
 """What other libraries raise for settings that they do not take, or take for something else."""
 FILES = ("accelerator_config", "deepspeed", "fsdp_config")
 """Settings that are the path of a JSON file, or the JSON itself."""
-READ_AS: dict[str, Any] = {
+READ_AS: dict[str, object] = {
     "scale_rewards": str | bool,
     "fsdp": str | bool | list[str] | None,
     "num_generations": int,

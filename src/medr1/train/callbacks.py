@@ -105,7 +105,7 @@ class CompletionLog(TrainerCallback):
 
     def __init__(self, run: Run | None, latest: Callable[[], Mapping[str, Any]]) -> None:
         self.run, self.latest = run, latest
-        self.rows: list[dict[str, Any]] = []
+        self.rows: list[dict[str, object]] = []
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

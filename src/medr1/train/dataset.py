@@ -68,18 +68,18 @@ class TrainingRows:
         shuffle_options: bool = True,
         images: TrainingImages = "real",
         augment: Augmentation = "none",
-        extra: Callable[[Sample], Mapping[str, Any]] = lambda sample: {},
+        extra: Callable[[Sample], Mapping[str, object]] = lambda sample: {},
         cache_size: int = 1024,
     ) -> None:
         self.samples, self.prompt, self.seed = samples, prompt, seed
         self.shuffle_options, self.images, self.extra = shuffle_options, images, extra
         self.augment: Augmentation = augment
         self.epoch = 0
-        self._cache: OrderedDict[tuple[int, int], dict[str, Any]] = OrderedDict()
+        self._cache: OrderedDict[tuple[int, int], dict[str, object]] = OrderedDict()
         self._cache_size = cache_size
         self._shown = _shuffled(samples, seed) if images == "shuffled" else samples
 
-    def row(self, index: int) -> dict[str, Any]:
+    def row(self, index: int) -> dict[str, object]:
         """One row: prompt, images, and the columns from which rewards rebuild the sample."""
         key = (self.epoch, index)
         if key not in self._cache:
@@ -88,7 +88,7 @@ class TrainingRows:
                 self._cache.popitem(last=False)
         return self._cache[key]
 
-    def _make(self, index: int) -> dict[str, Any]:
+    def _make(self, index: int) -> dict[str, object]:
         sample = self.samples[index]
         if self.shuffle_options:
             sample = reordered(sample, numbered(self.seed, self.epoch, index))
@@ -121,13 +121,13 @@ class RowDataset(Dataset):
         super().__init__(InMemoryTable.from_pydict({"index": list(range(len(rows.samples)))}))
         self.rows = rows
 
-    def __getitem__(self, key: int) -> dict[str, Any]:  # type: ignore[override]
+    def __getitem__(self, key: int) -> dict[str, object]:  # type: ignore[override]
         return dict(self.rows.row(key))
 
-    def __getitems__(self, keys: list[int]) -> list[dict[str, Any]]:  # type: ignore[override]
+    def __getitems__(self, keys: list[int]) -> list[dict[str, object]]:  # type: ignore[override]
         return [self[key] for key in keys]
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[dict[str, object]]:  # type: ignore[override]
         return (self[key] for key in range(len(self)))
 
 

@@ -27,6 +27,7 @@ from medr1.models.literal import chat_text
 from medr1.models.sharding import head_gathered, is_sharded, largest_of_all
 from medr1.models.shared.attention import PACKABLE_ATTENTION, SHARED_PREFIX, packs_flat, product_type
 from medr1.models.shared.pack import PackedGroups, PromptTensors, backbone, encode_prompts, pack_flat, pack_groups
+from medr1.prompts import Message
 from medr1.train.adversarial import Adversary
 from medr1.train.checkpoints import PublishesCheckpoints
 from medr1.train.groups import GroupBatch, SamplerGap, Scoring, chunks_of, sampled_statistics
@@ -168,7 +169,7 @@ class SharedPrefixGRPOTrainer(PublishesCheckpoints, MasterWeights, GRPOTrainer):
         self._evaluation_batches = getattr(self, "_evaluation_batches", -1) + 1
         return self._evaluation_batches
 
-    def _chat_text(self, prompt: list[dict[str, Any]]) -> str:
+    def _chat_text(self, prompt: list[Message]) -> str:
         settings = {"chat_template": self.chat_template, **self.chat_template_kwargs}
         return chat_text(self.processing_class, prompt, **settings)
 

@@ -63,7 +63,7 @@ class Precision:
     final: torch.dtype
     """Of the final checkpoint: what computes, or float32 where narrower weights would round an adapter away."""
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, object]:
         """For the manifest."""
         name = str(self.weights).removeprefix("torch.")
         return {"weights": name, "masters": "float32" if self.masters else None, "autocast": self.autocast}

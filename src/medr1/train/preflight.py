@@ -274,7 +274,7 @@ class Check:
 
     processor: Any
     template: PromptTemplate
-    row: Callable[[Sample], Mapping[str, Any]] = lambda sample: {}
+    row: Callable[[Sample], Mapping[str, object]] = lambda sample: {}
     max_length: int | None = None
     literal: bool = True
 

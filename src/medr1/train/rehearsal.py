@@ -41,7 +41,7 @@ NARROW_VISION = {
     "mlp_ratio": 1,
     "num_heads": 1,
 }
-WITHOUT: dict[str, Any] = {
+WITHOUT: dict[str, object] = {
     "report_to": [],
     "push_to_hub": False,
     "log_completions": False,

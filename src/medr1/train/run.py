@@ -26,6 +26,7 @@ from medr1.prompts import PROMPTS, PromptTemplate, target
 from medr1.records import data_hash, read_samples
 from medr1.rewards import REWARDS, trl_reward
 from medr1.runs import Run, stored_manifest
+from medr1.settings import known
 from medr1.train.adversarial import Adversary, check_adversarial
 from medr1.train.arguments import DataArguments, GRPOArguments, ModelArguments, training_identity
 from medr1.train.callbacks import COMPLETIONS, TRAIN_LOG, CompletionLog, Diagnosis, TrainLog
@@ -101,9 +102,9 @@ def grpo_setup(
 ) -> "Setup":
     """Checked settings and data of `train_grpo`, before weights are read."""
     check_settings(script, config, model_arguments)
-    template = _named(PROMPTS, script.prompt, "prompt")
+    template = PROMPTS[known("prompt", script.prompt, PROMPTS)]
     for name in script.reward_funcs:
-        _named(REWARDS, name, "reward")
+        REWARDS[known("reward", name, REWARDS)]
     check_vllm(config)
     check_exploration(config)
     check_reference(config, lora=model_arguments.use_peft)
@@ -146,9 +147,9 @@ def train_sft(
     The loss is on the completion alone: no prompt token is trained.
     """
     check_settings(script, config, model_arguments)
-    template = _named(PROMPTS, script.prompt, "prompt")
+    template = PROMPTS[known("prompt", script.prompt, PROMPTS)]
 
-    def completion(sample: Sample) -> dict[str, Any]:
+    def completion(sample: Sample) -> dict[str, object]:
         text = target(template, sample, sample.rationale)
         return {"completion": [{"role": "assistant", "content": [{"type": "text", "text": text}]}]}
 
@@ -350,7 +351,7 @@ class Setup:
             run.reach("done")
         wait_for_all()
 
-    def _merged(self, model: PeftModel, weights: Mapping[str, Any] | None) -> Any:
+    def _merged(self, model: PeftModel, weights: Mapping[str, torch.Tensor] | None) -> Any:
         """The model with its adapter worked in, in float32: narrow weights would round away what the adapter adds.
 
         A sharded one, whose `weights` were gathered, is merged in a copy on the CPU.
@@ -362,12 +363,6 @@ class Setup:
         for weight in model.parameters():
             weight.data = weight.data.float()
         return model.merge_and_unload()
-
-
-def _named(registry: Mapping[str, Any], name: str, what: str) -> Any:
-    if name not in registry:
-        raise ConfigError(f"there is no {what} {name!r}; choose one of {', '.join(registry)}")
-    return registry[name]
 
 
 def _set_pixel_bounds(processor: Any, script: DataArguments) -> None:

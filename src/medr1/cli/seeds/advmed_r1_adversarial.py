@@ -11,12 +11,14 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
 
 from medr1.cli.seeds.evaluation import SeedEvaluation, read_questions, reporting, run, start_engine
+from medr1.eval.stored.seeds import CleanAnswer
+from medr1.results import Record
+from medr1.types import Sample
 
 ATTACK_TYPES = ("clean", "fgsm", "pgd")
 PROMPT, PROTOCOL, MAX_NEW_TOKENS = "med-r1/think", "advmed-r1", 256
@@ -57,23 +59,38 @@ def parser() -> argparse.ArgumentParser:
     return flags
 
 
-def evaluate(flags: AttackFlags) -> dict[str, Any]:
-    """Run one evaluation and return what it wrote to `output_path`; accuracy is in percent.
+class AttackedResult(Record):
+    """The result file of the script, and what it does not say: the budget in grey levels, and whether to believe it."""
+
+    test_data_path: str
+    attack_type: str
+    epsilon: float
+    k: int
+    pgd_alpha: float
+    pgd_iters: int
+    trustworthy: bool
+    accuracy: float
+    num_samples: int
+    num_correct: int
+    detailed_results: list[CleanAnswer]
+
+
+def evaluate(flags: AttackFlags) -> float:
+    """Run one evaluation, write `output_path` and return the accuracy in percent.
 
     Raises `MedR1Error`, and whatever PyTorch raises: a crash has no accuracy.
     """
-    from medr1.records import read_json, write_json
+    from medr1.records import write_json
 
     samples = read_questions(flags.test_data, flags.dataset_root)
     if flags.attack_type == "clean":
-        run(_clean(flags, samples))
-        return read_json(flags.output_path)
+        return run(_clean(flags, samples))
     written = _attacked(flags, samples)
     write_json(flags.output_path, written)
-    return written
+    return written.accuracy
 
 
-def _clean(flags: AttackFlags, samples: Sequence[Any]) -> SeedEvaluation:
+def _clean(flags: AttackFlags, samples: Sequence[Sample]) -> SeedEvaluation:
     from functools import partial
 
     from medr1.engines.engine import SamplingParams
@@ -91,7 +108,7 @@ def _clean(flags: AttackFlags, samples: Sequence[Any]) -> SeedEvaluation:
     )
 
 
-def _attacked(flags: AttackFlags, samples: Sequence[Any]) -> dict[str, Any]:
+def _attacked(flags: AttackFlags, samples: Sequence[Sample]) -> AttackedResult:
     from medr1.attack.craft import named_attack
     from medr1.attack.run import run_attack
     from medr1.attack.stage import AttackJob
@@ -130,18 +147,16 @@ def _attacked(flags: AttackFlags, samples: Sequence[Any]) -> dict[str, Any]:
         raise EngineError(f"the attack {flags.attack_type} crashed and has no accuracy: {cell.error}")
     Console().print(rich_table(attack_table(result, title=str(run_folder))))
     originals = [replace(p, variant="") for p in read_predictions(run_folder)]
-    written = clean_result(originals, samples, str(flags.test_data))
-    del written["model_evaluation"]
-    return {
-        "test_data_path": written["test_data_path"],
-        "attack_type": flags.attack_type,
-        "epsilon": flags.epsilon,
-        "k": cell.k,
-        "pgd_alpha": flags.pgd_alpha,
-        "pgd_iters": flags.pgd_iters,
-        "trustworthy": cell.trustworthy,
-        **written,
-    }
+    scored = clean_result(originals, samples, str(flags.test_data)).model_dump(exclude={"model_evaluation"})
+    return AttackedResult(
+        **scored,
+        attack_type=flags.attack_type,
+        epsilon=flags.epsilon,
+        k=cell.k,
+        pgd_alpha=flags.pgd_alpha,
+        pgd_iters=flags.pgd_iters,
+        trustworthy=cell.trustworthy,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,13 +7,14 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 from rich.console import Console
 
 from medr1.cli.seeds.advmed_r1_adversarial import ATTACK_TYPES, AttackFlags, add_attack_flags, evaluate
 from medr1.cli.seeds.evaluation import reporting
 from medr1.errors import DataError, EngineError, MedR1Error
+from medr1.results import ABSENT, Record
 
 EVALUATION_TYPES: dict[str, tuple[str, ...]] = {
     "modality": ("modality",),
@@ -47,13 +48,41 @@ def splits(folder: Path, evaluation_type: str) -> list[tuple[str, Path]]:
     return found
 
 
-def evaluate_all(options: argparse.Namespace) -> dict[str, Any]:
+class Outcome(Record):
+    """Of one split under one attack."""
+
+    accuracy: float | None
+    """In percent; None where it failed."""
+    output_path: Annotated[str | None, ABSENT] = None
+    error: Annotated[str | None, ABSENT] = None
+
+
+class SplitOutcomes(Record):
+    """Of one split."""
+
+    name: str
+    type: str
+    path: str
+    attacks: dict[str, Outcome]
+
+
+class BatchSummary(Record):
+    """`evaluation_summary.json`."""
+
+    model_path: str
+    evaluation_type: str
+    attacks: list[str]
+    epsilon: float
+    results: list[SplitOutcomes]
+
+
+def evaluate_all(options: argparse.Namespace) -> BatchSummary:
     """Every split under every attack; what fails has an error and no accuracy."""
     from medr1.records import write_json
 
     results = []
     for kind, path in splits(options.splits_dir, options.evaluation_type):
-        outcomes: dict[str, Any] = {}
+        outcomes: dict[str, Outcome] = {}
         for attack in options.attacks:
             output = options.output_dir / f"{path.stem}_{attack}_eps{options.epsilon}.json"
             flags = AttackFlags(
@@ -68,17 +97,17 @@ def evaluate_all(options: argparse.Namespace) -> dict[str, Any]:
                 batch_size=options.batch_size,
             )
             try:
-                outcomes[attack] = {"accuracy": evaluate(flags)["accuracy"], "output_path": str(output)}
+                outcomes[attack] = Outcome(accuracy=evaluate(flags), output_path=str(output))
             except (MedR1Error, RuntimeError) as error:
-                outcomes[attack] = {"accuracy": None, "error": f"{type(error).__name__}: {error}"}
-        results.append({"name": path.stem, "type": kind, "path": str(path), "attacks": outcomes})
-    summary = {
-        "model_path": options.model_path,
-        "evaluation_type": options.evaluation_type,
-        "attacks": options.attacks,
-        "epsilon": options.epsilon,
-        "results": results,
-    }
+                outcomes[attack] = Outcome(accuracy=None, error=f"{type(error).__name__}: {error}")
+        results.append(SplitOutcomes(name=path.stem, type=kind, path=str(path), attacks=outcomes))
+    summary = BatchSummary(
+        model_path=options.model_path,
+        evaluation_type=options.evaluation_type,
+        attacks=options.attacks,
+        epsilon=options.epsilon,
+        results=results,
+    )
     write_json(options.output_dir / "evaluation_summary.json", summary)
     return summary
 
@@ -88,19 +117,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from medr1.report.tables import Table, rich_table
 
     summary = evaluate_all(parser().parse_args(arguments))
-    rows = [
-        (result["name"], *(_cell(result["attacks"][attack]) for attack in summary["attacks"]))
-        for result in summary["results"]
-    ]
-    table = Table(title="Accuracy (%)", columns=("", *summary["attacks"]), rows=rows)
+    rows = [(result.name, *(_cell(result.attacks[attack]) for attack in summary.attacks)) for result in summary.results]
+    table = Table(title="Accuracy (%)", columns=("", *summary.attacks), rows=rows)
     Console().print(rich_table(table))
     failed = [row[0] for row in rows if "failed" in row]
     if failed:
         raise EngineError(f"{', '.join(failed)} could not be evaluated; evaluation_summary.json says why")
 
 
-def _cell(outcome: dict[str, Any]) -> str:
-    return "failed" if outcome["accuracy"] is None else f"{outcome['accuracy']:.1f}"
+def _cell(outcome: Outcome) -> str:
+    return "failed" if outcome.accuracy is None else f"{outcome.accuracy:.1f}"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import Progress
@@ -16,6 +16,7 @@ from medr1.types import Prediction, Sample
 
 if TYPE_CHECKING:
     from medr1.engines.engine import Engine, SamplingParams
+    from medr1.eval.stored.seeds import CleanResult, SeedResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +30,7 @@ class SeedEvaluation:
     protocol: str
     params: "SamplingParams"
     batch_size: int
-    result: Callable[[Sequence[Prediction], Sequence[Sample]], dict[str, Any]]
+    result: Callable[[Sequence[Prediction], Sequence[Sample]], "SeedResult | CleanResult"]
     """The system's own result file of the predictions."""
     attn_implementation: str = "sdpa"
 
@@ -54,8 +55,8 @@ def start_engine(job: SeedEvaluation) -> "Engine":
     return TransformersEngine(job.model_path, batch_size=job.batch_size, attn_implementation=job.attn_implementation)
 
 
-def run(job: SeedEvaluation) -> None:
-    """Evaluate; called again after a kill, go on where it stopped. Then print our table and the seed's accuracy."""
+def run(job: SeedEvaluation) -> float:
+    """Evaluate, or go on after a kill; print our table and the seed's accuracy, and return that, in percent."""
     from medr1.eval.runner import Asking, evaluate, read_predictions
     from medr1.records import write_json
     from medr1.report.tables import overview, rich_table
@@ -80,7 +81,8 @@ def run(job: SeedEvaluation) -> None:
     written = job.result(read_predictions(job.folder), job.samples)
     write_json(job.output_path, written)
     Console().print(rich_table(overview(results, title=str(job.folder))))
-    print(f"Accuracy: {written['accuracy']:.2f}%  ({job.output_path}; intervals and blind scores in {job.folder})")
+    print(f"Accuracy: {written.accuracy:.2f}%  ({job.output_path}; intervals and blind scores in {job.folder})")
+    return written.accuracy
 
 
 def only(samples: Sequence[Sample], modality: str) -> list[Sample]:
@@ -123,6 +125,6 @@ def sampling(flags: Namespace, max_new_tokens: int) -> "SamplingParams":
     return SamplingParams(max_new_tokens=max_new_tokens, temperature=flags.temperature, top_p=flags.top_p)
 
 
-def reporting(main: Callable[[], None]) -> None:
+def reporting(main: Callable[[], object]) -> None:
     """Run a command line: a user's error is one line and exit code 1."""
     run_command(main)

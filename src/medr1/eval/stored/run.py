@@ -147,21 +147,21 @@ def sample_of(facts: Record, *, identity: Sequence[Any], question: str, options:
     `gold` is a letter, a position, the text of an option, or both. `DataError` where it is none of the options.
     """
     image = _first(facts, IMAGE_FIELDS)
-    known: dict[str, Any] = {
-        "id": short_hash(list(identity)),
-        "images": (),
-        "question": question,
-        "modality": modality_of(_first(facts, MODALITY_FIELDS)),
-        "task": task_of(_first(facts, TASK_FIELDS)),
-        "source": _first(facts, SOURCE_FIELDS) or str(identity[0]),
-        "group": short_hash(image) if image else "",
-    }
+    known = Sample(
+        id=short_hash(list(identity)),
+        images=(),
+        question=question,
+        modality=modality_of(_first(facts, MODALITY_FIELDS)),
+        task=task_of(_first(facts, TASK_FIELDS)),
+        source=_first(facts, SOURCE_FIELDS) or str(identity[0]),
+        group=short_hash(image) if image else "",
+    )
     text = "" if gold is None else str(gold).strip()
     if options:
         position = gold if isinstance(gold, int) else gold_index(text, options)
         if not 0 <= position < min(len(options), len(LETTERS)) or not options[position]:
             raise DataError(f"the gold answer {text[:80]!r} is none of the options; correct it or remove the record")
-        return Sample(**known, options=tuple(options), answer_index=position)
+        return replace(known, options=tuple(options), answer_index=position)
     if absent(text):
         raise DataError("has no gold answer; add it or remove the record")
     if re.fullmatch(r"[A-Za-z]", text):
@@ -169,8 +169,8 @@ def sample_of(facts: Record, *, identity: Sequence[Any], question: str, options:
             f"has the letter {text} as gold answer but no options; evaluate again with options in the output"
         )
     if kind_of_answer(text) == "yes_no":
-        return Sample(**known, options=YES_NO, answer_index=gold_index(text, YES_NO), answer_type="yes_no")
-    return Sample(**known, answers=(text,), answer_type=kind_of_answer(text))
+        return replace(known, options=YES_NO, answer_index=gold_index(text, YES_NO), answer_type="yes_no")
+    return replace(known, answers=(text,), answer_type=kind_of_answer(text))
 
 
 def options_of(record: Record) -> tuple[str, ...]:

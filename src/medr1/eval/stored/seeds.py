@@ -11,11 +11,12 @@ from typing import Any
 from medr1.answers import PROTOCOLS
 from medr1.data import SOURCES
 from medr1.data.options import gold_index
-from medr1.data.record_files import Record
+from medr1.data.record_files import Record as Row
 from medr1.data.source import located
 from medr1.errors import DataError
 from medr1.eval.stored.run import StoredAnswer, StoredRun, stored_run
 from medr1.prompts import written_style
+from medr1.results import Record
 from medr1.types import LETTERS, Prediction, Sample
 
 SEEDS = ("medvlm-r1", "med-r1")
@@ -26,7 +27,7 @@ def is_seed_result(value: Any) -> bool:
     return isinstance(value, Mapping) and bool({"results", "detailed_results"} & value.keys())
 
 
-def read_seed_result(value: Record, file: Path, data: Sequence[Sample] | None) -> StoredRun:
+def read_seed_result(value: Row, file: Path, data: Sequence[Sample] | None) -> StoredRun:
     """The run in a result file. `DataError` names the entry that cannot be used.
 
     `data` are the questions of the test file, in its order; AdvMed-R1's results need them, others are checked against
@@ -45,7 +46,7 @@ def read_seed_result(value: Record, file: Path, data: Sequence[Sample] | None) -
     return stored_run(kind, answers)
 
 
-def _answer(entry: Record, number: int, file: Path, data: Sequence[Sample] | None) -> StoredAnswer:
+def _answer(entry: Row, number: int, file: Path, data: Sequence[Sample] | None) -> StoredAnswer:
     if "model_output" not in entry or "ground_truth" not in entry:
         raise DataError("has no model_output or no ground_truth; give the file that the evaluation wrote")
     if data is not None:
@@ -63,7 +64,7 @@ def _answer(entry: Record, number: int, file: Path, data: Sequence[Sample] | Non
     return StoredAnswer(sample=sample, completions=["" if output is None else str(output)])
 
 
-def _seed_of(entry: Record) -> str:
+def _seed_of(entry: Row) -> str:
     record = entry.get("question")
     found = [name for name in SEEDS if isinstance(record, Mapping) and SOURCES[name].sniff(record)]
     if not found:
@@ -71,9 +72,52 @@ def _seed_of(entry: Record) -> str:
     return found[0]
 
 
+_Row = tuple[Sample, Prediction, str | None]
+
+
+class SeedAnswer(Record):
+    """One question of `SeedResult`."""
+
+    question: dict[str, object]
+    """The input record."""
+    ground_truth: str | None
+    model_output: str
+    extracted_answer: str | None
+
+
+class SeedResult(Record):
+    """A result file of MedVLM-R1 and Med-R1."""
+
+    accuracy: float
+    """In percent."""
+    results: list[SeedAnswer]
+
+
+class CleanAnswer(Record):
+    """One question of `CleanResult`."""
+
+    model_output: str
+    model_answer: str | None
+    ground_truth: str
+    gt_answer: str | None
+    correct: bool
+
+
+class CleanResult(Record):
+    """A result file of AdvMed-R1's evaluation on clean images."""
+
+    test_data_path: str
+    model_evaluation: str = "zero_shot_clean"
+    accuracy: float
+    """In percent."""
+    num_samples: int
+    num_correct: int
+    detailed_results: list[CleanAnswer]
+
+
 def seed_result(
     predictions: Sequence[Prediction], samples: Sequence[Sample], protocol: str, *, tagged_gold: bool
-) -> dict[str, Any]:
+) -> SeedResult:
     """Predictions as MedVLM-R1 and Med-R1 write them, in the order of the samples; the first draw of each.
 
     Args:
@@ -84,41 +128,37 @@ def seed_result(
     """
     rows = _rows(predictions, samples, protocol)
     results = [
-        {
-            "question": _record(sample),
-            "ground_truth": _tagged(sample) if tagged_gold else sample.gold,
-            "model_output": prediction.completion,
-            "extracted_answer": extracted,
-        }
+        SeedAnswer(
+            question=_record(sample),
+            ground_truth=_tagged(sample) if tagged_gold else sample.gold,
+            model_output=prediction.completion,
+            extracted_answer=extracted,
+        )
         for sample, prediction, extracted in rows
     ]
-    return {"accuracy": _percent(rows), "results": results}
+    return SeedResult(accuracy=_percent(rows), results=results)
 
 
-def clean_result(predictions: Sequence[Prediction], samples: Sequence[Sample], test_data: str) -> dict[str, Any]:
+def clean_result(predictions: Sequence[Prediction], samples: Sequence[Sample], test_data: str) -> CleanResult:
     """Predictions as the clean evaluation of AdvMed-R1 writes them."""
     rows = _rows(predictions, samples, "advmed-r1")
     details = [
-        {
-            "model_output": prediction.completion,
-            "model_answer": extracted,
-            "ground_truth": _tagged(sample),
-            "gt_answer": sample.gold,
-            "correct": extracted == sample.gold,
-        }
+        CleanAnswer(
+            model_output=prediction.completion,
+            model_answer=extracted,
+            ground_truth=_tagged(sample),
+            gt_answer=sample.gold,
+            correct=extracted == sample.gold,
+        )
         for sample, prediction, extracted in rows
     ]
-    return {
-        "test_data_path": test_data,
-        "model_evaluation": "zero_shot_clean",
-        "accuracy": _percent(rows),
-        "num_samples": len(rows),
-        "num_correct": sum(detail["correct"] for detail in details),
-        "detailed_results": details,
-    }
-
-
-_Row = tuple[Sample, Prediction, str | None]
+    return CleanResult(
+        test_data_path=test_data,
+        accuracy=_percent(rows),
+        num_samples=len(rows),
+        num_correct=sum(detail.correct for detail in details),
+        detailed_results=details,
+    )
 
 
 def _rows(predictions: Sequence[Prediction], samples: Sequence[Sample], protocol: str) -> list[_Row]:
@@ -138,7 +178,7 @@ def _tagged(sample: Sample) -> str:
     return f"<answer> {sample.gold} </answer>"
 
 
-def _record(sample: Sample) -> dict[str, Any]:
+def _record(sample: Sample) -> dict[str, object]:
     """The record that the sample was read from, or one of MedVLM-R1's form."""
     style = written_style(sample)
     if style is not None:
