@@ -12,11 +12,9 @@ A lock says who writes; it dies with its process and is not inherited by childre
 them, and fail where a command writes past them.
 """
 
-import hashlib
 import json
 import logging
 import os
-import random
 import shutil
 import tempfile
 import time
@@ -24,8 +22,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
-
-import numpy as np
 
 from medr1.errors import ConfigError, DataError
 from medr1.records.json_files import JsonlAppender, as_json, umask
@@ -369,34 +365,6 @@ def _tell_versions(folder: Path, before: Mapping[str, str], now: Mapping[str, st
         logger.warning("%s goes on with other versions: %s.", folder, ", ".join(changed))
 
 
-# Random numbers: every stream has a name, a seed and what is drawn; it is the same in every process, batch and order.
-# What is drawn once for a whole command follows its seed alone.
-
-
-def stream_bytes(*name: object) -> bytes:
-    """The 32 bytes from which a stream begins, for what takes a seed of its own kind."""
-    return hashlib.sha256("/".join(map(str, name)).encode()).digest()
-
-
-def stream(*name: object) -> np.random.Generator:
-    """The numbers of that name.
-
-    >>> stream(0, "pgd", "id").random() == stream(0, "pgd", "id").random() != stream(1, "pgd", "id").random()
-    True
-    """
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(stream_bytes(*name)[:16], "little")))
-
-
-def choices(*name: object) -> random.Random:
-    """The same for choices among samples, options and wordings: Python's own, whose stored results must not move."""
-    return random.Random(":".join(map(str, name)))
-
-
-def numbered(*name: int) -> np.random.Generator:
-    """A stream whose name is whole numbers, such as seed, epoch and row: NumPy's own, as stored trainings have it."""
-    return np.random.default_rng(name)
-
-
 __all__ = [
     "LOCK",
     "MANIFEST",
@@ -405,12 +373,8 @@ __all__ = [
     "Publication",
     "Run",
     "check_finished",
-    "choices",
-    "numbered",
     "publication",
     "short_hash",
     "stored_manifest",
-    "stream",
-    "stream_bytes",
     "sweep",
 ]

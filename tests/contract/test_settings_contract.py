@@ -15,8 +15,12 @@ from medr1.cli.options import in_order, takes
 from medr1.errors import ConfigError
 from medr1.settings import POSITIONAL, REPEATED, RunSettings, Settings, recipe_path
 
-for package in ("attack", "data", "eval", "flows", "models", "rewards", "engines"):
-    importlib.import_module(f"medr1.{package}.settings")
+for room in (
+    *(f"{package}.settings" for package in ("attack", "data", "eval", "flows", "engines")),
+    "models.zoo",
+    "rewards.fuzz",
+):
+    importlib.import_module(f"medr1.{room}")
 
 
 def all_settings(parent: type[Settings] = Settings) -> Iterator[type[Settings]]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from medr1.attack.threat import ThreatModel, levels_of, project, realise, sign_noise, towards, uniform_start
-from medr1.runs import stream
+from medr1.streams import stream
 
 
 @pytest.mark.parametrize(("epsilon", "k"), [(0.03, 7), (8 / 255, 8), (2 / 255, 2), (1.0, 255), (0.0, 0), (0.0039, 0)])

@@ -189,7 +189,7 @@ def test_the_data_are_looked_for_where_the_manifest_says(
 
 def test_questions_without_an_answer_are_counted_and_in_older_runs_need_the_data(tmp_path: Path) -> None:
     samples = questions(12)
-    samples[3] = replace(samples[3], images=(ImageRef(path=str(tmp_path / "gone.png")),))
+    samples[3] = replace(samples[3], images=(ImageRef(path=str(tmp_path / "data" / "gone.png")),))
     run = store(tmp_path / "run", samples, right=0.5)
     assert read_json(run / "results.json")["failed"] == 1
     assert verify(run).differing == []

@@ -149,7 +149,7 @@ def test_data_and_training_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     (tmp_path / "train").rename(tmp_path / "moved")
     assert verify_rescored(tmp_path / "run").unchecked == list(FITTED)
     assert verify_rescored(tmp_path / "run", train_data=tmp_path / "moved").unchecked == []
-    with pytest.raises(DataError, match="is not what the text prior was fitted on"):
+    with pytest.raises(DataError, match="is not what the text prior of this run was fitted on"):
         verify_rescored(tmp_path / "run", train_data=tmp_path / "test")
     write_samples(tmp_path / "train", questions(7))
     found = verify_rescored(tmp_path / "run")

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medr1 import runs
+from medr1 import streams
 from medr1.errors import ConfigError, DataError
 from medr1.records import check_finished, is_manifest, locks
-from medr1.runs import LOCK, STAGING, Run, choices, numbered, stored_manifest, stream, stream_bytes
+from medr1.runs import LOCK, STAGING, Run, stored_manifest
+from medr1.streams import choices, numbered, stream, stream_bytes
 from run_faults import files, moments, refusal, small_files, stamps, stopped
 
 
@@ -205,5 +206,5 @@ def test_random_streams_are_those_under_which_results_are_stored() -> None:
 
 def test_no_stream_is_derived_elsewhere() -> None:
     derived = re.compile(r"Random\(f|default_rng\([\[(]|sha256\(f\"\{seed|SeedSequence\(")
-    sources = Path(runs.__file__).parent.rglob("*.py")
+    sources = Path(streams.__file__).parent.rglob("*.py")
     assert [path.name for path in sources if derived.search(path.read_text())] == []

@@ -19,7 +19,7 @@ from medr1.attack.problem import MISLED, RIGHT, Best, Problem, rank_of
 from medr1.attack.steps import Step
 from medr1.attack.threat import project
 from medr1.attack.victim import Reading
-from medr1.runs import stream
+from medr1.streams import stream
 
 
 def fgsm(problem: Problem, mode: Mode, loss: Loss = "ce") -> Best:

@@ -22,7 +22,7 @@ from medr1.attack.victim import Reading
 from medr1.models.pixels import patchify, resize_to_grid, unpatchify
 from medr1.models.shared.pack import backbone
 from medr1.results.attacked import AttackedImage, CellScores
-from medr1.runs import stream
+from medr1.streams import stream
 from medr1.types import LETTERS, ParseStatus
 
 Status = Literal["passed", "failed", "not_run"]

@@ -25,7 +25,7 @@ from medr1.attack.problem import Best, Problem
 from medr1.attack.steps import AdaptiveStep, SignStep, Step, fixed_size
 from medr1.attack.threat import LEVELS, sign_noise, towards, uniform_start
 from medr1.errors import ConfigError
-from medr1.runs import stream
+from medr1.streams import stream
 from medr1.types import LETTERS
 
 Kind = Literal["noise", "typographic", "fgsm", "ascent", "square"]

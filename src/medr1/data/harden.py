@@ -22,8 +22,9 @@ from medr1.data.settings import HardenSettings
 from medr1.data.synonyms import UNCLEAR_ANSWERS, exclusive, tidy
 from medr1.records import data_hash, read_record, sample_id, short_hash, write_json, write_shards
 from medr1.results.audited import Controlled, Hardened, KeptOf
-from medr1.runs import Run, choices
+from medr1.runs import Run
 from medr1.stats import chance
+from medr1.streams import choices
 from medr1.types import LETTERS, Sample
 
 SUMMARY, SHEET = "harden.json", "sample_sheet.csv"

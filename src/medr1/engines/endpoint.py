@@ -33,7 +33,7 @@ from medr1.engines.replies import (
 )
 from medr1.errors import ConfigError, EngineError
 from medr1.prompts import chat
-from medr1.runs import stream_bytes
+from medr1.streams import stream_bytes
 from medr1.types import Completion
 
 T = TypeVar("T")

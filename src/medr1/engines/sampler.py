@@ -26,7 +26,7 @@ from medr1.engines.text_model import can_capture
 from medr1.models.sharding import is_sharded, largest_of_all
 from medr1.models.shared.attention import SHARED_PREFIX, attention_of, product_type
 from medr1.models.shared.pack import PromptTensors, backbone, left_padded
-from medr1.runs import stream
+from medr1.streams import stream
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,7 @@ from medr1.attack.threat import LEVELS, project, realise, uniform_start
 from medr1.errors import ConfigError
 from medr1.models.pixels import grid_image, preprocess
 from medr1.models.shared.pack import PromptTensors, backbone, left_padded
-from medr1.runs import stream
+from medr1.streams import stream
 from medr1.variants.corruptions import CLEAN_SHARE
 
 

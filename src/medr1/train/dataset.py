@@ -20,7 +20,7 @@ from medr1.data.options import keeps_order
 from medr1.errors import ConfigError, DataError
 from medr1.prompts import Message, PromptTemplate, chat, record_span, render
 from medr1.rewards import REWARDS, sample_columns
-from medr1.runs import numbered
+from medr1.streams import numbered
 from medr1.types import Sample
 from medr1.variants import VARIANTS
 from medr1.variants.controls import shuffled_partners

@@ -14,7 +14,7 @@ from PIL import Image
 
 from medr1.answers.wording import plain_words
 from medr1.data.options import keeps_order, options_refer
-from medr1.runs import choices
+from medr1.streams import choices
 from medr1.types import LETTERS, Prediction, Sample
 from medr1.variants.variant import Assign, Stream, Variant, each, group_of
 

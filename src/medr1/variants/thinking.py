@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from medr1.answers.tags import tags_of
-from medr1.runs import choices
+from medr1.streams import choices
 from medr1.types import LETTERS, Prediction, Sample
 from medr1.variants.controls import chosen_option
 from medr1.variants.variant import Assign, Variant, group_of

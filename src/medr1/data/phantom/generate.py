@@ -17,7 +17,7 @@ from medr1.data.phantom.nuisance import NUISANCE, NuisanceRange, expose, framing
 from medr1.data.phantom.questions import QUESTIONS, Question, ask
 from medr1.data.phantom.state import PhantomState, draw_state
 from medr1.errors import ConfigError
-from medr1.runs import stream_bytes
+from medr1.streams import stream_bytes
 from medr1.types import ImageRef, Sample
 from medr1.workers import Workers
 

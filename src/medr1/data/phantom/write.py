@@ -14,7 +14,8 @@ from medr1.data.phantom.state import NO_SIZE, NORMAL, QUADRANTS, SIDES, PhantomS
 from medr1.data.settings import PhantomSettings
 from medr1.errors import DataError
 from medr1.records import write_shards
-from medr1.runs import Run, numbered, publication
+from medr1.runs import Run, publication
+from medr1.streams import numbered
 from medr1.types import Sample
 
 MASKS = "masks.npz"

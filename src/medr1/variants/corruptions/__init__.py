@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medr1.errors import ConfigError
-from medr1.runs import stream_bytes
+from medr1.streams import stream_bytes
 from medr1.types import MODALITIES, Modality, Sample
 from medr1.variants.corruptions import optics, scanners
 from medr1.variants.corruptions.picture import Picture, to_bytes
