@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from medr1.cli.failures import run_command
 from medr1.cli.seeds import advmed_r1, evaluation, med_r1, medvlm_r1
 from medr1.engines.scripted import ScriptedEngine
 from medr1.errors import ConfigError, DataError
@@ -163,7 +164,7 @@ def test_a_users_error_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
         raise DataError("two\nlines")
 
     with pytest.raises(SystemExit) as exit_:
-        evaluation.reporting(fails)
+        run_command(fails)
     assert (exit_.value.code, capsys.readouterr().err) == (1, "medr1: two lines\n")
 
 

@@ -6,7 +6,8 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from medr1.cli.seeds.evaluation import SeedEvaluation, add_sampling_flags, read_questions, reporting, run, sampling
+from medr1.cli.failures import run_command
+from medr1.cli.seeds.evaluation import SeedEvaluation, add_sampling_flags, read_questions, run, sampling
 from medr1.errors import ConfigError
 
 ATTENTION = ("auto", "flash_attention_2", "sdpa", "eager")
@@ -47,4 +48,4 @@ def job(arguments: Sequence[str] | None = None) -> SeedEvaluation:
 
 
 if __name__ == "__main__":
-    reporting(lambda: run(job()))
+    run_command(lambda: run(job()))

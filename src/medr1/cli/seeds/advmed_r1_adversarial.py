@@ -15,7 +15,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from medr1.cli.seeds.evaluation import SeedEvaluation, read_questions, reporting, run, start_engine
+from medr1.cli.failures import run_command
+from medr1.cli.seeds.evaluation import SeedEvaluation, read_questions, run, start_engine
 from medr1.eval.stored.seeds import CleanAnswer
 from medr1.results import Record
 from medr1.types import Sample
@@ -165,4 +166,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    reporting(main)
+    run_command(main)

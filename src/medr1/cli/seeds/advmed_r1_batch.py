@@ -11,8 +11,8 @@ from typing import Annotated
 
 from rich.console import Console
 
+from medr1.cli.failures import run_command
 from medr1.cli.seeds.advmed_r1_adversarial import ATTACK_TYPES, AttackFlags, add_attack_flags, evaluate
-from medr1.cli.seeds.evaluation import reporting
 from medr1.errors import DataError, EngineError, MedR1Error
 from medr1.results import ABSENT, Record
 
@@ -130,4 +130,4 @@ def _cell(outcome: Outcome) -> str:
 
 
 if __name__ == "__main__":
-    reporting(main)
+    run_command(main)

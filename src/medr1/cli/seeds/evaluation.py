@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import Progress
 
-from medr1.cli.failures import run_command
 from medr1.errors import ConfigError, DataError
 from medr1.types import Prediction, Sample
 
@@ -123,8 +122,3 @@ def sampling(flags: Namespace, max_new_tokens: int) -> "SamplingParams":
     if flags.temperature <= 0 or not 0 < flags.top_p <= 1:
         raise ConfigError("--do_sample needs a --temperature above 0 and a --top_p above 0 and at most 1; change them")
     return SamplingParams(max_new_tokens=max_new_tokens, temperature=flags.temperature, top_p=flags.top_p)
-
-
-def reporting(main: Callable[[], object]) -> None:
-    """Run a command line: a user's error is one line and exit code 1."""
-    run_command(main)

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from medr1.cli.seeds.evaluation import SeedEvaluation, add_sampling_flags, read_questions, reporting, run, sampling
+from medr1.cli.failures import run_command
+from medr1.cli.seeds.evaluation import SeedEvaluation, add_sampling_flags, read_questions, run, sampling
 
 VARIANTS = {
     "think": ("med-r1/think", "med-r1/think"),
@@ -58,4 +59,4 @@ def job(arguments: Sequence[str] | None = None) -> SeedEvaluation:
 
 
 if __name__ == "__main__":
-    reporting(lambda: run(job()))
+    run_command(lambda: run(job()))

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from medr1.cli.failures import run_command
 from medr1.cli.seeds.evaluation import (
     SeedEvaluation,
     add_sampling_flags,
     only,
     read_questions,
-    reporting,
     run,
     sampling,
 )
@@ -67,4 +67,4 @@ def job(arguments: Sequence[str] | None = None) -> SeedEvaluation:
 
 
 if __name__ == "__main__":
-    reporting(lambda: run(job()))
+    run_command(lambda: run(job()))
