@@ -112,7 +112,7 @@ def test_completions_that_are_elsewhere_are_named(folder: Path, monkeypatch: pyt
 
 
 TAMPERED: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "all of it": lambda stored: [stored],
+    "the value": lambda stored: [stored],
     "manifest": lambda stored: stored.pop("manifest") and stored,
     "manifest.scored_hash": lambda stored: stored["manifest"].pop("scored_hash") and stored,
     "manifest.arguments": lambda stored: stored["manifest"].update(arguments=[]) or stored,
@@ -128,9 +128,7 @@ TAMPERED: dict[str, Callable[[dict[str, Any]], Any]] = {
 def test_a_file_that_cannot_be_followed_is_refused_with_its_place(folder: Path, place: str) -> None:
     path = folder / "out" / "rescore.json"
     write_json(path, TAMPERED[place](read_json(path)))
-    with pytest.raises(
-        DataError, match=rf"rescore\.json does not tell .*\({place}: .*; score it again with `medr1 resc"
-    ):
+    with pytest.raises(DataError, match=rf"rescore\.json: {place} is .*; restore the file, or write it anew"):
         verify_rescored(folder / "out")
 
 
