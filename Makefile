@@ -43,7 +43,7 @@ $(LOWER_INSTALLED): pyproject.toml constraints.txt .ci/lower_bounds.py
 	$(PYTHON_LOWER) -m venv --clear .venv-lower
 	.venv-lower/bin/python .ci/lower_bounds.py > .venv-lower/constraints.txt
 	.venv-lower/bin/python -m pip install --quiet --no-compile --constraint .venv-lower/constraints.txt \
-	  --editable '.[dicom,train]' hypothesis pytest pytest-timeout pytest-xdist
+	  --editable '.[dicom,train,volumes]' hypothesis pytest pytest-timeout pytest-xdist
 	@touch $@
 
 # Left out: what tests our own rules at length, counts the products of a newer transformers, or needs its image classes.

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-EXTRAS = ("train", "dicom")
+EXTRAS = ("train", "dicom", "volumes")
 
 AS_TESTED = {"torch"}
 OLDER = {"dill", "fsspec", "huggingface-hub", "multiprocess", "pandas", "pydantic-core"}

@@ -36,6 +36,8 @@ class Most:
     """A file that holds one picture, and anything else that is read in one piece."""
     PIXELS = 64_000_000
     """A picture, by its header: a few kilobytes can unpack to gigabytes."""
+    VOXELS = 2**27
+    """A volume: 512 slices of 512 × 512."""
     RECORD_CHARS = 64 * MIB
     """A record of a text file; a longer one is damage (a quote that never closes) or a bomb."""
     GZIP_TIMES = 100

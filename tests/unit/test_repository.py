@@ -217,7 +217,7 @@ def test_the_lowest_versions_are_those_declared() -> None:
     lowest = dict(line.split("==") for line in printed)
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    for line in chain(project["dependencies"], extras["train"], extras["dicom"]):
+    for line in chain(project["dependencies"], extras["train"], extras["dicom"], extras["volumes"]):
         requirement = Requirement(line)
         version = lowest.pop(requirement.name)
         assert version in requirement.specifier

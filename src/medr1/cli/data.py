@@ -57,6 +57,7 @@ def convert(settings: ConvertSettings, as_json: bool) -> None:
     \b
     medr1 data convert downloads/slake --source slake --where q_lang=en --out data/slake
     medr1 data convert questions.csv --column answer=label --image-root pictures --out data/mine
+    medr1 data convert scans --slices uniform/8 --plane axial --window lung --out data/scans
     """
     from medr1.data.convert import convert as run
 
@@ -90,6 +91,7 @@ def _print_summary(summary: "Converted", *, title: str, as_json: bool) -> None:
         ("pictures unfit", "no Qwen-VL takes them", summary.unfit_pictures),
         ("no picture", "asked as text alone", summary.text_only),
         ("options speak of others", "their order is kept everywhere", summary.options_that_refer),
+        ("show studies", "as slices", summary.studies),
         ("left out", "answer withheld", left_out.withheld),
         ("left out", "cannot be used", left_out.bad),
     )
@@ -102,6 +104,8 @@ def _print_summary(summary: "Converted", *, title: str, as_json: bool) -> None:
         typer.echo(f"unfit for Qwen-VL: {message}; cut or pad the picture, or leave the record out")
     if (more := (summary.unfit_pictures or 0) - len(named)) > 0:
         typer.echo(f"unfit for Qwen-VL: and {more:,} more")
+    for note in summary.study_notes or []:
+        typer.echo(note)
     for message in left_out.first_bad:
         typer.echo(f"left out: {message}")
     if (more := left_out.bad - len(left_out.first_bad)) > 0:

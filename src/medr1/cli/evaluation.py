@@ -46,11 +46,13 @@ SHOWN = 20
 def verify_command(settings: VerifySettings, as_json: bool) -> None:
     """Compute every number of results.json or rescore.json again from the completions, and say what differs.
 
-    Completions and a judge's replies are read again as well. The exit code is 1 if anything differs.
+    Completions and a judge's replies are read again as well. Of samples that show studies, the pictures are made again
+    from the studies' files. The exit code is 1 if anything differs.
 
     \b
     medr1 verify runs/eval
     medr1 verify runs/rescored --data questions.tsv
+    medr1 verify data/studies --data downloads/studies
     """
     from medr1.flows.stored import run_verify
 

@@ -13,6 +13,7 @@ from medr1.data.images import BURNED_IN, UNFIT, embed_images
 from medr1.data.options import options_refer
 from medr1.data.settings import ConvertSettings
 from medr1.data.source import NAMED, LeftOut, Source
+from medr1.data.studies import MASK, STUDIES, Studies
 from medr1.errors import DataError
 from medr1.records import DataHash, checked, sample_hash, short_hash, write_shards
 from medr1.records.manifest import MANIFEST
@@ -23,7 +24,7 @@ from medr1.types import Sample
 
 SHARDS = ("data-*.parquet",)
 """What is written beside the manifest."""
-NOTICED = ("burned_in_text", "unfit_pictures", "text_only", "options_that_refer")
+NOTICED = ("burned_in_text", "unfit_pictures", "text_only", "options_that_refer", "studies")
 """Fields of `Converted` that are told where there is any."""
 
 Progress = Callable[[int, int], None]
@@ -54,6 +55,10 @@ class Converted(Counts):
     options_that_refer: Some = None
     """Questions of which an option speaks of others."""
     first_unfit: Annotated[list[str] | None, ABSENT] = None
+    studies: Some = None
+    """Questions about studies."""
+    study_notes: Annotated[list[str] | None, ABSENT] = None
+    """What is odd about studies, once for each."""
 
 
 def convert(settings: ConvertSettings, progress: Progress = lambda done, total: None) -> Converted:
@@ -69,6 +74,7 @@ def convert(settings: ConvertSettings, progress: Progress = lambda done, total: 
     asked = {"where": {name: sorted(v) for name, v in choice.where.items()}, "columns": choice.columns}
     decisive = {name: getattr(settings, name) for name in ("limit", "allow_missing_images", "skip_bad")}
     decisive |= {"allow_text_only": True} if settings.allow_text_only else {}  # older folders do not name it
+    decisive |= settings.plan.dump() if settings.plan else {}
     with Run(
         settings.out,
         command="data convert",
@@ -96,6 +102,8 @@ class _Survey:
     """Positions of those that are drawn; None for all."""
     root: Path
     """Folder of the images."""
+    studies: Studies | None
+    """Where images may be studies."""
     left_out: LeftOut
     identity: dict[str, str]
     """Hashes of the records, and of the pictures of those that are drawn."""
@@ -105,16 +113,22 @@ class _Survey:
         """Read all records. Raises `DataError` for the first that cannot be used, where such are not to be skipped."""
         left_out = LeftOut(skip_bad=settings.skip_bad, text_only=settings.allow_text_only)
         content = DataHash()
-        total, shown = 0, []
+        total, shown, masks = 0, [], dict[str, None]()
         for sample in content.watch(source.read(settings.path, choice=settings.choice, left_out=left_out)):
             total += 1
             if settings.limit is not None:
                 shown.append([ref.path for ref in sample.images if ref.data is None and ref.path])
+            if settings.plan is not None and MASK in sample.extra:
+                masks[sample.extra[MASK]] = None
         chosen = _drawn(total, settings.limit, settings.seed)
         root = settings.image_root or source.image_root(settings.path, settings.choice, skip_bad=settings.skip_bad)
         names = content.files if chosen is None else (name for position in sorted(chosen) for name in shown[position])
         pictures = {name: root / name for name in names if _is_inside(name)}
-        return cls(total=total, chosen=chosen, root=root, left_out=left_out, identity=content.identity(pictures))
+        studies = None if settings.plan is None else Studies(root, settings.plan)
+        if studies is not None:
+            pictures |= studies.contents([*pictures, *masks])
+        identity = content.identity(pictures)
+        return cls(total=total, chosen=chosen, root=root, studies=studies, left_out=left_out, identity=identity)
 
 
 def _is_inside(name: str) -> bool:
@@ -133,6 +147,7 @@ def _write(folder: Path, source: Source, settings: ConvertSettings, survey: _Sur
     samples = (s for n, s in enumerate(again) if survey.chosen is None or n in survey.chosen)
     written = _Embedding(
         root=survey.root,
+        studies=survey.studies,
         allow_missing=settings.allow_missing_images,
         left_out=survey.left_out,
         total=survey.total if survey.chosen is None else len(survey.chosen),
@@ -148,6 +163,7 @@ def _write(folder: Path, source: Source, settings: ConvertSettings, survey: _Sur
         left_out=_counted(survey.left_out, settings.path, written.root),
         **{name: count or None for name, count in written.noticed.items()},
         first_unfit=written.first_unfit or None,
+        study_notes=(survey.studies and survey.studies.notes) or None,
     )
 
 
@@ -216,6 +232,7 @@ class _Embedding:
     """Puts the images into samples that stream by, and counts what was noticed."""
 
     root: Path
+    studies: Studies | None
     allow_missing: bool
     left_out: LeftOut
     total: int
@@ -230,7 +247,7 @@ class _Embedding:
         """The samples with their images inside."""
         for done, sample in enumerate(samples, start=1):
             try:
-                embedded = embed_images(sample, self.root, allow_missing=self.allow_missing, owners=self.owners)
+                embedded = self._embed(sample)
             except DataError as error:
                 # An image inside a record has no file name to be found by.
                 is_inside = any(ref.data is not None for ref in sample.images)
@@ -241,8 +258,16 @@ class _Embedding:
             unfit = embedded.extra.get(UNFIT)
             if unfit is not None and len(self.first_unfit) < NAMED:
                 self.first_unfit.append(unfit)
-            found = (BURNED_IN in embedded.extra, unfit is not None, not embedded.images, options_refer(embedded))
+            found = (
+                *(BURNED_IN in embedded.extra, unfit is not None, not embedded.images, options_refer(embedded)),
+                STUDIES in embedded.extra,
+            )
             for name, is_so in zip(NOTICED, found, strict=True):
                 self.noticed[name] += is_so
             yield embedded
             self.progress(done, self.total)
+
+    def _embed(self, sample: Sample) -> Sample:
+        if self.studies is not None:
+            return self.studies.embed(sample, allow_missing=self.allow_missing, owners=self.owners)
+        return embed_images(sample, self.root, allow_missing=self.allow_missing, owners=self.owners)

@@ -3,7 +3,7 @@
 import io
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from medr1.data.blind import format_rule
 from medr1.data.convert import summarise
 from medr1.data.images import open_image
 from medr1.data.options import options_refer
-from medr1.data.questions import QuestionSet
+from medr1.data.questions import Fingerprint, QuestionSet
 from medr1.results.audited import (
     Described,
     Giveaways,
@@ -134,12 +134,17 @@ def one_sided(samples: Iterable[Sample], min_asked: int = MIN_ASKED) -> list[One
     return found[:TOP]
 
 
+def _identities(images: Sequence[Fingerprint]) -> Iterable[Hashable]:
+    """All by which what a question shows can be known: of several pictures, only all of them together."""
+    return images[0].keys if len(images) == 1 else [tuple(image.identity for image in images)] if images else []
+
+
 def faults(questions: QuestionSet) -> OptionFaults:
     """Questions that cannot be answered fairly, counted by fault."""
     counts = Counter[str]()
-    right: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
+    right: defaultdict[tuple[Hashable, str], set[str]] = defaultdict(set)
     keys_of = [
-        [(key, s.question) for image in images for key in image.keys]
+        [(key, s.question) for key in _identities(images)]
         for images, s in zip(questions.images, questions.samples, strict=True)
     ]
     for sample, keys in zip(questions.samples, keys_of, strict=True):

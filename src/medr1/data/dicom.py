@@ -28,7 +28,7 @@ import math
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,12 +38,25 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medr1.data import depth
-from medr1.data.dicom_header import FRAME, Range, Refusal, Table, codestream_size, number, read_header, signed_bits
+from medr1.data.dicom_header import (
+    FRAME,
+    PLACE,
+    Range,
+    Refusal,
+    Table,
+    codestream_size,
+    num_frames,
+    number,
+    of_frame,
+    read_header,
+    signed_bits,
+)
 from medr1.errors import DataError
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 DISPLAY = (
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
@@ -53,10 +66,10 @@ DISPLAY = (
         for colour in ("Red", "Green", "Blue")
         for what in ("Descriptor", "Data")
     ),
-    *("PixelData", "FloatPixelData", "DoubleFloatPixelData", "BurnedInAnnotation"),
+    "BurnedInAnnotation",
 )
-OWNER = ("PatientID", "SeriesInstanceUID")
-"""What must not be split between train and test: the patient, or the series where the patient's number was removed."""
+OWNER = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")
+"""What must not be split between train and test: the patient, or the study where the patient's number was removed."""
 
 GREY = ("MONOCHROME1", "MONOCHROME2")
 JPEG_2000_COLOURS = ("YBR_ICT", "YBR_RCT")
@@ -88,20 +101,61 @@ class DicomImage:
 
 def decode_dicom(data: bytes, name: str, *, max_pixels: int) -> DicomImage:
     """The picture by the rule of this module; `DataError` names the file (`name`) and never anything of its header."""
+    with refusals(name):
+        header = read_header(data, [*DISPLAY, *PIXELS, *OWNER], max_pixels=max_pixels)
+        if num_frames(header) > 1:
+            raise DataError(
+                f"image {name} has several frames; save the one you mean as a file of its own, or convert with --slices"
+            )
+        stored = _stored(header, 0, name, max_pixels)
+        return DicomImage(
+            image=Image.fromarray(_pixels(stored, header)), burned_in=burned_in(header), owner=owner_of(header)
+        )
+
+
+def read_frames(data: bytes, name: str, *, max_pixels: int) -> list["Dataset"]:
+    """What a file says of each of its frames, without pixels."""
+    with refusals(name):
+        header = read_header(data, [*DISPLAY, *OWNER, *PLACE, "Modality"], max_pixels=max_pixels)
+        return [of_frame(header, index) for index in range(num_frames(header))]
+
+
+def read_pixels(data: bytes, name: str, *, max_pixels: int) -> "Dataset":
+    """What a file says of its pixels, with them, still packed."""
+    with refusals(name):
+        return read_header(data, [*DISPLAY, *PIXELS], max_pixels=max_pixels)
+
+
+def grey_of(pixels: "Dataset", index: int, frame: "Dataset", name: str, *, max_pixels: int) -> "Grey":
+    """The values of one frame of a file, of which `frame` is what `read_frames` says of it."""
+    with refusals(name):
+        if str(pixels.PhotometricInterpretation) not in GREY:
+            raise Refusal("in colours, and a volume is of grey values; convert its pictures one by one")
+        stored, possible = _unpacked(_stored(pixels, index, name, max_pixels), pixels)
+        values, possible = _measured(stored, frame, possible)
+        return Grey(values, possible, _padding(stored, frame))
+
+
+@dataclass(frozen=True, slots=True)
+class Grey:
+    """What the grey values of a frame stand for."""
+
+    values: NDArray[np.float64]
+    possible: Range
+    """That the values can have."""
+    is_padding: NDArray[np.bool_]
+
+
+@contextmanager
+def refusals(name: str) -> Iterator[None]:
+    """What goes wrong with a file becomes a `DataError` that names it, and nothing of its header."""
     try:
         from pydicom.errors import BytesLengthException, InvalidDicomError
     except ImportError as error:
         raise DataError(f"image {name} is DICOM, which needs pydicom; run `pip install 'medr1[dicom]'`") from error
     with _silent():
         try:
-            header = read_header(data, [*DISPLAY, *OWNER], max_pixels=max_pixels)
-            _check(header, name, max_pixels)
-            stored = _stored(header, name)
-            return DicomImage(
-                image=Image.fromarray(_pixels(stored, header)),
-                burned_in=str(header.get("BurnedInAnnotation", "")).strip().upper() == "YES",
-                owner=_owner(header),
-            )
+            yield
         except DataError:
             raise
         except Refusal as reason:
@@ -123,17 +177,17 @@ def _silent() -> Iterator[None]:
         logger.propagate = before
 
 
-def _check(header: "Dataset", name: str, max_pixels: int) -> None:
+def _check(header: "Dataset", index: int, name: str, max_pixels: int) -> None:
+    from pydicom.encaps import get_frame
+
     if "FloatPixelData" in header or "DoubleFloatPixelData" in header:
         raise Refusal("with floating-point pixels, which are measurements and have no display; export it as PNG")
     if "PixelData" not in header:
         raise DataError(f"image {name} is DICOM without pixels; export the image itself")
-    if int(header.get("NumberOfFrames") or 1) > 1:
-        raise DataError(f"image {name} has several frames; save the one you mean as a file of its own")
     if int(header.Rows) * int(header.Columns) > max_pixels:
         raise DataError(f"image {name} has more than {max_pixels // 10**6} million pixels; resize it first")
     claimed = (
-        codestream_size(header.PixelData)
+        codestream_size(get_frame(header.PixelData, index, number_of_frames=num_frames(header)))
         if str(header.file_meta.TransferSyntaxUID).startswith((*JPEG_2000_SYNTAXES, *JPEG_LS_SYNTAXES))
         else None
     )
@@ -153,7 +207,13 @@ def _check(header: "Dataset", name: str, max_pixels: int) -> None:
         raise Refusal("that shows some grey values in colours (a supplemental palette); export it as PNG")
 
 
-def _owner(header: "Dataset") -> bytes | None:
+def burned_in(header: "Dataset") -> bool:
+    """Whether a file says that text is burned into its pixels."""
+    return str(header.get("BurnedInAnnotation", "")).strip().upper() == "YES"
+
+
+def owner_of(header: "Dataset") -> bytes | None:
+    """Hash of what must not be split between train and test."""
     for keyword in OWNER:
         value = str(header.get(keyword) or "").strip()
         if value:
@@ -161,10 +221,13 @@ def _owner(header: "Dataset") -> bytes | None:
     return None
 
 
-def _stored(header: "Dataset", name: str) -> NDArray[Any]:
-    """The stored values, unpacked; `DataError` where that cannot be done."""
+def _stored(header: "Dataset", index: int, name: str, max_pixels: int) -> NDArray[Any]:
+    """The stored values of a frame, unpacked; `DataError` where that cannot be done."""
+    from pydicom.pixels import pixel_array
+
+    _check(header, index, name, max_pixels)
     try:
-        stored = header.pixel_array
+        stored = pixel_array(header, index=index)
     except PIXEL_ERRORS:
         stored = None
     if stored is None or stored.shape[:2] != (int(header.Rows), int(header.Columns)):
@@ -180,15 +243,22 @@ def _stored(header: "Dataset", name: str) -> NDArray[Any]:
 def _pixels(stored: NDArray[Any], header: "Dataset") -> depth.Shades:
     """`[height, width]` or `[height, width, 3]` of bytes."""
     bits, colours = int(header.BitsStored), str(header.PhotometricInterpretation)
-    unused = 8 * stored.itemsize - bits
-    stored = stored << unused >> unused  # overlays of old files are there, which pydicom leaves in JPEG 2000
-    possible = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if header.PixelRepresentation else (0.0, 2.0**bits - 1)
+    stored, possible = _unpacked(stored, header)
     if colours == "PALETTE COLOR":
         return _palette(stored, header, possible)
     if colours in GREY:
         shares = _shares(stored, header, possible)
         return depth.to_bytes(1 - shares if colours == "MONOCHROME1" else shares)
     return depth.highest_bits(stored, depth.bits_in_use(stored, bits, int(header.BitsAllocated)))
+
+
+def _unpacked(stored: NDArray[Any], header: "Dataset") -> tuple[NDArray[Any], Range]:
+    """The values without foreign bits, and the range that they can have."""
+    bits = int(header.BitsStored)
+    unused = 8 * stored.itemsize - bits
+    stored = stored << unused >> unused  # overlays of old files are there, which pydicom leaves in JPEG 2000
+    possible = (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if header.PixelRepresentation else (0.0, 2.0**bits - 1)
+    return stored, possible
 
 
 def _table(holder: "Dataset", prefix: str, possible: Range, header: "Dataset") -> Table:
@@ -213,12 +283,19 @@ def _palette(stored: NDArray[Any], header: "Dataset", possible: Range) -> depth.
 def _shares(stored: NDArray[Any], header: "Dataset", possible: Range) -> NDArray[np.float64]:
     """Grey values of one frame through modality LUT or rescale, then VOI LUT or window, 0 … 1."""
     values, possible = _measured(stored, header, possible)
+    shown = window_of(header, possible)
+    return depth.shares(values, ~_padding(stored, header)) if shown is None else shown(values)
+
+
+def window_of(header: "Dataset", possible: Range) -> Callable[[NDArray[Any]], NDArray[np.float64]] | None:
+    """The VOI LUT or the first window of a header, from values to 0 … 1; None where it has neither."""
     if header.get("VOILUTSequence"):
         table = _table(header.VOILUTSequence[0], "LUT", possible, header)
-        return table.look_up(values) / (2 ** table.bits_in_use(range(8, 17)) - 1)  # writers declare what an entry takes
+        white = 2 ** table.bits_in_use(range(8, 17)) - 1  # writers declare what an entry takes
+        return lambda values: table.look_up(values) / white
     centre, width = number(header, "WindowCenter"), number(header, "WindowWidth")
     if centre is None and width is None:
-        return depth.shares(values, ~_padding(stored, header))
+        return None
     if centre is None or width is None:
         raise Refusal("with half a window (center and width belong together); mend its header or export it as PNG")
     function = str(header.get("VOILUTFunction") or "LINEAR").strip().upper()
@@ -226,7 +303,7 @@ def _shares(stored: NDArray[Any], header: "Dataset", possible: Range) -> NDArray
         raise Refusal("with a window of an unknown function; mend its header or export it as PNG")
     if width <= 0:
         raise Refusal("with a window that is not wider than 0; mend its header or export it as PNG")
-    return window(values, centre, width, function)
+    return lambda values: window(values.astype(np.float64), centre, width, function)
 
 
 def _measured(stored: NDArray[Any], header: "Dataset", possible: Range) -> tuple[NDArray[np.float64], Range]:

@@ -26,12 +26,17 @@ FRAME = (
     *("VOILUTSequence", "WindowCenter", "WindowWidth", "VOILUTFunction"),
 )
 """Elements that the functional groups of a multi-frame file tell of a frame."""
+PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "EchoTime", "EffectiveEchoTime",
+         "TemporalPositionIdentifier", "TemporalPositionIndex")  # fmt: skip
+"""Elements that tell where and when a slice was taken."""
 SHARED_AND_OWN = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 GROUPS = (
     *("FrameVOILUTSequence", "PixelValueTransformationSequence"),
+    *("PlanePositionSequence", "PlaneOrientationSequence", "PixelMeasuresSequence"),
+    *("MREchoSequence", "FrameContentSequence"),
     *("UnassignedSharedConvertedAttributesSequence", "UnassignedPerFrameConvertedAttributesSequence"),
 )
-"""Functional groups that hold elements of `FRAME`."""
+"""Functional groups that hold elements of `FRAME` and `PLACE`."""
 MAGIC = b"DICM"
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 BYTES_A_PIXEL = 8
@@ -61,8 +66,8 @@ def is_dicom(data: bytes) -> bool:
     return data[:2] in (b"\0\2", b"\0\x08") and data[4:6] in SHORT_VRS
 
 
-def read_header(data: bytes, keywords: list[str], *, max_pixels: int) -> "Dataset":
-    """The elements of a file with these keywords, those of its one frame among them, and its transfer syntax."""
+def read_header(data: bytes, keywords: Sequence[str], *, max_pixels: int) -> "Dataset":
+    """The elements of a file with these keywords and its transfer syntax; of a single frame those of the frame."""
     from pydicom import dcmread
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
@@ -74,9 +79,26 @@ def read_header(data: bytes, keywords: list[str], *, max_pixels: int) -> "Datase
         is_implicit, is_little = header.original_encoding
         explicit = ExplicitVRLittleEndian if is_little else ExplicitVRBigEndian
         header.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if is_implicit else explicit
-    if int(header.get("NumberOfFrames") or 1) == 1:
-        _take_up_functional_groups(header)
+    if num_frames(header) == 1:
+        _take_up_functional_groups(header, 0)
     return header
+
+
+def num_frames(header: "Dataset") -> int:
+    """How many frames a file has."""
+    return int(header.get("NumberOfFrames") or 1)
+
+
+def of_frame(header: "Dataset", index: int) -> "Dataset":
+    """What a header without pixels says of one of its frames."""
+    from pydicom import Dataset
+
+    frame = Dataset()
+    frame.update(header)  # pyright: ignore[reportArgumentType] -- a data set is as good as a dictionary
+    frame.file_meta = header.file_meta
+    if num_frames(header) > 1:
+        _take_up_functional_groups(frame, index)
+    return frame
 
 
 def _check_inflated(data: bytes, limit: int) -> None:
@@ -107,13 +129,13 @@ def codestream_size(pixels: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _take_up_functional_groups(header: "Dataset") -> None:
-    """Put what the functional groups say of the one frame to the top: first the shared, then the frame's own."""
-    for keyword in SHARED_AND_OWN:
-        for frame in list(header.get(keyword) or ())[:1]:
+def _take_up_functional_groups(header: "Dataset", index: int) -> None:
+    """Put what the functional groups say of a frame to the top: first the shared, then the frame's own."""
+    for keyword, at in zip(SHARED_AND_OWN, (0, index), strict=True):
+        for frame in list(header.get(keyword) or ())[at : at + 1]:
             for group in GROUPS:
                 for item in list(frame.get(group) or ())[:1]:
-                    for name in FRAME:
+                    for name in (*FRAME, *PLACE):
                         if name in item:
                             header[name] = item[name]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from medr1.data.questions import QuestionSet
+from medr1.data.questions import QuestionSet, telling
 from medr1.types import Sample
 
 NAME_FIELDS = ("image", "images", "image_path", "image_name")
@@ -202,7 +202,7 @@ def group_questions(
                     joined.join(key, own)
             rules[rule] += (source, name) not in seen
             seen.add((source, name))
-        for value in (value for image in images for value in (image.file_hash, image.pixel_hash)):
+        for value in (value for image in telling(images) for value in (image.file_hash, image.pixel_hash)):
             if value is not None:
                 joined.join(value, own)
     return Grouping(_named(samples, joined), dict(sorted(rules.items())))

@@ -7,6 +7,7 @@ applied, as `datasets.Image` does. Nothing else in this package decodes pictures
 """
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,12 +65,32 @@ def embed_images(
     through one conversion, samples that show one patient (or series) get the group of the first of them, unless the
     source named a group itself.
     """
-    images = [_embedded(ref, root, allow_missing) for ref in sample.images]
+    return with_pictures(sample, [embedded(ref, root, allow_missing) for ref in sample.images], owners)
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A picture as it is stored, and what its file says beside."""
+
+    ref: ImageRef
+    size: tuple[int, int] | None = None
+    """Width and height; None for a picture that is not there."""
+    burned_in: bool = False
+    owner: bytes | None = None
+
+
+def with_pictures(
+    sample: Sample, images: Sequence[Embedded], owners: dict[bytes, str] | None, own_group: str | None = None
+) -> Sample:
+    """The sample with these in place of its pictures; the rest of `embed_images`.
+
+    `own_group` stands for the hash of the pictures' names where the source named no group.
+    """
     group = sample.group
     shown_owners = [image.owner for image in images if image.owner is not None]
     if owners is not None and shown_owners and group == short_hash([ref.path for ref in sample.images]):
-        group = min((owners[owner] for owner in shown_owners if owner in owners), default=group)
-        owners.update(dict.fromkeys(shown_owners, group))
+        group = min((owners[owner] for owner in shown_owners if owner in owners), default=own_group or group)
+        owners.update(dict.fromkeys(shown_owners, group) | owners)
     warned = {BURNED_IN: "yes"} if any(image.burned_in for image in images) else {}
     for image in images:
         reason = unfit(image.size) if image.size is not None else None
@@ -79,22 +100,14 @@ def embed_images(
     return replace(sample, images=refs, group=group, extra={**sample.extra, **warned})
 
 
-@dataclass(frozen=True, slots=True)
-class _Embedded:
-    ref: ImageRef
-    size: tuple[int, int] | None = None
-    """Width and height; None for a picture that is not there."""
-    burned_in: bool = False
-    owner: bytes | None = None
-
-
-def _embedded(ref: ImageRef, root: Path, allow_missing: bool) -> _Embedded:
+def embedded(ref: ImageRef, root: Path, allow_missing: bool) -> Embedded:
+    """One picture; see `embed_images`."""
     if ref.data is None:
         assert ref.path is not None, "a reference has a path or data"
         path = resolve_inside(root, ref.path)
         if not path.exists():
             if allow_missing:
-                return _Embedded(ref)
+                return Embedded(ref)
             raise DataError(f"image {path} does not exist; check --image-root, or pass --allow-missing-images")
         ref = ImageRef(path=str(path))
     name = Path(_name(ref))
@@ -102,10 +115,10 @@ def _embedded(ref: ImageRef, root: Path, allow_missing: bool) -> _Embedded:
     if is_dicom(data):
         shown = decode_dicom(data, str(name), max_pixels=Most.PIXELS)
         png = _as_png(shown.image, name)
-        return _Embedded(png, size=shown.image.size, burned_in=shown.burned_in, owner=shown.owner)
+        return Embedded(png, size=shown.image.size, burned_in=shown.burned_in, owner=shown.owner)
     image, is_plain = decode_raster(data, str(name), max_pixels=Most.PIXELS)
     ref = ImageRef(path=name.name, data=data) if is_plain else _as_png(image, name)
-    return _Embedded(ref, size=image.size)
+    return Embedded(ref, size=image.size)
 
 
 def picture_file(path: str | Path) -> ImageRef:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medr1.data.questions import Fingerprint, QuestionSet
+from medr1.data.questions import Fingerprint, QuestionSet, telling
 from medr1.records.hashes import MISSING, file_hashes
 from medr1.results.audited import NearDuplicates, NearRate, PicturesCompared, SliceNeighbours
 from medr1.results.evaluated import Overlap
@@ -57,13 +57,13 @@ class Pictures:
         self._sets = train, test
         folders = [{image.folder for image in found.fingerprints() if not image.embedded} for found in self._sets]
         self._unclear = _several(train) | _several(test)
-        self.train = [[self._kept(image, folders[1]) for image in images] for images in train.images]
-        self.test = [[self._sought(image, folders[0]) for image in images] for images in test.images]
+        self.train = [[self._kept(image, folders[1]) for image in telling(images)] for images in train.images]
+        self.test = [[self._sought(image, folders[0]) for image in telling(images)] for images in test.images]
         self._known = {key for images in self.train for keys in images for key in keys}
         self._by_image = {
             image: keys
             for images, of_images in zip(test.images, self.test, strict=True)
-            for image, keys in zip(images, of_images, strict=True)
+            for image, keys in zip(telling(images), of_images, strict=True)
         }
 
     def keys(self) -> tuple[Keys, Keys]:
@@ -73,7 +73,7 @@ class Pictures:
 
     def basis(self, image: Fingerprint) -> str | None:
         """By what a test picture was found in train; None where it was not."""
-        return next((key[0] for key in self._by_image[image] if key in self._known), None)
+        return next((key[0] for key in self._by_image.get(image, ()) if key in self._known), None)
 
     def summary(self) -> PicturesCompared:
         """What the comparison rests on."""

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,6 +43,8 @@ class Fingerprint:
     """64 bits: signs of the lowest frequencies (`imagehash.phash`)."""
     size: tuple[int, int] | None = None
     """Width and height in pixels."""
+    is_blank: bool = False
+    """Whether all its pixels are alike: the air beside a patient is in every study."""
 
     @property
     def hashes(self) -> tuple[str, ...]:
@@ -195,7 +197,13 @@ def fingerprint(ref: ImageRef, prefix: str = "") -> Fingerprint:
         pixel_hash=f"pixels:{picture.size}:{hashlib.sha256(picture.tobytes()).hexdigest()}",
         perceptual_hash=int.from_bytes(np.packbits(bits).tobytes(), "big"),
         size=picture.size,
+        is_blank=all(low == high for low, high in picture.getextrema()),  # pyright: ignore[reportGeneralTypeIssues]
     )
+
+
+def telling(images: Sequence[Fingerprint]) -> Sequence[Fingerprint]:
+    """The pictures of a question by which it can be known: of several, those that show something."""
+    return [image for image in images if not image.is_blank] or images
 
 
 @contextmanager

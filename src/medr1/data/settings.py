@@ -4,14 +4,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from medr1.errors import ConfigError
 from medr1.settings import Positional, Repeated, RunSettings, Settings, Several
 from medr1.types import LETTERS
 
 if TYPE_CHECKING:
+    from medr1.data.slices import SlicePlan
     from medr1.data.source import Choice
+
+Plane = Literal["sagittal", "coronal", "axial"]
+"""By the axis of the patient that its slices follow: to the left, to the back, to the head."""
 
 
 class CorruptSettings(RunSettings):
@@ -79,7 +83,18 @@ class CheckTableSettings(Settings):
     """Questions behind each figure where the table has no n."""
 
 
-class ConvertSettings(RunSettings):
+class StudySettings(Settings):
+    """How the slices of a study are shown."""
+
+    plane: Plane | None = None
+    """Plane of the slices; by default that in which the study is stored."""
+    window: str | None = None
+    """lung, mediastinum, soft-tissue, liver, brain, stroke, bone, or CENTRE,WIDTH; by default what the files say."""
+    volume: Annotated[int, Ge(1)] | None = None
+    """Which of several volumes of a study (echoes, time points), from 1."""
+
+
+class ConvertSettings(RunSettings, StudySettings):
     """Which records become a data set of ours."""
 
     path: Positional[Path]
@@ -102,6 +117,8 @@ class ConvertSettings(RunSettings):
     """Keep questions without a picture, which are refused otherwise."""
     skip_bad: bool = False
     """Leave out records or images that cannot be used, count and name them."""
+    slices: str | None = None
+    """Images may be studies (a series or volume), shown by uniform/8, every/5-mm, around-mask/5 or montage/9."""
 
     @field_validator("where", "column")
     @classmethod
@@ -111,6 +128,23 @@ class ConvertSettings(RunSettings):
             if not (name and value):
                 raise ConfigError(f"{text!r} is not NAME=VALUE; write it as --where q_lang=en or --column answer=label")
         return texts
+
+    @model_validator(mode="after")
+    def _has_plan(self) -> "ConvertSettings":
+        given = sorted(StudySettings.model_fields.keys() & self.changed)
+        if given and self.slices is None:
+            raise ConfigError(f"--{given[0]} is for studies; say which of their slices, as --slices uniform/8")
+        assert self.plan is None or self.slices  # its names are checked as it is made
+        return self
+
+    @property
+    def plan(self) -> "SlicePlan | None":
+        """How studies become pictures; None where images are pictures."""
+        if self.slices is None:
+            return None
+        from medr1.data.slices import SlicePlan
+
+        return SlicePlan(slices=self.slices, **{name: getattr(self, name) for name in StudySettings.model_fields})
 
     @property
     def choice(self) -> "Choice":

@@ -16,7 +16,7 @@ from typing import Literal
 
 from medr1.answers.wording import plain_words
 from medr1.data.groups import Grouping, group_questions, image_names, series_slice, source_of
-from medr1.data.questions import QuestionSet, content_of, read_questions, samples_with_images
+from medr1.data.questions import QuestionSet, content_of, read_questions, samples_with_images, telling
 from medr1.data.settings import SplitSettings
 from medr1.data.source import SPLITS
 from medr1.errors import DataError
@@ -226,8 +226,8 @@ def overlaps(questions: QuestionSet, parts: Mapping[str, set[Key]], grouping: Gr
     """What the parts share; see `Overlaps`."""
     identities = {
         "path": [[f"{s.source}\n{name}" for name in image_names(s)] for s in questions.samples],
-        "file": [[image.file_hash for image in images if image.file_hash] for images in questions.images],
-        "pixels": [[image.pixel_hash for image in images if image.pixel_hash] for images in questions.images],
+        "file": [[image.file_hash for image in telling(images) if image.file_hash] for images in questions.images],
+        "pixels": [[image.pixel_hash for image in telling(images) if image.pixel_hash] for images in questions.images],
         "group": [[grouping.group_of[s.id, s.variant]] if grouping else [] for s in questions.samples],
     }
     sides: dict[str, set[Key]] = defaultdict(set)

@@ -187,9 +187,9 @@ class VerifySettings(Settings):
     """Which stored numbers are computed again."""
 
     run: Positional[Path]
-    """Folder that `medr1 eval` or `medr1 rescore` wrote."""
+    """Folder that `medr1 eval` or `medr1 rescore` wrote, or samples of studies that `medr1 data convert` wrote."""
     data: Path | None = None
-    """The evaluated samples; by default where the manifest says, if they are there."""
+    """The evaluated samples; by default where the manifest says, if there. Of studies: the folder of their files."""
     train_data: Path | None = None
     """Samples that the text prior was fitted on."""
     predictions: Path | None = None

@@ -1,5 +1,6 @@
 """Stored evaluations from Settings: scored again, side by side, clean against corrupted, and verified."""
 
+from medr1.data.studies import remake
 from medr1.errors import ConfigError
 from medr1.eval.corruption import compare_corrupted
 from medr1.eval.judge import FILE as JUDGEMENTS
@@ -11,7 +12,8 @@ from medr1.eval.side_by_side import compare_runs
 from medr1.eval.stored import asked_questions, holds_evaluation, read_stored
 from medr1.eval.verify import RESCORED, Verification, verify, verify_rescored
 from medr1.flows.engines import start_endpoint
-from medr1.records import data_hash
+from medr1.records import data_hash, read_samples
+from medr1.records.samples import FIRST_SHARD
 from medr1.results.answered import Rescored, RescoredOpen, RescoreManifest
 from medr1.results.compared import Compared, Corruptions
 from medr1.runs import Run
@@ -75,6 +77,11 @@ def run_robustness(settings: RobustnessSettings) -> Corruptions:
 def run_verify(settings: VerifySettings) -> Verification:
     """What the check of the folder finds; of both files where it was evaluated and rescored into one."""
     run, data, train_data = settings.run, settings.data, settings.train_data
+    if (run / FIRST_SHARD).exists():
+        if data is None:
+            raise ConfigError(f"{run} holds samples; name the folder of the studies that they show with --data")
+        remade = remake(read_samples(run), data)
+        return Verification(checked=remade.checked, differing=remade.differing, unchecked=remade.missing)
     rescored = (run / RESCORED).exists()
     if settings.predictions is not None and not rescored:
         raise ConfigError(

@@ -25,6 +25,7 @@ ROW_GROUP_BYTES = 32 * 2**20
 SHARD_BYTES = 512 * 2**20
 """Sizes are of the embedded images: a row group is what a reader must hold in memory, a shard is one file."""
 
+FIRST_SHARD = "data-00000.parquet"
 NEW, OLD = "new", "old"
 """What becomes of a folder, and what it was, while `write_samples` writes it."""
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
@@ -82,7 +83,7 @@ def write_shards(
         written += num_bytes
         total += len(group)
     if writer is None:
-        writer = pq.ParquetWriter(folder / "data-00000.parquet", schema)
+        writer = pq.ParquetWriter(folder / FIRST_SHARD, schema)
     writer.close()
     return total
 
