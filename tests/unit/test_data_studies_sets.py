@@ -72,15 +72,15 @@ def test_leakage_of_several_pictures(tmp_path: Path) -> None:
         stored(tmp_path / "test", question(2, (5, 0)), question(3, (4, 6)), question(4, (0,))), processes=1
     )
     assert leakage(train, test)["image_leakage"] == [False, True, False]
-    assert Pictures(train, test).summary()["found_by"] == {"content": 1, "name": 0, "base name": 0}
+    assert Pictures(train, test).summary().found_by == {"content": 1, "name": 0, "base name": 0}
 
 
 def test_a_follow_up_contradicts_nothing(tmp_path: Path) -> None:
     """One earlier study beside two later ones: other answers are right. The same two studies: one of them is wrong."""
     follow_up = (question(0, (1, 2)), question(1, (1, 3)))
-    assert faults(read_questions(stored(tmp_path / "1", *follow_up), processes=1))["conflicting_answers"] == 0
+    assert faults(read_questions(stored(tmp_path / "1", *follow_up), processes=1)).conflicting_answers == 0
     twice = (question(0, (1, 2)), question(1, (1, 2)))
-    assert faults(read_questions(stored(tmp_path / "2", *twice), processes=1))["conflicting_answers"] == 2
+    assert faults(read_questions(stored(tmp_path / "2", *twice), processes=1)).conflicting_answers == 2
 
 
 @pytest.fixture(scope="module")
@@ -135,4 +135,4 @@ def test_an_audit_counts_studies(studies: Path, tmp_path: Path) -> None:
     train = stored(tmp_path / "train", *samples[:4])
     test = stored(tmp_path / "test", *(replace(sample, id=f"t{n}") for n, sample in enumerate(samples[3:])))
     found = run_audit(AuditSettings(train=train, test=test, out=tmp_path / "audit"))
-    assert found["image_leakage"] == {"records": 1, "share": pytest.approx(1 / 3)}
+    assert (found.image_leakage.records, found.image_leakage.share) == (1, pytest.approx(1 / 3))

@@ -21,16 +21,15 @@ from medr1.attack.store import (
     load_png,
     manifest_lines,
     pixel_hash,
-    png_name,
+    png_names,
     realised,
-    save_png,
+    save_strip,
 )
 from medr1.data.images import open_image
 from medr1.errors import MedR1Error
 from medr1.eval.measures import is_right
 from medr1.eval.pairs import paired, robustness
 from medr1.eval.runner import read_predictions
-from medr1.models.pixels import grid_image
 from medr1.results.attacked import AttackedImage, CellScores, Crash, ImageAttack
 from medr1.types import Sample
 from medr1.variants import VARIANTS
@@ -59,23 +58,22 @@ def swapped_images(stage: Stage, clean: CleanRun) -> dict[str, np.ndarray]:
     found = {}
     sizes = {one.id: pixels_of(one).shape for one in clean.samples}
     for one in VARIANTS["swapped"].prepare(list(clean.samples), stage.job.seed):
-        image = open_image(one.images[0])
-        native = stage.job.threat.space == "native"
-        pixels = np.asarray(image) if native else grid_image(image, stage.victim.image_processor)
-        if pixels.shape == sizes[one.id]:
-            found[one.id] = pixels
+        pieces = [stage.pixels(open_image(ref)) for ref in one.images]
+        if len({piece.shape for piece in pieces}) == 1 and np.concatenate(pieces).shape == sizes[one.id]:
+            found[one.id] = np.concatenate(pieces)
     return found
 
 
 def batches(samples: Sequence[Sample], size: int) -> Iterator[tuple[list[Sample], Tensor]]:
-    """Samples with their images `(N, H, W, 3)`, at most `size` together, all of one size."""
+    """Samples with their images `(N, H, W, 3)`, at most `size` together, all of one size and as many pictures."""
     by_shape: dict[tuple[int, ...], list[tuple[Sample, np.ndarray]]] = {}
     for one in samples:
         pixels = pixels_of(one)
-        together = by_shape.setdefault(pixels.shape, [])
+        shape = (len(one.images), *pixels.shape)
+        together = by_shape.setdefault(shape, [])
         together.append((one, pixels))
         if len(together) == size:
-            yield [s for s, _ in together], torch.tensor(np.stack([p for _, p in by_shape.pop(pixels.shape)]))
+            yield [s for s, _ in together], torch.tensor(np.stack([p for _, p in by_shape.pop(shape)]))
     for together in by_shape.values():
         yield [s for s, _ in together], torch.tensor(np.stack([p for _, p in together]))
 
@@ -140,10 +138,12 @@ def craft_missing(
 
         def publish(one: Sample, pixels: np.ndarray, outcome: str, trace: Mapping[str, JsonValue]) -> None:
             """The image first: one without a line is made again, into the same bytes."""
-            image = aside / png_name(one.id)
-            save_png(image, pixels)
-            line = _line(stage, one, image, _attack_facts(stage, attack, k), outcome, trace)
-            stage.run.publish(image, stage.name(folder / png_name(one.id)), durable=False)
+            names = png_names(one.id, len(one.images))
+            images = [aside / name for name in names]
+            save_strip(images, pixels)
+            line = _line(stage, one, images, _attack_facts(stage, attack, k), outcome, trace)
+            for image, name in zip(images, names, strict=True):
+                stage.run.publish(image, stage.name(folder / name), durable=False)
             lines.append(line)
 
         for one in inputs.clean.samples:
@@ -175,16 +175,18 @@ def craft_missing(
 
 
 def _line(
-    stage: Stage, one: Sample, image: Path, attack: ImageAttack, outcome: str, trace: Mapping[str, JsonValue]
+    stage: Stage, one: Sample, images: Sequence[Path], attack: ImageAttack, outcome: str, trace: Mapping[str, JsonValue]
 ) -> AttackedImage:
-    clean = stage.job.out / "clean" / png_name(one.id)
-    height, width = load_png(image).shape[:2]
+    names = png_names(one.id, len(one.images))
+    clean = [stage.job.out / "clean" / name for name in names]
+    height, width = load_png(images[0]).shape[:2]
     return AttackedImage(
         sample_id=one.id,
-        adv_png=png_name(one.id),
+        adv_png=names[0],
+        pictures=len(names),
         clean_sha256=pixel_hash(clean),
-        sha256=hashlib.sha256(image.read_bytes()).hexdigest(),
-        pixel_sha256=pixel_hash(image),
+        sha256=hashlib.sha256(b"".join(image.read_bytes() for image in images)).hexdigest(),
+        pixel_sha256=pixel_hash(images),
         hw=(height, width),
         gold=one.gold,
         num_options=len(one.options),
@@ -192,7 +194,7 @@ def _line(
         attacked=outcome != NOT_ATTACKED,
         outcome=outcome,
         attack=attack,
-        realised=realised(clean, image),
+        realised=realised(clean, images),
         trace=dict(trace),
     )
 

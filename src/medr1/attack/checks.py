@@ -18,7 +18,7 @@ from medr1.attack.craft import ATTACKS, Attack, Mode, craft
 from medr1.attack.objective import Loss, Surrogate, with_target
 from medr1.attack.problem import RIGHT, Best, Problem, Scored
 from medr1.attack.threat import LEVELS
-from medr1.attack.victim import Reading
+from medr1.attack.victim import Reading, pieces
 from medr1.models.pixels import patchify, resize_to_grid, unpatchify
 from medr1.models.shared.pack import backbone
 from medr1.results.attacked import AttackedImage, CellScores
@@ -70,9 +70,10 @@ def trustworthy(checks: Mapping[str, Check]) -> bool:
 def preprocessing(problem: Problem) -> Check:
     """1: patches equal the stock processor's, and every pixel lands where it belongs."""
     victim = problem.victim
-    _, height, width, _ = problem.clean_NHW3.shape
+    clean = pieces(problem.clean_NHW3.cpu().double(), len(problem.samples[0].images))
+    _, height, width, _ = clean.shape
     numbered = torch.arange(height * width * 3).reshape(1, height, width, 3) % 251
-    images = torch.cat([problem.clean_NHW3.cpu().double(), numbered.double()])
+    images = torch.cat([clean, numbered.double()])
     stock = victim.image_processor(images=[Image.fromarray(one.byte().numpy()) for one in images], return_tensors="pt")
     on_grid = resize_to_grid(images, victim.image_processor)
     patches, grids = patchify(on_grid, victim.image_processor)

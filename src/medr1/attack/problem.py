@@ -69,7 +69,7 @@ class Problem:
 
     Args:
         victim: the model.
-        samples: N questions with one image each.
+        samples: N questions with as many images each, one below the other.
         prompts: what `Victim.encode` made of them.
         clean_NHW3: 8-bit images.
         readings: the answers to them, from which the own words of the model are taken.

@@ -21,7 +21,7 @@ from medr1.attack.stage import (
     open_run,
     with_images,
 )
-from medr1.attack.store import manifest_lines, pixel_hash, png_name
+from medr1.attack.store import manifest_lines, pixel_hash, png_names
 from medr1.data.images import open_image
 from medr1.engines.transformers import TransformersEngine
 from medr1.errors import DataError
@@ -199,7 +199,7 @@ def _examples(stage: Stage, clean: Sequence[Sample]) -> list[Example]:
             before=before[one.id].completion,
             after=after[one.id].completion,
             answer=after[one.id].answer,
-            note=f"{attack.name}, k = {k}, {(folder / png_name(one.id)).name}",
+            note=f"{attack.name}, k = {k}, {lines[one.id].adv_png}",
         )
         for one in chosen
     ]
@@ -239,7 +239,8 @@ def _table_checks(stage: Stage, inputs: Inputs, cells: Mapping[str, CellScores |
     by_folder = {(one.name, k): stage.job.folder(one, k) for one, k in stage.job.cells}
 
     def hash_of(line: AttackedImage) -> str:
-        return pixel_hash(by_folder[line.attack.name, line.attack.k] / png_name(line.sample_id))
+        folder = by_folder[line.attack.name, line.attack.k]
+        return pixel_hash([folder / name for name in png_names(line.sample_id, line.pictures)])
 
     ran = {name: cell for name, cell in cells.items() if isinstance(cell, CellScores)}
     crashed = [name for name in cells if name not in ran]

@@ -29,7 +29,7 @@ from PIL import Image
 
 from medr1.attack.craft import ATTACKS, Attack, default_modes
 from medr1.attack.objective import Mode
-from medr1.attack.store import dataset_samples, load_png, png_name, save_png
+from medr1.attack.store import dataset_samples, load_strip, png_names, save_strip
 from medr1.attack.threat import LEVELS, ThreatModel
 from medr1.attack.victim import Victim
 from medr1.data.images import open_image
@@ -163,6 +163,11 @@ class Stage:
     def name(self, path: Path) -> str:
         """A path of the run as its publications name it."""
         return path.relative_to(self.job.out).as_posix()
+
+    def pixels(self, image: Image.Image) -> np.ndarray:
+        """A picture in the space that is attacked, `(H, W, 3)`."""
+        native = self.job.threat.space == "native"
+        return np.asarray(image) if native else grid_image(image, self.victim.image_processor)
 
     def noise_control(self) -> "Stage":
         """The same stage for the control of a single attack, random noise in a folder of its own."""
@@ -303,41 +308,49 @@ def _write_clean(stage: Stage, samples: Sequence[Sample]) -> tuple[list[Sample],
                 failures[reason] += 1
                 told.append(f"{one.id}: {said}")
                 continue
-            name = f"clean/{png_name(one.id)}"
-            if not stage.run.has(name):
-                native = stage.job.threat.space == "native"
-                save_png(aside / name, np.asarray(image) if native else grid_image(image, stage.victim.image_processor))
-                stage.run.publish(aside / name, name, durable=False)
+            names = [f"clean/{name}" for name in png_names(one.id, len(one.images))]
+            if not stage.run.has(*names):
+                save_strip([aside / name for name in names], image)
+                for name in names:
+                    stage.run.publish(aside / name, name, durable=False)
             kept.append(one)
             stage.progress("clean images", number, len(samples))
     first = "; ".join(told[:NAMED])
     if not kept:
-        raise DataError(f"none of the {len(samples)} samples has one readable image ({first}); check the data")
+        raise DataError(f"none of the {len(samples)} samples has readable images of one size ({first}); check the data")
     if told:
         logger.warning("%d of %d samples cannot be attacked (first: %s).", len(told), len(samples), first)
     stage.run.write_dataset("clean/dataset.parquet", dataset_samples(kept, ""))
     return kept, dict(failures)
 
 
-def _attackable(stage: Stage, one: Sample) -> tuple[Image.Image | None, str, str]:
-    """The picture of a sample that can be attacked; else none, with the kind of reason and what is wrong."""
-    if len(one.images) != 1:
-        return None, "not one image", f"it has {len(one.images)} pictures"
+def _attackable(stage: Stage, one: Sample) -> tuple[np.ndarray | None, str, str]:
+    """The pictures of a sample that can be attacked, as a strip; else none, with the kind of reason and the fault."""
+    if not one.images:
+        return None, "no image", "it has no picture"
+    if len(one.images) > 1 and stage.job.threat.region != "all":
+        return None, "several images under a mask", f"it has {len(one.images)} pictures, and a mask is for one"
     try:
-        image = open_image(one.images[0])
+        images = [open_image(ref) for ref in one.images]
     except DataError as error:
         return None, f"unreadable image ({type(error).__name__})", about_pictures(one, str(error))
-    asked = request_for(PROMPTS[stage.job.prompt], one, [image], key=one.id)
+    asked = request_for(PROMPTS[stage.job.prompt], one, images, key=one.id)
     refused = refusal(stage.engine.processor, asked)
     if refused is None:
-        return image, "", ""
+        pixels = [stage.pixels(image) for image in images]
+        if len({piece.shape for piece in pixels}) > 1:
+            return None, "images of several sizes", f"its {len(images)} pictures are of several sizes"
+        return np.concatenate(pixels), "", ""
     said = about_pictures(one, refused.text) if refused.failure == "picture" else refused.text
     return None, f"refused {refused.failure}", said
 
 
 def with_images(samples: Sequence[Sample], folder: Path, variant: str = "") -> list[Sample]:
     """The samples with the images of a folder."""
-    return [replace(one, images=(ImageRef(path=str(folder / png_name(one.id))),), variant=variant) for one in samples]
+    return [
+        replace(one, images=tuple(ImageRef(path=str(folder / str(ref.path))) for ref in one.images))
+        for one in dataset_samples(samples, variant)
+    ]
 
 
 def load_masks(job: AttackJob, samples: Sequence[Sample]) -> dict[str, np.ndarray] | None:
@@ -363,10 +376,8 @@ def _opened_masks(path: Path) -> Any:
 
 
 def pixels_of(sample: Sample) -> np.ndarray:
-    """The image of a sample of a run."""
-    path = sample.images[0].path
-    assert path is not None
-    return load_png(Path(path))
+    """The images of a sample of a run, one below the other."""
+    return load_strip([Path(str(ref.path)) for ref in sample.images])
 
 
 def seen_in_training(samples: Sequence[Sample], train_samples: Sequence[Sample] | None) -> frozenset[str] | None:

@@ -1,6 +1,6 @@
 """Adversarial images on disk: lossless PNGs, one manifest line each, and a data set that refers to them.
 
-FOLDER/images/<sample id>.png
+FOLDER/images/<sample id>.png, of several pictures <sample id>-1.png, -2.png, …
 FOLDER/manifest.jsonl     appended as they come; a killed run goes on behind its last line
 FOLDER/dataset.parquet    the samples with these images, like any other data
 
@@ -26,9 +26,21 @@ MANIFEST = "manifest.jsonl"
 _PLAIN = re.compile(r"[\w-][\w.-]{0,99}")
 
 
-def png_name(sample_id: str) -> str:
-    """Path of a sample's image inside the folder; ids that are no file names are hashed."""
-    return f"images/{sample_id if _PLAIN.fullmatch(sample_id) else short_hash(sample_id)}.png"
+def png_names(sample_id: str, pictures: int = 1) -> list[str]:
+    """Paths of a sample's images inside the folder, in order; ids that are no file names are hashed."""
+    name = sample_id if _PLAIN.fullmatch(sample_id) else short_hash(sample_id)
+    return [f"images/{name}{f'-{n}' if pictures > 1 else ''}.png" for n in range(1, pictures + 1)]
+
+
+def save_strip(paths: Sequence[Path], pixels: NDArray[np.uint8]) -> None:
+    """Write the pictures of a sample, which `pixels` has one below the other."""
+    for path, piece in zip(paths, np.split(pixels, len(paths)), strict=True):
+        save_png(path, piece)
+
+
+def load_strip(paths: Sequence[Path]) -> NDArray[np.uint8]:
+    """The pictures of a sample, of one size, one below the other."""
+    return np.concatenate([load_png(path) for path in paths])
 
 
 def save_png(path: Path, pixels: NDArray[np.uint8]) -> None:
@@ -44,14 +56,14 @@ def load_png(path: Path) -> NDArray[np.uint8]:
         return np.asarray(image)
 
 
-def pixel_hash(path: Path) -> str:
-    """SHA-256 of the decoded pixels of a file."""
-    return hashlib.sha256(load_png(path).tobytes()).hexdigest()
+def pixel_hash(paths: Sequence[Path]) -> str:
+    """SHA-256 of the decoded pixels of a sample's files."""
+    return hashlib.sha256(load_strip(paths).tobytes()).hexdigest()
 
 
-def realised(clean: Path, image: Path) -> Realised:
-    """Distances between two files, from what they decode to."""
-    a, b = load_png(clean), load_png(image)
+def realised(clean: Sequence[Path], image: Sequence[Path]) -> Realised:
+    """Distances between the files of a sample before and after, from what they decode to."""
+    a, b = load_strip(clean), load_strip(image)
     ratio = psnr(a, b)
     return Realised(
         linf_levels=linf(a, b),
@@ -71,7 +83,10 @@ def manifest_lines(folder: Path) -> dict[str, AttackedImage]:
 
 def dataset_samples(samples: Iterable[Sample], variant: str) -> Iterator[Sample]:
     """What `dataset.parquet` holds: the samples with the images beside it."""
-    return (replace(one, images=(ImageRef(path=png_name(one.id)),), variant=variant) for one in samples)
+    return (
+        replace(one, images=tuple(ImageRef(path=name) for name in png_names(one.id, len(one.images))), variant=variant)
+        for one in samples
+    )
 
 
 def distances(lines: Sequence[AttackedImage]) -> Distances:

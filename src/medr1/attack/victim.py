@@ -3,6 +3,8 @@
 Every tensor that `generate` would pass is passed here too (positions from the model's own rule, `mm_token_type_ids`):
 without them Qwen2.5-VL falls back on other positions, silently, and another model would be attacked.
 
+Several pictures of a sample are one image here, one below the other: a budget is for all of them.
+
 Axes: N samples, H height, W width, T forced tokens, V vocabulary.
 """
 
@@ -71,16 +73,18 @@ class Victim:
         return torch.float64 if self.dtype == torch.float64 else torch.float32
 
     def encode(self, samples: Sequence[Sample], images: Sequence[np.ndarray]) -> list[PromptTensors]:
-        """Prompts of samples with one image each, as the engine makes them."""
+        """Prompts of samples, whose images are one below the other, as the engine makes them."""
         requests = [
-            request_for(self.prompt, one, [Image.fromarray(image)], key=one.id)
+            request_for(
+                self.prompt, one, [Image.fromarray(piece) for piece in np.split(image, len(one.images))], key=one.id
+            )
             for one, image in zip(samples, images, strict=True)
         ]
         return [prompt.to(self.model.device) for prompt in self.engine.prompts(requests)]
 
-    def patches(self, images_NHW3: Tensor) -> Tensor:
-        """What the vision tower takes, with gradients to the images (grey levels)."""
-        return preprocess(images_NHW3, self.image_processor)[0].to(self.dtype)
+    def patches(self, images_NHW3: Tensor, pictures: int) -> Tensor:
+        """What the vision tower takes of samples with so many pictures, with gradients to the images (grey levels)."""
+        return preprocess(pieces(images_NHW3, pictures), self.image_processor)[0].to(self.dtype)
 
     def logits(
         self, prompts: Sequence[PromptTensors], forced: Sequence[Sequence[int]], images_NHW3: Tensor, *, keep: int
@@ -88,15 +92,20 @@ class Victim:
         """Logits `(N, keep, V)` of the last columns: the last one predicts what follows the forced tokens."""
         extended = [prompt.followed_by(ids) for prompt, ids in zip(prompts, forced, strict=True)]
         batch = left_padded(extended, self.tokenizer.pad_token_id)
-        batch["pixel_values"] = self.patches(images_NHW3)
+        batch["pixel_values"] = self.patches(images_NHW3, self._pictures(prompts[0]))
         backbone(self.model).rope_deltas = None  # left there by an earlier generation
         return self.model(**batch, use_cache=False, logits_to_keep=keep).logits.to(self.pixel_dtype)
+
+    @staticmethod
+    def _pictures(prompt: PromptTensors) -> int:
+        assert prompt.image_grid_thw is not None, "only questions with pictures are attacked"
+        return len(prompt.image_grid_thw)
 
     def generate(
         self, prompts: Sequence[PromptTensors], images_NHW3: Tensor, samples: Sequence[Sample]
     ) -> list[Reading]:
         """Greedy completions for 8-bit images, and how they read."""
-        patches = torch.chunk(self.patches(images_NHW3), len(prompts))
+        patches = torch.chunk(self.patches(images_NHW3, len(samples[0].images)), len(prompts))
         shown = [replace(prompt, pixel_values=rows) for prompt, rows in zip(prompts, patches, strict=True)]
         drawn = sample(
             self.model,
@@ -110,3 +119,13 @@ class Victim:
         texts = [self.tokenizer.decode(draws[0].token_ids, skip_special_tokens=True) for draws in drawn]
         parsed = [self.read(text, one) for text, one in zip(texts, samples, strict=True)]
         return [Reading(text, p.letter, p.status) for text, p in zip(texts, parsed, strict=True)]
+
+
+def pieces(images_NHW3: Tensor, pictures: int) -> Tensor:
+    """The pictures of samples that have so many each, one below the other, as images of their own, in order.
+
+    >>> pieces(torch.zeros(2, 12, 5, 3), 3).shape
+    torch.Size([6, 4, 5, 3])
+    """
+    samples, height, width, channels = images_NHW3.shape
+    return images_NHW3.reshape(samples * pictures, height // pictures, width, channels)

@@ -146,6 +146,9 @@ class AttackedImage(Record):
 
     sample_id: str
     adv_png: str
+    """The first of its pictures."""
+    pictures: int = 1
+    """How many it has: where several, `adv_png` ends in -1, and the hashes are of all, one behind the other."""
     clean_sha256: str
     sha256: str
     pixel_sha256: str

@@ -4,6 +4,8 @@ FGSM or a few steps of PGD within an L-infinity ball, on the image at the size t
 the group, the reference and the gradient then see the attacked image; the reward is for the right answer as ever. As
 with augmentation, half of the groups stay clean.
 
+Several images of one size are moved as one, one below the other.
+
 Axes: N = 1 image, H height, W width.
 """
 
@@ -11,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,6 +21,7 @@ from medr1.answers import AnswerFormat
 from medr1.attack.objective import Surrogate, letter_loss, option_logits, surrogate
 from medr1.attack.steps import SignStep, fixed_size
 from medr1.attack.threat import LEVELS, project, realise, uniform_start
+from medr1.attack.victim import pieces
 from medr1.errors import ConfigError
 from medr1.models.pixels import grid_image, preprocess
 from medr1.models.shared.pack import PromptTensors, backbone, left_padded
@@ -50,7 +54,7 @@ class Adversary:
     def __call__(
         self, model: Any, prompts: Sequence[PromptTensors], rows: Sequence[Mapping[str, Any]], step: int
     ) -> list[PromptTensors]:
-        """The prompts with attacked images, or as they are: clean by lot, without one image, or without an option."""
+        """The prompts with attacked images; as they are by lot, without images of one size and without an option."""
         training = model.training
         model.eval()
         attacked = [self._attacked(model, prompt, row, step) for prompt, row in zip(prompts, rows, strict=True)]
@@ -60,7 +64,10 @@ class Adversary:
     def _attacked(self, model: Any, prompt: PromptTensors, row: Mapping[str, Any], step: int) -> PromptTensors:
         chance = stream(self.seed, step, row["id"], "adversarial training")
         images = row.get("images") or []
-        if len(images) != 1 or row["answer_index"] is None or chance.random() < CLEAN_SHARE:
+        if not images or row["answer_index"] is None or chance.random() < CLEAN_SHARE:
+            return prompt
+        on_grid = [grid_image(image, self.processor.image_processor) for image in images]
+        if len({piece.shape for piece in on_grid}) > 1:
             return prompt
         words = surrogate(
             "direct",
@@ -71,21 +78,23 @@ class Adversary:
             completion="",
             letter=None,
         )
-        pixels = torch.from_numpy(grid_image(images[0], self.processor.image_processor)[None])
-        clean = pixels.to(model.device, torch.float32)
+        clean = torch.from_numpy(np.concatenate(on_grid)[None]).to(model.device, torch.float32)
         delta = torch.zeros_like(clean)
         if self.steps > 1:
             delta = uniform_start(tuple(clean.shape), self.k, chance).to(clean)
         rule = SignStep(fixed_size(self.k, self.steps))
         for _ in range(self.steps):
-            slope, loss_1 = self._slope(model, prompt, words, clean, delta)
+            slope, loss_1 = self._slope(model, prompt, words, clean, delta, len(images))
             delta = project(rule.move(delta, slope, loss_1), self.k)
-        patches = preprocess(realise(clean, delta), self.processor.image_processor)[0]
+        patches = self._patches(realise(clean, delta), len(images))
         assert prompt.pixel_values is not None, "a prompt with an image has pixels"
         return replace(prompt, pixel_values=patches.to(prompt.pixel_values))
 
+    def _patches(self, images_1HW3: Tensor, pictures: int) -> Tensor:
+        return preprocess(pieces(images_1HW3, pictures), self.processor.image_processor)[0]
+
     def _slope(
-        self, model: Any, prompt: PromptTensors, words: Surrogate, clean: Tensor, delta: Tensor
+        self, model: Any, prompt: PromptTensors, words: Surrogate, clean: Tensor, delta: Tensor, pictures: int
     ) -> tuple[Tensor, Tensor]:
         """Gradient of the cross-entropy of the right letter at the 8-bit image, and that; rounding passes it on."""
         with torch.enable_grad():
@@ -93,7 +102,7 @@ class Adversary:
             moved = clean + delta
             candidate = moved + (realise(clean, delta) - moved).detach()
             batch = left_padded([prompt.followed_by(words.ids)], self.processor.tokenizer.pad_token_id)
-            batch["pixel_values"] = preprocess(candidate, self.processor.image_processor)[0].to(model.dtype)
+            batch["pixel_values"] = self._patches(candidate, pictures).to(model.dtype)
             backbone(model).rope_deltas = None  # left there by an earlier generation
             logits = model(**batch, use_cache=False, logits_to_keep=1).logits
             loss = letter_loss("ce", option_logits(logits[:, -1].float(), [words]), [words])
