@@ -22,7 +22,7 @@ from medr1.types import ImageRef
 def test_bad_records_are_left_out_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     good = [phantom("validation", index).sample for index in range(4)]
     strip = ImageRef(path="CT/strip.png", data=png_bytes(Image.new("RGB", (2500, 10))))
-    large = ImageRef(data=png_bytes(Image.new("RGB", (140, 140))))
+    large = ImageRef(data=png_bytes(Image.new("RGB", (140, 56))))
     bad = [
         replace(good[0], id="strip", images=(strip,)),
         replace(good[0], id="torn", images=(ImageRef(path="CT/torn.png", data=b"torn"),)),
