@@ -4,14 +4,13 @@ The log-sum-exp is among them, so that what is tested is the joining of parts. A
 """
 
 from itertools import pairwise
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from medr1.models.shared import flash
-from medr1.models.shared.flash import Sequences
+from medr1.models.shared.flash import Attended, Span
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,10 +19,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flash, "attention_back", backward)
 
 
-def forward(
-    query: Tensor, key: Tensor, value: Tensor, asking: Sequences, seen: Sequences, scaling: float, *, causal: bool
-) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
+def forward(query: Tensor, key: Tensor, value: Tensor, span: Span, scaling: float) -> Attended:
     """`flash.attention`."""
+    asking, seen, causal = span.asking, span.seen, span.causal
     output, logsumexp = torch.zeros_like(query), query.new_full((query.shape[1], len(query)), -torch.inf)
     for (a, b), (c, d) in zip(pairwise(asking.ends.tolist()), pairwise(seen.ends.tolist()), strict=True):
         assert b - a <= asking.longest
@@ -35,18 +33,10 @@ def forward(
 
 
 def backward(
-    grad: Tensor,
-    states: tuple[Tensor, Tensor, Tensor],
-    output: Tensor,
-    logsumexp: Tensor,
-    dropout: Any,
-    asking: Sequences,
-    seen: Sequences,
-    scaling: float,
-    *,
-    causal: bool,
+    grad: Tensor, states: tuple[Tensor, Tensor, Tensor], attended: Attended, span: Span, scaling: float
 ) -> tuple[Tensor, ...]:
     """`flash.attention_back`."""
+    (output, logsumexp, _), asking, seen, causal = attended, span.asking, span.seen, span.causal
     query, key, value = states
     grads = [torch.zeros_like(x) for x in states]
     repeats = query.shape[1] // key.shape[1]

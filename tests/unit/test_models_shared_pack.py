@@ -86,10 +86,12 @@ def test_flat_row_by_hand() -> None:
     assert packed.inputs["shift_labels"].tolist() == [[7, 8, 9, 4, 5, 6]]
     assert packed.slot_NC[packed.present_NC].tolist() == [3, 4, 5, 8, 6, 7]
     packing = packed.inputs["shared_prefix"].packing
-    assert packing.prompts.ends.tolist() == [0, 2, 3]
-    assert packing.completions.ends.tolist() == [0, 3, 5, 6]
-    assert packing.groups.ends.tolist() == [0, 5, 6]
-    assert (packing.prompts.longest, packing.completions.longest, packing.groups.longest) == (2, 3, 5)
+    assert packing.prompts.seen.ends.tolist() == [0, 2, 3]
+    assert packing.within.seen.ends.tolist() == [0, 3, 5, 6]
+    assert packing.before.asking.ends.tolist() == [0, 5, 6]
+    assert packing.before.seen is packing.prompts.seen
+    assert [span.causal for span in (packing.prompts, packing.within, packing.before)] == [True, True, False]
+    assert [span.asking.longest for span in (packing.prompts, packing.within, packing.before)] == [2, 3, 5]
 
 
 @given(

@@ -46,45 +46,41 @@ class Sequences:
         return cls(ends, max(lengths))
 
 
-def attention(
-    query_THD: Tensor,
-    key_TKD: Tensor,
-    value_TKD: Tensor,
-    asking: Sequences,
-    seen: Sequences,
-    scaling: float,
-    *,
-    causal: bool,
-) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """Output (T, H, D), log-sum-exp (H, T), and what the backward of the kernel wants of its dropout.
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which keys and values each sequence of queries sees."""
 
-    Args:
-        asking: the sequences of the queries.
-        seen: of the keys and values that each of them sees.
-    """
-    sizes = asking.ends, seen.ends, asking.longest, seen.longest
+    asking: Sequences
+    """The sequences of the queries."""
+    seen: Sequences
+    """Of the keys and values that each of them sees."""
+    causal: bool
+
+    @property
+    def sizes(self) -> tuple[Tensor, Tensor, int, int]:
+        """As the kernels take them."""
+        return self.asking.ends, self.seen.ends, self.asking.longest, self.seen.longest
+
+
+Attended = tuple[Tensor, Tensor, tuple[Tensor, Tensor]]
+"""Output (T, H, D), log-sum-exp (H, T), and what the backward of the kernel wants of its dropout."""
+
+
+def attention(query_THD: Tensor, key_TKD: Tensor, value_TKD: Tensor, span: Span, scaling: float) -> Attended:
+    """What queries see."""
     output, logsumexp, first, second, _ = torch.ops.aten._flash_attention_forward(
-        query_THD, key_TKD, value_TKD, *sizes, 0.0, causal, False, scale=scaling
+        query_THD, key_TKD, value_TKD, *span.sizes, 0.0, span.causal, False, scale=scaling
     )
     return output, logsumexp, (first, second)
 
 
 def attention_back(
-    grad_THD: Tensor,
-    states: tuple[Tensor, Tensor, Tensor],
-    output_THD: Tensor,
-    logsumexp_HT: Tensor,
-    dropout: tuple[Tensor, Tensor],
-    asking: Sequences,
-    seen: Sequences,
-    scaling: float,
-    *,
-    causal: bool,
+    grad_THD: Tensor, states: tuple[Tensor, Tensor, Tensor], attended: Attended, span: Span, scaling: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of queries, keys and values; output and log-sum-exp may be those of all that a query saw."""
-    sizes = asking.ends, seen.ends, asking.longest, seen.longest
+    output, logsumexp, dropout = attended
     found = torch.ops.aten._flash_attention_backward(
-        grad_THD, *states, output_THD, logsumexp_HT, *sizes, 0.0, causal, *dropout, scale=scaling
+        grad_THD, *states, output, logsumexp, *span.sizes, 0.0, span.causal, *dropout, scale=scaling
     )
     return cast(tuple[Tensor, Tensor, Tensor], found)
 
@@ -100,36 +96,40 @@ class VariedAttention(torch.autograd.Function):
         ctx: Any, query: Tensor, key: Tensor, value: Tensor, sequences: Sequences, scaling: float, causal: bool
     ) -> Tensor:
         """See the class."""
-        output, logsumexp, dropout = attention(query, key, value, sequences, sequences, scaling, causal=causal)
+        span = Span(sequences, sequences, causal)
+        output, logsumexp, dropout = attention(query, key, value, span, scaling)
         ctx.save_for_backward(query, key, value, output, logsumexp, *dropout)
-        ctx.settings = sequences, scaling, causal
+        ctx.settings = span, scaling
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
         """Gradients of queries, keys and values."""
-        *states, output, logsumexp, first, second = ctx.saved_tensors
-        sequences, scaling, causal = ctx.settings
-        given = grads[0].contiguous(), tuple(states), output, logsumexp, (first, second), sequences, sequences, scaling
-        return *attention_back(*given, causal=causal), None, None, None
+        query, key, value, output, logsumexp, *dropout = ctx.saved_tensors
+        attended = output, logsumexp, (dropout[0], dropout[1])
+        found = attention_back(grads[0].contiguous(), (query, key, value), attended, *ctx.settings)
+        return *found, None, None, None
 
 
 @dataclass(frozen=True, slots=True)
 class Packing:
     """All prompts one behind another, and behind them all completions, those of a prompt together."""
 
-    prompts: Sequences
-    completions: Sequences
-    groups: Sequences
-    """All completions of a prompt as one sequence."""
+    prompts: Span
+    """Every prompt sees itself."""
+    within: Span
+    """Every completion sees itself."""
+    before: Span
+    """All completions of a prompt, as one sequence, see it."""
 
     @classmethod
     def of(cls, prompts: Sequence[int], completions: Sequence[Sequence[int]], device: torch.device) -> "Packing":
         """From the length of every prompt and the lengths of its completions."""
-        flat = [length for group in completions for length in group]
+        each = Sequences.of(prompts, device)
+        own = Sequences.of([length for group in completions for length in group], device)
         groups = Sequences.of([sum(group) for group in completions], device)
-        return cls(Sequences.of(prompts, device), Sequences.of(flat, device), groups)
+        return cls(Span(each, each, causal=True), Span(own, own, causal=True), Span(groups, each, causal=False))
 
 
 class PackedFlash(torch.autograd.Function):
@@ -148,13 +148,10 @@ class PackedFlash(torch.autograd.Function):
         """See the class."""
         P = prompt_tokens
         output = torch.empty(query.shape, dtype=query.dtype, device=query.device)
-        prompt = query[:P], key[:P], value[:P]
-        first, logsumexp_HP, drop_1 = attention(*prompt, packing.prompts, packing.prompts, scaling, causal=True)
-        own = query[P:], key[P:], value[P:]
-        within, within_HC, drop_2 = attention(*own, packing.completions, packing.completions, scaling, causal=True)
-        before, before_HC, drop_3 = attention(
-            query[P:], *prompt[1:], packing.groups, packing.prompts, scaling, causal=False
-        )
+        prompt, own = (query[:P], key[:P], value[:P]), (query[P:], key[P:], value[P:])
+        first, logsumexp_HP, drop_1 = attention(*prompt, packing.prompts, scaling)
+        within, within_HC, drop_2 = attention(*own, packing.within, scaling)
+        before, before_HC, drop_3 = attention(query[P:], *prompt[1:], packing.before, scaling)
         share_C1 = torch.sigmoid(within_HC - before_HC).t()[..., None]
         output[:P] = first
         output[P:] = torch.lerp(before.to(share_C1.dtype), within.to(share_C1.dtype), share_C1)
@@ -171,18 +168,11 @@ class PackedFlash(torch.autograd.Function):
         P, packing, scaling = ctx.settings
         grad = grads[0].contiguous()
         prompt, own = (query[:P], key[:P], value[:P]), (query[P:], key[P:], value[P:])
-        of_prompt = attention_back(
-            grad[:P], prompt, output[:P], logsumexp_HP, (drops[0], drops[1]), packing.prompts, packing.prompts, scaling,
-            causal=True,
-        )  # fmt: skip
-        within = attention_back(
-            grad[P:], own, output[P:], both_HC, (drops[2], drops[3]), packing.completions, packing.completions, scaling,
-            causal=True,
-        )  # fmt: skip
-        before = attention_back(
-            grad[P:], (query[P:], *prompt[1:]), output[P:], both_HC, (drops[4], drops[5]), packing.groups,
-            packing.prompts, scaling, causal=False,
-        )  # fmt: skip
+        seen, both = (output[:P], logsumexp_HP, (drops[0], drops[1])), (output[P:], both_HC)
+        of_prompt = attention_back(grad[:P], prompt, seen, packing.prompts, scaling)
+        within = attention_back(grad[P:], own, (*both, (drops[2], drops[3])), packing.within, scaling)
+        asked = query[P:], *prompt[1:]
+        before = attention_back(grad[P:], asked, (*both, (drops[4], drops[5])), packing.before, scaling)
         grad_query = torch.cat([of_prompt[0], within[0] + before[0]])
         grad_key = torch.cat([of_prompt[1] + before[1], within[1]])
         grad_value = torch.cat([of_prompt[2] + before[2], within[2]])
