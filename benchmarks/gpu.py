@@ -326,6 +326,7 @@ def main() -> None:
     )
     parser.add_argument("--generations", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=200, help="new tokens of every completion")
+    parser.add_argument("--top-p", type=float, default=1.0, help="share of the probability that is drawn from")
     parser.add_argument("--side", type=int, default=392, help="side of the images in pixels")
     parser.add_argument("--words", type=int, default=12, help="words that lengthen the question")
     parser.add_argument("--share", type=float, default=0.1, help="of the steps of a MedVLM-R1-size run to measure")

@@ -27,7 +27,8 @@ from transformers import TrainerCallback
 from trl import GRPOConfig
 
 from medr1.engines import sampler
-from medr1.engines.graphs import GraphDecoder, Sampling
+from medr1.engines.graphs import GraphDecoder
+from medr1.engines.plain import Sampling
 from medr1.models.shared.layers import lighten, multiply_patches
 from medr1.models.tiny.build import TinyShape, build_processor
 from medr1.models.tiny.tokenizer import train_tokenizer

@@ -99,6 +99,7 @@ def trainer_of(
         gradient_accumulation_steps=micro_batches,
         num_generations=options.generations,
         max_completion_length=options.tokens,
+        top_p=options.top_p,
         max_steps=1000,
         learning_rate=1e-6,
         beta=0.0,
@@ -277,6 +278,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, default=2)
     parser.add_argument("--generations", type=int, default=8)
     parser.add_argument("--tokens", type=int, default=128, help="new tokens of every completion")
+    parser.add_argument("--top-p", type=float, default=1.0, help="share of the probability that is drawn from")
     parser.add_argument("--side", type=int, default=392, help="side of the images in pixels")
     parser.add_argument("--words", type=int, default=24, help="words that lengthen the question")
     parser.add_argument("--repeats", type=int, default=3, help="rounds that are counted, of every kind in turn")

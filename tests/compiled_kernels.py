@@ -10,24 +10,30 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from medr1.engines import drawing_kernels as drawing
 from medr1.engines import kernels as decoding
 from medr1.models.shared import kernels as training
 
 CAPABILITIES = (80, 90)
 NAMES = {
-    "i32": "width rows stride heads size count prompt_room room vocabulary blocks spare bounds best",
+    "i32": "width rows stride heads size count prompt_room room vocabulary blocks spare bounds best cuts firsts top_k",
     "i64": "step_at slots prompts ends tokens lengths",
-    "i8": "allowed ended",
+    "i8": "allowed ended said",
     "fp64": "uniform",
-    "fp32": "cosine sine inverse grad_weight largest sums weighted logprobs entropies epsilon scale sharpness",
+    "fp32": "cosine sine inverse grad_weight largest sums weighted logprobs entropies epsilon scale sharpness "
+    "penalty rest below_top",
 }
 KINDS = {name: kind for kind, names in NAMES.items() for name in names.split()}
 NUMBERS = frozenset(
     {"width", "rows", "stride", "heads", "size", "count", "prompt_room", "room", "vocabulary", "blocks", "spare"}
-    | {"epsilon", "scale", "sharpness"}
+    | {"epsilon", "scale", "sharpness", "penalty", "top_k", "rest", "below_top"}
 )
 """Arguments that are numbers; the others are pointers. Those without a kind have the type of the tensors."""
 ATTENTION = dict(ROWS=16, BLOCK=64)
+CUTS = [
+    dict(TOP_K=True, TOP_P=False, MIN_P=True, PENALTY=False),
+    dict(TOP_K=True, TOP_P=True, MIN_P=True, PENALTY=True),
+]
 CASES: list[tuple[Any, dict[str, Any]]] = [
     (training._norm, dict(WIDTH=2048)),
     (training._norm_back, dict(WIDTH=2048)),
@@ -39,8 +45,12 @@ CASES: list[tuple[Any, dict[str, Any]]] = [
         (decoding._attend, dict(H=H, K=2, Q=H // 2, D=D, NORMED=normed, **ATTENTION))
         for (H, D), normed in itertools.product(((12, 128), (4, 16)), (False, True))
     ),
-    (decoding._survey, dict(BLOCK=2048)),
-    *((decoding._choose, dict(BLOCKS=128, BLOCK=2048, ENDS=8, GREEDY=greedy)) for greedy in (False, True)),
+    *((drawing._cut, dict(BLOCK=1024, LOWEST=lowest, **cut)) for cut in CUTS for lowest in (0, 16)),
+    *((drawing._survey, dict(BLOCK=2048, CUT=cut, PENALTY=cut)) for cut in (False, True)),
+    *(
+        (drawing._choose, dict(BLOCKS=128, BLOCK=2048, ENDS=8, GREEDY=greedy, CUT=cut, PENALTY=cut))
+        for greedy, cut in ((True, False), (False, False), (False, True))
+    ),
 ]
 
 

@@ -1,6 +1,5 @@
 """The kernels of a decoding step against the same in PyTorch; on a CPU in Triton's interpreter."""
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,6 @@ from medr1.engines.buffers import Draws, States
 
 TYPES = {"cpu": ["float32"], "cuda": ["float32", "bfloat16"]}
 """The interpreter multiplies the bits of bfloat16 as integers."""
-VOCABULARY = 5_003
-ENDS = [7, 4_000]
 
 
 @pytest.fixture(params=KERNEL_DEVICES)
@@ -123,32 +120,3 @@ def test_attend(name: str, dtype: torch.dtype, device: str) -> None:
     as_exact(kept.own_keys[1], others.own_keys[1], wanted.own_keys[1])
     assert torch.equal(kept.own_values[1], others.own_values[1])
     assert torch.equal(kept.own_keys[0], others.own_keys[0])
-
-
-def drawn(module: Any, logits: Tensor, temperature: float, device: str) -> Draws:
-    rows = len(logits)
-    draws = Draws(rows + 1, 64, VOCABULARY, len(ENDS), torch.device(device))
-    uniform = torch.rand(rows, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(5)).to(device)
-    uniform[:3, 4] = torch.tensor([0.0, 1 - 2**-53, 0.5])  # the ends of what can be drawn
-    nobody = torch.zeros(rows, dtype=torch.long, device=device)
-    draws.begin(nobody, nobody, uniform, ends=ENDS, forbidden=[0, 5, 2_048, VOCABULARY - 1])
-    draws.step.fill_(4)
-    draws.ended[1] = 1
-    module.draw(logits, temperature, draws, torch.arange(rows, device=device))
-    return draws
-
-
-@pytest.mark.parametrize("temperature", [0.0, 1.0, 0.7])
-@pytest.mark.parametrize("spread", [0.1, 3.0, 30.0])
-def test_draw(temperature: float, spread: float, dtype: torch.dtype, device: str) -> None:
-    logits = spread * randn(40, VOCABULARY, dtype=dtype, device=device)
-    logits[:, 2_048:4_000] = -math.inf  # a block of its own, and almost another, without any mass
-    logits[6, 7] = 1_000.0
-    ours, wanted = (drawn(module, logits.to(dtype), temperature, device) for module in (kernels, plain))
-    assert torch.equal(ours.tokens[:40], wanted.tokens[:40])
-    for name in ("logprobs", "entropies"):
-        close(getattr(ours, name)[:40], getattr(wanted, name)[:40])
-    assert torch.equal(ours.lengths[:40], wanted.lengths[:40])
-    assert torch.equal(ours.ended, wanted.ended)
-    assert ours.ended[6] == 1
-    assert not ours.tokens[1].any(), "a draw that has ended went on"

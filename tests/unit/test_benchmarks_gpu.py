@@ -158,8 +158,9 @@ def test_a_rollout_is_drawn_once_and_learned_from_once(
     gpu: Any, shapes: Any, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     options = SimpleNamespace(
-        prompts=4, generations=4, tokens=3, side=56, words=1, device="cpu", dtype="float32", checkpointing=False
-    )
+        prompts=4, generations=4, tokens=3, side=56, words=1, top_p=1.0, device="cpu", dtype="float32",
+        checkpointing=False,
+    )  # fmt: skip
     step = gpu.step_of(kind, small(shapes, "qwen2-vl-2b"), options, 2)
     drawn, learned = [], []
     draw, loss = step.trainer._generate_and_score_completions, step.trainer._compute_loss
@@ -196,6 +197,7 @@ def test_the_whole_on_a_cpu(
     run(
         gpu, monkeypatch, "--models", "small", "--device", "cpu", "--dtype", "float32", "--side", "56", "--words", "1",
         "--prompts", "4", "--micro-prompts", "2", "--generations", "4", "--tokens", "3", "--share", "0.3",
+        "--top-p", "0.9",
         "--profile", "--out", str(tmp_path / "gpu.json"),
     )  # fmt: skip
     result = json.loads((tmp_path / "gpu.json").read_text())

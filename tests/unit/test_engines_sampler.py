@@ -147,6 +147,28 @@ def test_the_system_turn_comes_first(engine: TransformersEngine) -> None:
     assert "be brief" not in engine.chat_text(Request(key="a", text="the question"))
 
 
+def test_full_determinism_allows_cumulative_sums(
+    engine: TransformersEngine, request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which a GPU refuses otherwise."""
+    seen = []
+
+    def noting(self: torch.Tensor, *given: Any, **named: Any) -> torch.Tensor:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return torch.cumsum(self, *given, **named)
+
+    params = SamplingParams(temperature=1.0, top_p=0.9, max_new_tokens=2)
+    wanted = engine.generate([request_], params)
+    monkeypatch.setattr(torch.Tensor, "cumsum", noting)
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert engine.generate([request_], params) == wanted
+        assert torch.are_deterministic_algorithms_enabled()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert seen.count(False) == 4, "two filters and two draws"
+
+
 def test_a_token_without_probability_is_never_drawn() -> None:
     probabilities = torch.tensor([[0.0, 0.5, 0.0, 0.5, 0.0]])
     drawn = [int(pick(probabilities, torch.tensor([number]))) for number in (0.0, 0.25, 0.5, 0.75, 1.0)]

@@ -95,12 +95,15 @@ class Draws:
         self.allowed = torch.ones(vocabulary, dtype=torch.int8, device=device)
         self.ends = torch.full((max(ENDS, 1 << (ends - 1).bit_length()),), -1, **whole)
         """Tokens that end a completion, and -1; a power of two of them."""
+        self.said = torch.zeros(slots, vocabulary, dtype=torch.int8, device=device)
+        """1 at every token that the prompt or the completion of a slot has, where that matters."""
 
     def begin(
         self,
         prompt_N: Tensor,
         position_N: Tensor,
         uniform_NT: Tensor | None,
+        said_NL: Tensor | None = None,
         *,
         ends: Sequence[int],
         forbidden: Sequence[int],
@@ -111,6 +114,7 @@ class Draws:
             prompt_N: the prompt of every draw.
             position_N: of its first token.
             uniform_NT: its random numbers; None for greedy decoding.
+            said_NL: the tokens of its prompt; None where it does not matter what was said.
             ends: tokens that end a completion.
             forbidden: tokens that are never drawn.
         """
@@ -121,6 +125,9 @@ class Draws:
         self.prompt[:count], self.position[:count] = prompt_N, position_N
         if uniform_NT is not None:
             self.uniform[:count, : uniform_NT.shape[1]] = uniform_NT[:count]
+        if said_NL is not None:
+            self.said.zero_()
+            self.said[:count].scatter_(1, said_NL, 1)
         self.allowed.fill_(1)
         self.allowed[list(forbidden)] = 0
         self.ends.fill_(-1)

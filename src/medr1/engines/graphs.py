@@ -7,20 +7,17 @@ line. Buffers and graphs stay with the model from rollout to rollout, as long as
 
 The same step without a graph, by `engines/plain.py`, is what runs in the tests on a CPU.
 
-Axes: N slots, B batch rows, V vocabulary, P prompts, L prompt tokens, W room for a prompt and a completion.
+Axes: N slots, B batch rows, V vocabulary.
 """
 
-from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
-from transformers import LogitsProcessorList
 
-from medr1.engines import plain
 from medr1.engines.buffers import PROMPT_STEP, ROOM_STEP, Draws, States, rounded_up
-from medr1.engines.engine import SamplingParams
+from medr1.engines.plain import Sampling
 from medr1.engines.text_model import TextModel
 
 KEPT_SHARE = 0.05
@@ -39,30 +36,6 @@ def bucket(rows: int) -> int:
     return power * 3 // 4 if power > 16 and rows <= power * 3 // 4 else power
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """How the next token comes from its logits."""
-
-    temperature: float
-    filters: LogitsProcessorList
-    """Of transformers' `generate`, the temperature among them."""
-    key: tuple[float, ...]
-    """What the filters do, as numbers: graphs of others are others."""
-    filtered: bool
-    """Whether there is more than a temperature."""
-    looks_back: bool
-    """Whether a filter looks at what was said."""
-
-    @classmethod
-    def of(cls, params: SamplingParams) -> "Sampling":
-        """From the settings of an engine."""
-        drawn = params.temperature > 0
-        filtered = drawn and (params.top_k > 0 or params.top_p < 1.0 or params.min_p > 0)
-        looks_back = params.repetition_penalty != 1.0
-        key = params.temperature, params.top_k, params.top_p, params.min_p, params.repetition_penalty
-        return cls(params.temperature, plain.logits_processors(params), key, filtered or looks_back, looks_back)
-
-
 class GraphDecoder:
     """The buffers and graphs of one model.
 
@@ -75,8 +48,6 @@ class GraphDecoder:
         self.text = TextModel(model, dtype)
         self.states: States
         self.draws: Draws
-        self.history_NW: Tensor | None = None
-        """Prompt and completion of every slot, in order."""
         self.slots: Tensor
         """The slot of every row."""
         self.graphs: dict[Any, torch.cuda.CUDAGraph] = {}
@@ -92,7 +63,6 @@ class GraphDecoder:
         if any(self.room):  # what is too small gives its memory back first
             self.graphs.clear()
             del self.states, self.draws
-            self.history_NW = None
         text, weight = self.text, self.text.embedding
         length, tokens = rounded_up(length, PROMPT_STEP), rounded_up(tokens, ROOM_STEP)
         sizes = prompts, length, draws + 1, tokens, text.kv_heads, text.head_size
@@ -109,33 +79,14 @@ class GraphDecoder:
             return False
         return self.states.nbytes > KEPT_SHARE * torch.cuda.get_device_properties(device).total_memory
 
-    def remember(self, prompt_ids_PL: Tensor, prompt_N: Tensor) -> None:
-        """Begin the history of every draw with its prompt, which is as long for all."""
-        _, length, draws, tokens, _ = self.room
-        if self.history_NW is None:
-            self.graphs.clear()
-            self.history_NW = prompt_ids_PL.new_zeros(draws + 1, length + tokens)
-        # Repeated, a token of the prompt is no less said.
-        self.history_NW[: len(prompt_N)] = prompt_ids_PL[prompt_N, -1:]
-        self.history_NW[: len(prompt_N), : prompt_ids_PL.shape[1]] = prompt_ids_PL[prompt_N]
-
     def draw(self, logits_BV: Tensor, sampling: Sampling, slots_B: Tensor) -> None:
         """The next token of every row."""
-        draws = self.draws
-        if not sampling.filtered:
-            self.text.kernels.draw(logits_BV, sampling.temperature, draws, slots_B)
-            return
-        history_NW = draws.tokens if self.history_NW is None else self.history_NW
-        greedy = sampling.temperature == 0
-        plain.draw_filtered(logits_BV, sampling.filters, history_NW, draws, slots_B, greedy=greedy)
+        self.text.kernels.draw(logits_BV, sampling, self.draws, slots_B)
 
     def step(self, rows: int, sampling: Sampling) -> None:
         """One more token in each of the first rows."""
         draws, slots_B = self.draws, self.slots[:rows]
         logits_BV = self.text(self.states, draws, slots_B)
-        if sampling.looks_back and self.history_NW is not None:
-            place = self.states.prompt_room + draws.step
-            self.history_NW[slots_B, place] = draws.tokens[slots_B, draws.step]
         draws.step += 1
         self.draw(logits_BV, sampling, slots_B)
 
@@ -144,7 +95,7 @@ class GraphDecoder:
         if self.slots.device.type != "cuda":
             self.step(rows, sampling)
             return
-        key = rows, sampling.key
+        key = rows, sampling
         if key not in self.graphs:
             self.graphs[key] = self._captured(rows, sampling)
         self.graphs[key].replay()

@@ -1,13 +1,13 @@
 """The parts of a decoding step that are worth kernels of their own on a GPU: Triton's.
 
 Calls, not arithmetic, limit a decoding step of a few billion weights. Between two matrix products stands one kernel:
-a norm; rotation, cache write and attention together; a gated unit. The next tokens take two passes over the logits.
+a norm; rotation, cache write and attention together; a gated unit. `engines/drawing_kernels.py` draws the next tokens.
 `engines/plain.py` says in PyTorch what each of them computes.
 
 Products are computed in the type of the tensors with sums in float32; float32 products in full precision.
 
 Axes: B batch rows, H query heads, K key-value heads, Q query heads per key-value head, D head size, L room for a
-prompt, S room for a completion, V vocabulary, X blocks of the vocabulary.
+prompt, S room for a completion.
 """
 
 # A launch takes more than the signature of its kernel says, and other types.
@@ -21,10 +21,11 @@ import triton.language as tl
 from torch import Tensor
 
 from medr1.engines.buffers import Draws, States
+from medr1.engines.drawing_kernels import draw
 from medr1.models.shared import kernels
 
-VOCABULARY_BLOCK = 2048
-"""Logits that one program of the first pass over them sees."""
+__all__ = ["attend", "draw", "gated", "norm", "supports"]
+
 KEY_BLOCK = 64
 """Keys that an attention program takes at once; half of them in float32, for the small shared memory of some GPUs."""
 SMALLEST_DOT = 16
@@ -169,96 +170,3 @@ def attend(
         **sizes, NORMED=norms is not None, EXACT=exact, num_warps=4,
     )  # fmt: skip
     return out
-
-
-@triton.jit
-def _survey(logits, allowed, largest, sums, weighted, best, vocabulary, blocks, sharpness, BLOCK: tl.constexpr):
-    """Of a block of logits: the largest, its place, and the sums of exp(x - largest) and of that times x - largest."""
-    row, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
-    place = block * BLOCK + tl.arange(0, BLOCK)
-    inside = place < vocabulary
-    inside = inside & (tl.load(allowed + place, mask=inside, other=0) != 0)
-    value = tl.load(logits + row * vocabulary + place, mask=inside, other=-float("inf")).to(tl.float32) * sharpness
-    top = tl.max(value, 0)
-    # A block without an allowed token counts nothing.
-    floor = tl.where(top == -float("inf"), 0.0, top)
-    weight = tl.exp(value - floor)
-    at = row * blocks + block
-    tl.store(largest + at, top)
-    tl.store(best + at, block * BLOCK + tl.argmax(value, 0))
-    tl.store(sums + at, tl.sum(weight, 0))
-    tl.store(weighted + at, tl.sum(weight * tl.where(weight > 0, value - floor, 0.0), 0))
-
-
-@triton.jit
-def _choose(
-    logits, allowed, largest, sums, weighted, best, uniform, slots, step_at, ends,
-    tokens, logprobs, entropies, lengths, ended, vocabulary, blocks, sharpness, room, spare,
-    BLOCKS: tl.constexpr, BLOCK: tl.constexpr, ENDS: tl.constexpr, GREEDY: tl.constexpr,
-):  # fmt: skip
-    """Draw a token of a row by inverse transform sampling and write down what is known of it."""
-    row = tl.program_id(0).to(tl.int64)
-    slot, step = tl.load(slots + row), tl.load(step_at)
-    part = tl.arange(0, BLOCKS)
-    there = part < blocks
-    tops = tl.load(largest + row * blocks + part, mask=there, other=-float("inf"))
-    top = tl.max(tops, 0)
-    below = tl.where(tops == -float("inf"), 0.0, tops - top)
-    shrink = tl.exp(tops - top)
-    mass = tl.load(sums + row * blocks + part, mask=there, other=0.0)
-    moment = ((tl.load(weighted + row * blocks + part, mask=there, other=0.0) + mass * below) * shrink).to(tl.float64)
-    mass = (mass * shrink).to(tl.float64)
-    total = tl.sum(mass, 0)
-    spread = tl.log(total.to(tl.float32))
-    entropy = spread - (tl.sum(moment, 0) / total).to(tl.float32)
-    if GREEDY:
-        first = tl.argmax(tops, 0)
-        token = tl.load(best + row * blocks + first)
-    else:
-        number = tl.load(uniform + slot * room + step)
-        cumulative = tl.cumsum(mass, 0)
-        target = number * total
-        # The first block whose end lies beyond the target; where rounding leaves none, the last with any mass.
-        last = tl.max(tl.where(mass > 0, part, 0), 0)
-        chosen = tl.minimum(tl.sum(tl.where(there & (cumulative <= target), 1, 0), 0), last)
-        before = tl.sum(tl.where(part < chosen, mass, 0.0), 0)
-        place = chosen * BLOCK + tl.arange(0, BLOCK)
-        inside = place < vocabulary
-        inside = inside & (tl.load(allowed + place, mask=inside, other=0) != 0)
-        value = tl.load(logits + row * vocabulary + place, mask=inside, other=-float("inf")).to(tl.float32) * sharpness
-        weight = tl.exp(value - top).to(tl.float64)
-        reached = tl.cumsum(weight, 0) + before
-        last_place = tl.max(tl.where(weight > 0, place, 0), 0)
-        beyond = tl.min(tl.where((reached > target) & (weight > 0), place, vocabulary), 0)
-        token = tl.minimum(beyond, last_place)
-    logit = tl.load(logits + row * vocabulary + token).to(tl.float32) * sharpness
-    over = tl.load(ended + slot) != 0
-    line = tl.where(over, spare, slot)
-    at = line * room + step
-    end = tl.load(ends + tl.arange(0, ENDS))
-    finished = tl.max((end == token).to(tl.int32), 0) != 0
-    tl.store(tokens + at, token.to(tl.int64))
-    tl.store(logprobs + at, logit - top - spread)
-    tl.store(entropies + at, entropy)
-    tl.store(lengths + line, step + 1)
-    tl.store(ended + slot, (over | finished).to(tl.int8))
-
-
-def draw(logits_BV: Tensor, temperature: float, draws: Draws, slots_B: Tensor) -> None:
-    """Draw the next token of every row, the most probable one at temperature 0, and write it down.
-
-    The distribution is the softmax of the logits over `temperature`, without the tokens that are not allowed.
-    """
-    rows, vocabulary = logits_BV.shape
-    blocks = triton.cdiv(vocabulary, VOCABULARY_BLOCK)
-    largest, sums, weighted = (logits_BV.new_empty(rows, blocks, dtype=torch.float32) for _ in range(3))
-    best = logits_BV.new_empty(rows, blocks, dtype=torch.int32)
-    sharpness = 1.0 / temperature if temperature > 0 else 1.0
-    found = largest, sums, weighted, best
-    _survey[(rows, blocks)](logits_BV, draws.allowed, *found, vocabulary, blocks, sharpness, BLOCK=VOCABULARY_BLOCK)
-    _choose[(rows,)](
-        logits_BV, draws.allowed, *found, draws.uniform, slots_B, draws.step, draws.ends,
-        draws.tokens, draws.logprobs, draws.entropies, draws.lengths, draws.ended,
-        vocabulary, blocks, sharpness, draws.room, draws.spare,
-        BLOCKS=triton.next_power_of_2(blocks), BLOCK=VOCABULARY_BLOCK, ENDS=len(draws.ends), GREEDY=temperature == 0,
-    )  # fmt: skip

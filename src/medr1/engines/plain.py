@@ -6,6 +6,8 @@ Axes: B batch rows, H query heads, K key-value heads, Q query heads per key-valu
 prompt, S room for a completion, V vocabulary.
 """
 
+from dataclasses import dataclass, replace
+
 import torch
 from torch import Tensor
 from torch.nn.functional import rms_norm, silu
@@ -20,6 +22,70 @@ from transformers.generation.logits_process import (
 
 from medr1.engines.buffers import Draws, States
 from medr1.engines.engine import SamplingParams
+
+
+def _cumulative(numbers: Tensor, dtype: torch.dtype) -> Tensor:
+    """Cumulative sums, on a GPU under `--full_determinism` too: their last bits, which may differ, choose no token."""
+    strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    sums = numbers.cumsum(-1, dtype=dtype)
+    torch.use_deterministic_algorithms(strict, warn_only=warns)
+    return sums
+
+
+class _TopP(TopPLogitsWarper):
+    """The parent's sort leaves open which of equal logits at the bound it keeps; here they are the last ones."""
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        """Scores without the improbable tokens."""
+        ascending, order = scores.sort(dim=-1, stable=True)
+        removed = _cumulative(ascending.softmax(-1), scores.dtype) <= 1 - self.top_p
+        removed[..., -1] = False
+        return scores.masked_fill(removed.scatter(-1, order, removed), self.filter_value)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """What decides a token beside its logits; draws of equal values share a graph."""
+
+    temperature: float = 1.0
+    """0 is greedy decoding."""
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+    @classmethod
+    def of(cls, params: SamplingParams) -> "Sampling":
+        """From the settings of an engine; greedy decoding takes the most probable token, which no cut removes."""
+        if params.temperature == 0:
+            return cls(0.0, repetition_penalty=params.repetition_penalty)
+        return cls(params.temperature, params.top_k, params.top_p, params.min_p, params.repetition_penalty)
+
+    @property
+    def cuts(self) -> bool:
+        """Whether improbable tokens are never drawn."""
+        return self.top_k > 0 or self.top_p < 1.0 or self.min_p > 0
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether it matters what was said."""
+        return self.repetition_penalty != 1.0
+
+    def processors(self) -> LogitsProcessorList:
+        """The same as filters of transformers' own `generate`, in its order."""
+        chain = LogitsProcessorList()
+        if self.looks_back:
+            chain.append(RepetitionPenaltyLogitsProcessor(self.repetition_penalty))
+        if self.temperature not in (0.0, 1.0):
+            chain.append(TemperatureLogitsWarper(self.temperature))
+        if self.top_k > 0:
+            chain.append(TopKLogitsWarper(self.top_k))
+        if self.top_p < 1.0:
+            chain.append(_TopP(self.top_p))
+        if self.min_p > 0:
+            chain.append(MinPLogitsWarper(self.min_p))
+        return chain
 
 
 def norm(hidden_BE: Tensor, weight_E: Tensor, epsilon: float) -> Tensor:
@@ -78,51 +144,26 @@ def attend(
     return (weights @ values).flatten(1)
 
 
-def draw(logits_BV: Tensor, temperature: float, draws: Draws, slots_B: Tensor) -> None:
+def draw(logits_BV: Tensor, sampling: Sampling, draws: Draws, slots_B: Tensor) -> None:
     """Draw the next token of every row, the most probable one at temperature 0, and write it down.
 
-    The distribution is the softmax of the logits over `temperature`, without the tokens that are not allowed.
+    The distribution is the softmax of the logits behind transformers' filters, without the tokens that are not allowed.
     """
     logits_BV = logits_BV.float().masked_fill(draws.allowed == 0, -torch.inf)
-    if temperature not in (0.0, 1.0):
-        logits_BV = logits_BV / temperature
-    choose(logits_BV, draws, slots_B, greedy=temperature == 0)
-
-
-def draw_filtered(
-    logits_BV: Tensor, filters: LogitsProcessorList, history_NW: Tensor, draws: Draws, slots_B: Tensor, *, greedy: bool
-) -> None:
-    """The same behind the filters of transformers' `generate`.
-
-    Args:
-        history_NW: prompt and completion of every slot, which the repetition penalty looks at.
-    """
-    logits_BV = logits_BV.float().masked_fill(draws.allowed == 0, -torch.inf)
-    choose(filters(history_NW[slots_B], logits_BV), draws, slots_B, greedy=greedy)  # type: ignore[arg-type]
-
-
-def logits_processors(params: SamplingParams) -> LogitsProcessorList:
-    """The filters of transformers' own `generate`, in its order."""
-    chain = LogitsProcessorList()
-    if params.repetition_penalty != 1.0:
-        chain.append(RepetitionPenaltyLogitsProcessor(params.repetition_penalty))
-    if params.temperature > 0:
-        if params.temperature != 1.0:
-            chain.append(TemperatureLogitsWarper(params.temperature))
-        if params.top_k > 0:
-            chain.append(TopKLogitsWarper(params.top_k))
-        if params.top_p < 1.0:
-            chain.append(TopPLogitsWarper(params.top_p))
-        if params.min_p > 0:
-            chain.append(MinPLogitsWarper(params.min_p))
-    return chain
+    if sampling.looks_back:
+        penalty = sampling.repetition_penalty
+        lower_BV = torch.where(logits_BV < 0, logits_BV * penalty, logits_BV / penalty)
+        logits_BV = torch.where(draws.said[slots_B].bool(), lower_BV, logits_BV)
+    filters = replace(sampling, repetition_penalty=1.0).processors()
+    logits_BV = filters(draws.tokens[slots_B], logits_BV)  # type: ignore[arg-type]
+    choose(logits_BV, draws, slots_B, greedy=sampling.temperature == 0)
 
 
 def pick(probabilities_NV: Tensor, uniform_N: Tensor | None) -> Tensor:
     """Tokens by inverse transform sampling; the most probable ones when there are no random numbers."""
     if uniform_N is None:
         return probabilities_NV.argmax(-1)
-    cumulative_NV = probabilities_NV.cumsum(-1, dtype=torch.float64)
+    cumulative_NV = _cumulative(probabilities_NV, torch.float64)
     total_N = cumulative_NV[:, -1]
     # Rounded up to the total, a number would point behind the last token that has any probability.
     target_N = torch.minimum(uniform_N * total_N, torch.nextafter(total_N, torch.zeros_like(total_N)))
@@ -138,6 +179,7 @@ def choose(logits_BV: Tensor, draws: Draws, slots_B: Tensor, *, greedy: bool) ->
     ended_B = draws.ended[slots_B].bool()
     line_B = slots_B.masked_fill(ended_B, draws.spare)
     draws.tokens[line_B, step] = token_B
+    draws.said[slots_B, token_B] = 1
     draws.logprobs[line_B, step] = log_BV.gather(1, token_B[:, None])[:, 0]
     draws.entropies[line_B, step] = torch.special.entr(probabilities_BV).sum(-1)
     draws.lengths[line_B] = step + 1

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from medr1.engines.buffers import Draw
 from medr1.engines.decode import FusedDecoder, ModelDecoder, SharedPrefixCache, can_fuse, is_small
 from medr1.engines.engine import SamplingParams
-from medr1.engines.graphs import Sampling, decoder_of, give_back
-from medr1.engines.plain import logits_processors, pick
+from medr1.engines.graphs import decoder_of, give_back
+from medr1.engines.plain import Sampling, pick
 from medr1.engines.text_model import can_capture
 from medr1.models.sharding import is_sharded, largest_of_all
 from medr1.models.shared.attention import SHARED_PREFIX, attention_of, product_type
@@ -224,13 +224,12 @@ def _sample_in_grid(
     history_N = prefilled.ids_without_padding().repeat_interleave(draws, 0)
     forbidden = torch.tensor(prefilled.forbidden, dtype=torch.long, device=device)
     uniform_NT = _uniform(params, prefilled.keys, device)
-    filters = logits_processors(params)
+    filters = Sampling.of(params).processors()
 
     with _decoder(model, cache, len(drawn.draw_N)) as decoder:
         for step in range(params.max_new_tokens):
             logits_NV = logits_NV.float().index_fill(1, forbidden, -torch.inf)
-            logits_NV = filters(history_N, logits_NV)  # type: ignore[arg-type]
-            log_NV = logits_NV.log_softmax(-1)
+            log_NV = filters(history_N, logits_NV).log_softmax(-1)  # type: ignore[arg-type]
             probabilities_NV = log_NV.exp()
             token_N = pick(probabilities_NV, None if uniform_NT is None else uniform_NT[drawn.draw_N, step])
             drawn.note(step, token_N, log_NV, probabilities_NV)
@@ -264,9 +263,8 @@ def _sample_in_buffers(model: nn.Module, dtype: torch.dtype, prefilled: _Prefill
     decoder.states.take(prefilled.output.past_key_values, mask_PL)
     draws, sampling = decoder.draws, Sampling.of(params)
     uniform_NT = _uniform(params, prefilled.keys, device)
-    draws.begin(prompt_N, position_N, uniform_NT, ends=prefilled.ends, forbidden=prefilled.forbidden)
-    if sampling.looks_back:
-        decoder.remember(prefilled.ids_without_padding(), prompt_N)
+    said_NL = prefilled.ids_without_padding()[prompt_N] if sampling.looks_back else None
+    draws.begin(prompt_N, position_N, uniform_NT, said_NL, ends=prefilled.ends, forbidden=prefilled.forbidden)
     decoder.draw(prefilled.output.logits[prompt_N, -1], sampling, torch.arange(len(prompt_N), device=device))
     decoder.decode(sampling, params.max_new_tokens)
     if decoder.is_large:
