@@ -21,10 +21,9 @@ from medr1.prompts import PROMPTS
 from medr1.train import run as training
 from medr1.train.arguments import GRPOArguments, ModelArguments, parse
 from medr1.train.meter import MemoryPeak, Meter
-from medr1.train.plan import Component, LargerBatches, larger_batches, plan_grpo, planned_steps, size
+from medr1.train.plan import plan_grpo, planned_steps, size
 from medr1.train.preflight import shortest_answer
 from medr1.types import Sample
-from tiny_trainer import make_trainer
 
 TINY = dict(
     use_cpu=True, bf16=False, per_device_train_batch_size=8, num_generations=4, max_completion_length=10, report_to=[],
@@ -173,7 +172,7 @@ def test_the_plan_of_the_tiny_model(questions: list[Sample], tmp_path: Path) -> 
     assert parts["gradients"].update == pytest.approx(weights, rel=0.01)
     assert parts["optimizer states"].sampling == pytest.approx(2 * weights, rel=0.01)
     assert (parts["gradients"].sampling, parts["key-value cache"].update) == (0, 0)
-    assert (plan.num_questions, plan.prompts_per_step, plan.completions_per_step) == (6, 2, 8)
+    assert (plan.num_questions, plan.prompts_per_step, plan.completions_per_step, plan.micro_batch) == (6, 2, 8, 8)
     assert plan.num_steps == 6
     assert 0 < plan.image_tokens < plan.prompt_tokens
     assert 0 < plan.completion_tokens <= 9
@@ -181,46 +180,6 @@ def test_the_plan_of_the_tiny_model(questions: list[Sample], tmp_path: Path) -> 
     assert plan.sampling_seconds > 0
     assert plan.update_seconds > 0
     assert plan.peak_bytes > 4 * weights
-
-
-PARTS = (Component("weights", 100, 100), Component("activations and workspace", 7, 30))
-
-
-@pytest.mark.parametrize(
-    ("available", "changes", "expected"),
-    [
-        (1_000, {}, LargerBatches(64, 1, 100 + 8 * 30)),
-        (300, {}, LargerBatches(32, 2, 100 + 4 * 30)),  # of 255 that may be used, 8 micro-batches would take 340
-        (190, {}, LargerBatches(16, 4, 160)),
-        (180, {}, None),
-        (None, {}, None),
-        (1_000, {"loss_type": "bnpo"}, None),
-        (1_000, {"num_iterations": 2}, None),
-        (1_000, {"steps_per_generation": 4}, None),
-        (1_000, {"gradient_accumulation_steps": 1}, None),
-    ],
-)
-def test_larger_micro_batches_by_hand(
-    tmp_path: Path, available: int | None, changes: dict[str, Any], expected: LargerBatches | None
-) -> None:
-    settings = config(tmp_path, **({"gradient_accumulation_steps": 8, "loss_type": "dapo"} | changes))
-    assert larger_batches(settings, PARTS, available) == expected
-
-
-@pytest.mark.parametrize("loss_type", ["grpo", "dapo", "dr_grpo"])
-def test_larger_micro_batches_learn_the_same(
-    checkpoints: dict[str, Path], questions: list[Sample], tmp_path: Path, loss_type: str
-) -> None:
-    def trained(size: int, accumulation: int) -> torch.Tensor:
-        settings = {"per_device_train_batch_size": size, "gradient_accumulation_steps": accumulation}
-        trainer = make_trainer(
-            checkpoints["qwen2_5_vl"], questions, tmp_path, loss_type=loss_type, max_steps=2, **settings
-        )
-        trainer.train()
-        return torch.cat([weight.detach().flatten() for weight in trainer.model.parameters()])
-
-    small, large = trained(4, 4), trained(16, 1)
-    torch.testing.assert_close(large, small, rtol=1e-5, atol=1e-6)
 
 
 MEASURE = """

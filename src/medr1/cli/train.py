@@ -105,15 +105,11 @@ def show(plan: "Plan") -> None:
     run = Table("run", "", title="Two dry steps, and what follows from them")
     run.add_row("questions", f"{plan.num_questions:,} ({plan.prompts_too_long:,} more have prompts that are too long)")
     run.add_row("per step", f"{plan.prompts_per_step:,} prompts, {plan.completions_per_step:,} completions")
+    run.add_row("at once", f"{plan.micro_batch:,} completions on each process")
     run.add_row("prompt", f"{plan.prompt_tokens:,.0f} tokens, {plan.image_tokens:,.0f} of them image tokens")
     run.add_row("completion", f"{plan.completion_tokens:,.0f} tokens now, at most {plan.completion_limit}")
     run.add_row("tokens per step", f"{plan.tokens_per_step:,.0f}")
     run.add_row("steps", f"{plan.num_steps:,}")
     run.add_row("a step", f"{plan.sampling_seconds:.2f} s sampling, {plan.update_seconds:.2f} s update")
     run.add_row("the run", f"{plan.seconds / 60:,.1f} minutes")
-    if plan.larger is not None:
-        flags = f"--per_device_train_batch_size {plan.larger.per_device_train_batch_size} "
-        flags += f"--gradient_accumulation_steps {plan.larger.gradient_accumulation_steps}"
-        memory_needed = f"{plan.larger.update_bytes / 2**20:,.0f} MiB"
-        run.add_row("the same, in fewer calls", f"{flags}: about {memory_needed} in an update")
     console.print(run)

@@ -92,6 +92,13 @@ class GRPOArguments(DataArguments):
             "--vllm_importance_sampling_mode and its clips. Costs one more scoring pass a batch."
         },
     )
+    join_micro_batches: bool = field(
+        default=True,
+        metadata={
+            "help": "On a GPU: learn from as many completions at once as its memory holds, where that leaves the "
+            "gradient of a step as it is; false: from per_device_train_batch_size."
+        },
+    )
     adversarial_steps: int = field(default=1, metadata={"help": "Steps of that attack: 1 is FGSM, more is PGD."})
     plan: bool = field(
         default=False, metadata={"help": "Print memory, tokens, steps and time from two dry steps, and train nothing."}
@@ -151,8 +158,8 @@ NEUTRAL = {
 }  # fmt: skip
 """Settings that say where a run goes, what it tells and how fast it is, not what it learns."""
 NEUTRAL_STARTS = ("logging_", "push_to_hub", "hub_", "include_")
-DATA = ("train_data", "eval_data", "limit", "max_bad_share", "plan", "overwrite")
-"""Arguments that the contents of the questions stand for, or that say what to do with the folder."""
+DATA = ("train_data", "eval_data", "limit", "max_bad_share", "plan", "overwrite", "join_micro_batches")
+"""Arguments that the contents of the questions stand for, or that do not change what is learned."""
 
 
 def training_identity(

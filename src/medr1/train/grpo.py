@@ -36,8 +36,17 @@ from medr1.train.vllm import image_generation
 
 logger = logging.getLogger(__name__)
 
-# Losses that are sums over the whole optimizer step, so that it does not matter which micro-batch a completion is in.
-REGROUPABLE_LOSSES = {"grpo", "dapo", "dr_grpo", "cispo", "sapo", "vespo", "luspo"}
+SUMS = {"grpo", "dapo", "dr_grpo", "cispo", "sapo", "vespo", "luspo"}
+"""Losses that are sums over the whole optimizer step."""
+
+
+def learns_in_sums(config: GRPOConfig) -> bool:
+    """Whether it does not matter for the gradient which micro-batch of a step a completion is in, and how many are one.
+
+    Means of entropies, and bounds among them, are those of a micro-batch.
+    """
+    means = config.entropy_coef != 0 or config.use_adaptive_entropy or config.top_entropy_quantile != 1.0
+    return config.loss_type in SUMS and not means
 
 
 def parents_path(config: GRPOConfig) -> dict[str, bool]:
@@ -157,8 +166,10 @@ class SharedPrefixGRPOTrainer(PublishesCheckpoints, MasterWeights, GRPOTrainer):
         """Random numbers depend on run, step, prompt and draw, never on the process or the batch around them."""
         size = self.num_generations if self.model.training else self.num_generations_eval
         start = self.accelerator.process_index * len(index)
-        # Several generations can fall into one optimizer step; evaluation has batches of its own.
-        part = self._step % self.current_gradient_accumulation_steps if self.model.training else self._next_evaluation()
+        if self.model.training:  # several generations can fall into one optimizer step
+            part = self._step % self.current_gradient_accumulation_steps // self.args.steps_per_generation  # type: ignore[operator]
+        else:
+            part = self._next_evaluation()
         keys: list[list[str]] = [[] for _ in range(index[-1] + 1)]
         for i, group in enumerate(index):
             prompt, draw = divmod(start + i, size)
@@ -243,7 +254,7 @@ class SharedPrefixGRPOTrainer(PublishesCheckpoints, MasterWeights, GRPOTrainer):
         if not self.shares_prefix or not self.model.training:
             return inputs
         generated: Any = self._buffered_inputs
-        if generated is not buffered and self.loss_type in REGROUPABLE_LOSSES:
+        if generated is not buffered and learns_in_sums(self.args):
             self._regroup(generated)
             inputs = generated[self._step % len(generated)]
         return inputs

@@ -13,6 +13,13 @@ INTERVAL = 0.002
 """Seconds between two looks at the process's memory: a peak that is shorter is smaller than what surrounds it."""
 
 
+def available_memory(device: torch.device) -> int | None:
+    """Bytes that are free on a device; None where it cannot be asked."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return psutil.virtual_memory().available if device.type == "cpu" else None
+
+
 class MemoryPeak:
     """Bytes in use and their peak: of the allocator on CUDA, of the whole process elsewhere.
 

@@ -13,7 +13,6 @@ from itertools import chain
 from statistics import fmean
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor, nn
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -22,16 +21,13 @@ from trl import GRPOConfig
 
 from medr1.errors import ConfigError
 from medr1.train.arguments import GRPOArguments, ModelArguments
-from medr1.train.grpo import REGROUPABLE_LOSSES, SharedPrefixGRPOTrainer
-from medr1.train.meter import MemoryPeak, Meter
+from medr1.train.grpo import SharedPrefixGRPOTrainer
+from medr1.train.meter import MemoryPeak, Meter, available_memory
+from medr1.train.micro_batches import HEAD_TILE
 from medr1.train.run import prepare_grpo
 from medr1.types import Sample
 
 DRY_STEPS = 2
-HEAD_TILE = (4096, 32768)
-"""Tokens and vocabulary that TRL's fused language head projects at a time (`trl.kernels.chunked_logprob`)."""
-USED_SHARE = 0.85
-"""Of the memory that is free before, for what is only expected to fit."""
 SAMPLING, UPDATE, BETWEEN = "sampling", "update", "between"
 """Phases of a step; `between` is the optimizer and what surrounds the steps."""
 
@@ -43,16 +39,6 @@ class Component:
     name: str
     sampling: int
     update: int
-
-
-@dataclass(frozen=True, slots=True)
-class LargerBatches:
-    """Settings that learn from more completions at once: the same gradient in fewer, larger calls."""
-
-    per_device_train_batch_size: int
-    gradient_accumulation_steps: int
-    update_bytes: int
-    """Memory of an update that is to be expected."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +58,8 @@ class Plan:
     prompts_too_long: int
     prompts_per_step: int
     completions_per_step: int
+    micro_batch: int
+    """Completions that a process learns from at once."""
     prompt_tokens: float
     """Mean of a prompt, image tokens included."""
     image_tokens: float
@@ -84,8 +72,6 @@ class Plan:
     sampling_seconds: float
     """Of one step, averaged over those that reuse completions."""
     update_seconds: float
-    larger: LargerBatches | None
-    """The largest micro-batches that fit; None where those asked for are, or where the gradient would be another."""
 
     @property
     def seconds(self) -> float:
@@ -126,6 +112,7 @@ def plan_grpo(
     completions = config.per_device_train_batch_size * config.gradient_accumulation_steps * config.world_size
     prompt, completion = fmean(step.prompt_lengths), fmean(step.completion_lengths)
     parts = components(trainer, step, loaded - before, peaks)
+    joined = trainer.args.per_device_train_batch_size // config.per_device_train_batch_size
     return Plan(
         device=str(device),
         available_bytes=available,
@@ -135,15 +122,15 @@ def plan_grpo(
         prompts_too_long=run.too_long,
         prompts_per_step=completions // config.num_generations,
         completions_per_step=completions,
+        micro_batch=trainer.args.per_device_train_batch_size,
         prompt_tokens=prompt,
         image_tokens=fmean(step.image_lengths),
         completion_tokens=completion,
         completion_limit=config.max_completion_length,
         tokens_per_step=completions * (prompt / config.num_generations + completion),
-        num_steps=planned_steps(config, len(trainer.get_train_dataloader())),
+        num_steps=planned_steps(config, len(trainer.get_train_dataloader()) * joined),
         sampling_seconds=step.sampling_seconds * generations,
         update_seconds=step.update_seconds,
-        larger=larger_batches(config, parts, available),
     )
 
 
@@ -252,30 +239,6 @@ def components(
     return (*fixed, Component("activations and workspace", *rest))
 
 
-def larger_batches(config: GRPOConfig, parts: Sequence[Component], available: int | None) -> LargerBatches | None:
-    """The largest micro-batches within an optimizer step that fit into the memory.
-
-    Activations grow with the micro-batch, nothing else does. A loss that weighs tokens within a micro-batch would be
-    another one.
-    """
-    accumulation = config.gradient_accumulation_steps
-    one_rollout_a_step = config.steps_per_generation == accumulation and config.num_iterations == 1
-    if available is None or config.loss_type not in REGROUPABLE_LOSSES or not one_rollout_a_step:
-        return None
-    activations = parts[-1].update
-    fixed = sum(part.update for part in parts[:-1])
-    fits = [
-        factor
-        for factor in range(2, accumulation + 1)
-        if accumulation % factor == 0 and fixed + factor * activations <= USED_SHARE * available
-    ]
-    if not fits:
-        return None
-    factor = max(fits)
-    size = config.per_device_train_batch_size * factor
-    return LargerBatches(size, accumulation // factor, fixed + factor * activations)
-
-
 def held(model: nn.Module | None) -> int:
     """Bytes of a model's parameters and buffers."""
     return 0 if model is None else size(chain(model.parameters(), model.buffers()))
@@ -284,10 +247,3 @@ def held(model: nn.Module | None) -> int:
 def size(tensors: Iterable[Tensor]) -> int:
     """Bytes of tensors; one that occurs twice counts once."""
     return sum({id(tensor): tensor.numel() * tensor.element_size() for tensor in tensors}.values())
-
-
-def available_memory(device: torch.device) -> int | None:
-    """Bytes that are free on a device; None where it cannot be asked."""
-    if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return psutil.virtual_memory().available if device.type == "cpu" else None

@@ -31,7 +31,7 @@ from transformers.utils import is_liger_kernel_available
 from trl import GRPOConfig, ModelConfig, get_peft_config
 
 from medr1.data.images import open_image
-from medr1.engines.engine import about_pictures, request_for
+from medr1.engines.engine import Request, about_pictures, request_for
 from medr1.engines.transformers import chat_text, refusal
 from medr1.errors import ConfigError, DataError
 from medr1.models.literal import has_control_text, token_ids
@@ -292,9 +292,14 @@ class Check:
             return "its text holds a control token, which TRL's own path would take for one"
         if self.max_length is None:
             return True
-        ids = token_ids(self.processor.tokenizer, chat_text(self.processor, request))
-        sizes = [image_tokens(image.width, image.height, self.processor.image_processor) for image in request.images]
-        return len(ids) + sum(size - 1 for size in sizes) <= self.max_length
+        return prompt_length(self.processor, request)[0] <= self.max_length
+
+
+def prompt_length(processor: Any, request: Request) -> tuple[int, int]:
+    """Tokens of a prompt, and how many of them are its pictures'."""
+    ids = token_ids(processor.tokenizer, chat_text(processor, request))
+    sizes = [image_tokens(image.width, image.height, processor.image_processor) for image in request.images]
+    return len(ids) + sum(size - 1 for size in sizes), sum(sizes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from medr1.train.checkpoints import is_main_process, newest_whole, wait_for_all
 from medr1.train.dataset import Augmentation, EpochOfRows, TrainingRows, check_trainable
 from medr1.train.grpo import SharedPrefixGRPOTrainer, parents_path
 from medr1.train.masters import load_for_training, precision, settle
+from medr1.train.micro_batches import Update, free_memory, larger, longest
 from medr1.train.preflight import (
     Check,
     check_exploration,
@@ -41,6 +42,7 @@ from medr1.train.preflight import (
     check_model,
     check_reference,
     check_settings,
+    skeleton,
     usable,
 )
 from medr1.train.rehearsal import rehearse
@@ -117,11 +119,12 @@ def grpo_trainer(setup: "Setup", callbacks: Sequence[TrainerCallback] = ()) -> S
     """The trainer, with the weights of the checkpoint."""
     script = setup.script
     assert isinstance(script, GRPOArguments)
+    config = setup.micro_batches() if script.join_micro_batches else setup.config
     model, exact = setup.load()
     trainer = SharedPrefixGRPOTrainer(
         model=model,
         reward_funcs=[trl_reward(name) for name in script.reward_funcs],
-        args=setup.config,
+        args=config,
         train_dataset=setup.rows.dataset(),
         eval_dataset=setup.evaluation_rows(),
         processing_class=setup.processor,
@@ -233,6 +236,16 @@ class Setup:
             "model": asdict(model_arguments),
             "precision": self.precision.facts(),
         }
+
+    def micro_batches(self) -> GRPOConfig:
+        """The settings with micro-batches as large as the GPU's memory holds."""
+        config, arguments, free = self.config, self.model_arguments, free_memory(self.config)
+        if free is None:
+            return config
+        lengths = longest(self.processor, self.template, self.samples, config)
+        rank = arguments.lora_r if arguments.use_peft else None
+        update = Update(skeleton(self.source), config, self.precision, lengths, rank, self.script.freeze_vision_tower)
+        return larger(config, self.precision, free, update.bytes)
 
     def load(self) -> tuple[Any, dict[str, torch.Tensor]]:
         """The model to train, and its float32 weights where it holds rounded ones."""
