@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from medr1.cli.models import app
-from medr1.errors import ConfigError
+from medr1.errors import ConfigError, DataError
 from medr1.models.loading import load_processor, model_type
 from medr1.models.tiny.build import FAMILIES
 
@@ -31,3 +31,15 @@ def test_what_cannot_be_made_is_refused_with_what_can(tmp_path: Path, arguments:
     assert isinstance(error, ConfigError)
     assert said in str(error)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_that_is_still_being_made_is_not_opened(tmp_path: Path) -> None:
+    """One inside a training that still runs is whole."""
+    made = tmp_path / "made"
+    result = CliRunner().invoke(app, ["tiny", "--out", str(made), "--random"])
+    assert result.exit_code == 0, result.output
+    (tmp_path / "manifest.json").write_text((made / "manifest.json").read_text().replace('"done"', '"started"'))
+    assert model_type(made) == "qwen2_5_vl"
+    (tmp_path / "manifest.json").replace(made / "manifest.json")
+    with pytest.raises(DataError, match="is not finished"):
+        model_type(made)

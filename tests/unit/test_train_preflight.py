@@ -140,6 +140,7 @@ MISSING = "/no/such/file.json"
         ("grpo", {"use_peft": True, "lora_target_modules": ["lm_head"], "cast_lm_head_to_fp32": True}, [], "lm_head"),
         ("sft", {"use_peft": True, "lora_target_modules": ["q_proj", "lm_head"]}, [], "lm_head"),
         ("grpo", {"use_peft": True, "lora_r": 0}, [], "lora_r is 0"),
+        ("grpo", {"num_generations": 0}, [], "take at least 2"),
         ("grpo", {"use_peft": True, "lora_modules_to_save": ["nope"]}, [], "lora_modules_to_save: 'nope'"),
         ("grpo", {"dataloader_num_workers": -1}, [], "num_workers"),
         ("grpo", {"optim_args": "nope"}, [], "training cannot start"),

@@ -33,7 +33,7 @@ from medr1.errors import ModelError
 from medr1.models.adapters import CONFIG, is_adapter, recorded_base, with_adapter
 from medr1.models.shared.layers import lighten, multiply_patches
 from medr1.models.zoo import locate
-from medr1.records import files_hash, short_hash
+from medr1.records import check_finished, files_hash, short_hash
 
 PROCESSORS: dict[str, type[ProcessorMixin]] = {
     "qwen2_vl": Qwen2VLProcessor,
@@ -81,9 +81,11 @@ def model_type(model: str | Path) -> str:
     """Family of a checkpoint, from its `config.json`, or of an adapter's base.
 
     Raises:
+        DataError: the command that makes it has not come to its end.
         ModelError: it is not there, is no checkpoint, or holds a family that medr1 does not know.
     """
     folder = locate(model)
+    check_finished(folder, above=0)  # a checkpoint inside a training that still runs is whole
     if is_adapter(folder):
         return model_type(adapter_base(folder))
     config_file = folder / "config.json"

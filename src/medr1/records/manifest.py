@@ -154,12 +154,13 @@ def stored_manifest(folder: Path, name: str = MANIFEST) -> Manifest | None:
     return read_record(path, Manifest)
 
 
-def check_finished(path: Path) -> None:
+def check_finished(path: Path, above: int = PARTS_DEPTH) -> None:
     """Raise `DataError` where a file or folder belongs to a run that is not done; the nearest manifest tells.
 
-    Folders of version 0.1, whose manifests have no state, and those of other programs count as finished.
+    It is looked for in `path` and so many folders above. Folders of version 0.1, whose manifests have no state, and
+    those of other programs count as finished.
     """
-    for place in (path, *path.absolute().parents[:PARTS_DEPTH]):
+    for place in (path, *path.absolute().parents[:above]):
         try:
             stored = stored_manifest(place)
         except DataError:  # another program's

@@ -290,6 +290,8 @@ class Parser(TrlParser):
         """The parent's. Raises `ConfigError` for a text where a JSON object is needed, or a file that is not there."""
         found: Namespace
         found, rest = super().parse_known_args(*args, **kwargs)
+        if getattr(found, "num_generations", None) == 0:  # TRL divides by it
+            raise ConfigError("num_generations 0 makes no group; take at least 2")
         for name in self.objects:
             value = getattr(found, name, None)
             if not isinstance(value, str) or value.startswith("{"):
