@@ -20,6 +20,7 @@ from trl import GRPOConfig
 from medr1.data.images import open_image
 from medr1.engines.engine import request_for
 from medr1.models.sharding import largest_of_all
+from medr1.models.shared.attention import packs_flat
 from medr1.prompts import PromptTemplate
 from medr1.train.grpo import learns_in_sums, parents_path
 from medr1.train.masters import Precision, uses_fsdp
@@ -82,6 +83,15 @@ class Update:
     lora_rank: int | None = None
     """None where all weights learn."""
     freeze_vision_tower: bool = False
+
+    @property
+    def counts(self) -> bool:
+        """Whether rows are packed as is counted here: by flash kernels, without padding and dense masks."""
+        dtype = self.how.weights
+        if self.how.autocast:
+            dtype = torch.float16 if self.config.fp16 else torch.bfloat16
+        text = self.network.config.get_text_config()
+        return not self.config.full_determinism and packs_flat(text, dtype, self.config.device)
 
     def bytes(self, completions: int) -> int:
         """Of an update with micro-batches of so many completions."""
@@ -146,7 +156,7 @@ def free_memory(config: GRPOConfig) -> int | None:
     return int(free - vllm * total)
 
 
-def larger(config: GRPOConfig, how: Precision, available: int, needed: Callable[[int], int]) -> GRPOConfig:
+def larger(config: GRPOConfig, available: int, needed: Callable[[int], int]) -> GRPOConfig:
     """The settings with the largest micro-batches that fit; the same ones where larger ones do not or are another run.
 
     Args:
@@ -156,10 +166,8 @@ def larger(config: GRPOConfig, how: Precision, available: int, needed: Callable[
     assert config.steps_per_generation is not None
     parts = math.gcd(config.gradient_accumulation_steps, config.steps_per_generation)
     sharded = uses_fsdp(config) or config.deepspeed_plugin is not None
-    narrow = how.autocast or how.weights != torch.float32  # kernels that pack without padding
-    joins = narrow and not sharded and not any(parents_path(config).values())
     factor = 1
-    if joins and learns_in_sums(config):
+    if learns_in_sums(config) and not sharded and not any(parents_path(config).values()):
         size = config.per_device_train_batch_size
         fits = [n for n in range(2, parts + 1) if parts % n == 0 and needed(n * size) <= USED_SHARE * available]
         factor = max(fits, default=1)

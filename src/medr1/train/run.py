@@ -245,7 +245,8 @@ class Setup:
         lengths = longest(self.processor, self.template, self.samples, config)
         rank = arguments.lora_r if arguments.use_peft else None
         update = Update(skeleton(self.source), config, self.precision, lengths, rank, self.script.freeze_vision_tower)
-        return larger(config, self.precision, free, update.bytes)
+        counts = update.counts and arguments.attn_implementation != "eager"
+        return larger(config, free if counts else 0, update.bytes)
 
     def load(self) -> tuple[Any, dict[str, torch.Tensor]]:
         """The model to train, and its float32 weights where it holds rounded ones."""
