@@ -113,7 +113,8 @@ def test_resize_writes_the_size_that_was_asked_for(data: Path):
 
 def test_download_says_what_comes_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda **arguments: None)
-    assert "convert" in run("download", "slake", "--out", tmp_path)
+    told = CliRunner().invoke(app, ["download", "slake", "--out", str(tmp_path)], catch_exceptions=False).stderr
+    assert f"Next: medr1 data convert {tmp_path} --source slake --out DIR" in told
     with pytest.raises(ConfigError, match=r"med-r1 has no download: .*github"):
         run("download", "med-r1", "--out", tmp_path)
 
@@ -127,7 +128,7 @@ def test_questions_without_a_picture_and_options_that_refer_are_told(tmp_path: P
     arguments = ["convert", str(tmp_path / "own.jsonl"), "--out", str(tmp_path / "out")]
     refused = CliRunner().invoke(app, arguments)
     assert "record 1: has no picture (as 1 more)" in str(refused.exception)
-    told = CliRunner().invoke(app, [*arguments, "--allow-text-only"], catch_exceptions=False).stdout
+    told = CliRunner().invoke(app, [*arguments, "--allow-text-only"], catch_exceptions=False).output
     assert "asked as text alone" in told
     assert "options speak of others" in told
     assert "Next: medr1 data stats" in told

@@ -16,7 +16,7 @@ from medr1.cli.doctor import doctor_command
 from medr1.cli.evaluation import compare_command, evaluate_command, reasoning_command, rescore_command, verify_command
 from medr1.cli.failures import run_command
 from medr1.cli.models import app as models_app
-from medr1.cli.options import print_json, takes
+from medr1.cli.options import Then, print_json, takes
 from medr1.cli.rewards import app as rewards_app
 from medr1.cli.train import app as train_app
 from medr1.flows.settings import DemoSettings
@@ -44,7 +44,14 @@ app.command("attack")(attack_command)
 
 
 @app.command("demo")
-@takes(DemoSettings, prints="summary.json")
+@takes(
+    DemoSettings,
+    prints="summary.json",
+    then=Then(
+        look="{out}/report.html",
+        next='medr1 ask photo.png "What is this?", or medr1 eval MODEL --data {out}/data/test --out DIR',
+    ),
+)
 def demo_command(settings: DemoSettings, as_json: bool) -> None:
     """Draw phantoms, train a tiny Qwen2.5-VL to look at them, test it against its blind twin, write a report.
 
@@ -60,7 +67,6 @@ def demo_command(settings: DemoSettings, as_json: bool) -> None:
         print_json(summary)
     else:
         Console().print(rich_table(table))
-        typer.echo(f"Report: {settings.out / 'report.html'}")
 
 
 app.command("doctor")(doctor_command)

@@ -9,7 +9,7 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 from medr1.answers.tags import TAG
-from medr1.cli.options import print_json, takes
+from medr1.cli.options import note, print_json, quiet, takes
 from medr1.doors import clean
 from medr1.flows.settings import AskSettings
 
@@ -55,7 +55,7 @@ def ask_command(settings: AskSettings, as_json: bool) -> None:
     from medr1.report.tables import rich_table
 
     speech = _Speech()
-    with Console(stderr=True).status("Reading the picture, then the model …") as status:
+    with Console(stderr=True, quiet=quiet.get()).status("Reading the picture, then the model …") as status:
 
         def show(piece: str) -> None:
             status.stop()
@@ -64,7 +64,7 @@ def ask_command(settings: AskSettings, as_json: bool) -> None:
         asked = ask(
             settings,
             show=(lambda piece: None) if as_json else show,
-            tell=lambda sentence: typer.echo(f"medr1: {clean(sentence)}", err=True),
+            tell=note,
         )
     if as_json:
         print_json(asked)
@@ -72,7 +72,7 @@ def ask_command(settings: AskSettings, as_json: bool) -> None:
     speech.end()
     Console().print(rich_table(_table(asked)))
     typer.echo(_verdict(asked, drawn=settings.temperature > 0))
-    typer.echo(asked.notice, err=True)
+    note(asked.notice)
 
 
 class _Speech:

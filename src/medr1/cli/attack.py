@@ -4,12 +4,14 @@ import typer
 from rich.console import Console
 
 from medr1.attack.settings import AttackSettings
-from medr1.cli.options import print_json, progress, takes
+from medr1.cli.options import Then, note, print_json, progress, takes
 from medr1.data.settings import CorruptSettings
 from medr1.eval.settings import RobustnessSettings
 
 
-@takes(AttackSettings, prints="attack.json or grid.json")
+@takes(
+    AttackSettings, prints="attack.json or grid.json", then=Then(look="{out}/attack.html", next="medr1 verify {out}")
+)
 def attack_command(settings: AttackSettings, as_json: bool) -> None:
     """Attack a checkpoint through its images, and judge the saved files by free generation.
 
@@ -26,7 +28,7 @@ def attack_command(settings: AttackSettings, as_json: bool) -> None:
     from medr1.report.tables import rich_table
     from medr1.results.attacked import CrashedCell
 
-    settings = as_trained(settings, lambda line: typer.echo(line, err=True))
+    settings = as_trained(settings, note)
     with progress("Attacking") as show:
         result = attack(settings, lambda what, done, total: show(done, total, what))
     if as_json:
@@ -42,7 +44,11 @@ def attack_command(settings: AttackSettings, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-@takes(CorruptSettings, prints="JSON")
+@takes(
+    CorruptSettings,
+    prints="JSON",
+    then=Then(look="{out}/sheet.png", next='medr1 eval MODEL --data {out} --variants "" --out DIR'),
+)
 def corrupt_command(settings: CorruptSettings, as_json: bool) -> None:
     """Corrupt the images of a data set as their modality can be: noise, motion, artefacts, in five severities.
 
@@ -66,7 +72,7 @@ def corrupt_command(settings: CorruptSettings, as_json: bool) -> None:
     Console().print(rich_table(Table(title=str(settings.out), columns=("", "pictures", "SSIM"), rows=rows, note=note)))
 
 
-@takes(RobustnessSettings, prints="corruptions.json")
+@takes(RobustnessSettings, prints="corruptions.json", then=Then(look="{out}/corruptions.json"))
 def robustness_command(settings: RobustnessSettings, as_json: bool) -> None:
     """Say what corruptions cost: mean corruption accuracy, relative drop, changed answers, shift of the calibration.
 

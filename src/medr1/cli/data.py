@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from medr1.cli.options import print_json, progress, takes
+from medr1.cli.options import Then, note, print_json, progress, takes
 from medr1.data.settings import (
     AuditSettings,
     CheckTableSettings,
@@ -48,7 +48,11 @@ def sources() -> None:
 
 
 @app.command()
-@takes(ConvertSettings, prints="the counts")
+@takes(
+    ConvertSettings,
+    prints="the counts",
+    then=Then(next="medr1 data stats {out} --out DIR, or medr1 eval MODEL --data {out} --out DIR"),
+)
 def convert(settings: ConvertSettings, as_json: bool) -> None:
     """Convert a data set to a parquet folder with its images inside; every image is checked by decoding it.
 
@@ -64,11 +68,6 @@ def convert(settings: ConvertSettings, as_json: bool) -> None:
     with progress("Converting") as show:
         summary = run(settings, show)
     _print_summary(summary, title=settings.out.name, as_json=as_json)
-    if not as_json:
-        out = settings.out
-        typer.echo(
-            f"Wrote {out}. Next: medr1 data stats {out} --out DIR, or medr1 eval CHECKPOINT --data {out} --out DIR"
-        )
 
 
 def _print_summary(summary: "Converted", *, title: str, as_json: bool) -> None:
@@ -113,7 +112,7 @@ def _print_summary(summary: "Converted", *, title: str, as_json: bool) -> None:
 
 
 @app.command()
-@takes(PhantomSettings)
+@takes(PhantomSettings, then=Then(next="medr1 eval MODEL --data {out} --out DIR"))
 def phantom(settings: PhantomSettings) -> None:
     """Draw phantoms: eight modalities, five tasks, lesions with masks, and no way to answer without looking.
 
@@ -125,11 +124,11 @@ def phantom(settings: PhantomSettings) -> None:
 
     with progress("Drawing") as show:
         written = write_phantoms(settings, show)
-    typer.echo(f"Written: {written} questions to {settings.out}")
+    typer.echo(f"{written:,} questions drawn.")
 
 
 @app.command()
-@takes(DownloadSettings)
+@takes(DownloadSettings, then=Then())
 def download(settings: DownloadSettings) -> None:
     """Fetch a data set with its images from the Hugging Face hub; called again, it goes on where it stopped.
 
@@ -143,11 +142,11 @@ def download(settings: DownloadSettings) -> None:
     with progress("Unpacking") as show:
         run(settings.name, settings.out, revision=settings.revision, overwrite=settings.overwrite, progress=show)
     source = f" --source {settings.name}" if settings.name in SOURCES else ""
-    typer.echo(f"Fetched into {settings.out}. Next: medr1 data convert {settings.out}{source} --out DIR")
+    note(f"Next: medr1 data convert {settings.out}{source} --out DIR")
 
 
 @app.command()
-@takes(ResizeSettings)
+@takes(ResizeSettings, then=Then(next="medr1 eval MODEL --data {out} --out DIR"))
 def resize(settings: ResizeSettings) -> None:
     """Resize all images, on all cores; called again after a kill, it goes on where it stopped.
 
@@ -159,11 +158,15 @@ def resize(settings: ResizeSettings) -> None:
 
     with progress("Resizing") as show:
         total = run(settings, show)
-    typer.echo(f"Resized the images of {total} questions into {settings.out}")
+    typer.echo(f"Images of {total:,} questions resized.")
 
 
 @app.command()
-@takes(SplitSettings, prints="the summary")
+@takes(
+    SplitSettings,
+    prints="the summary",
+    then=Then(next="medr1 data audit TRAIN TEST --out DIR, with two of its folders"),
+)
 def split(settings: SplitSettings, as_json: bool) -> None:
     """Split by whole groups (image, series, patient), the same way on every axis, so that nothing leaks into test.
 
@@ -193,7 +196,7 @@ def split(settings: SplitSettings, as_json: bool) -> None:
 
 
 @app.command()
-@takes(HardenSettings, prints="the summary")
+@takes(HardenSettings, prints="the summary", then=Then(next="medr1 eval MODEL --data {out} --out DIR"))
 def harden(settings: HardenSettings, as_json: bool) -> None:
     """Rebuild questions so that no rule over their text beats chance; the original stays beside each.
 
@@ -232,7 +235,9 @@ def _blind_table(blind: Mapping[str, Mapping[str, float | None]]) -> Table:
 
 
 @app.command()
-@takes(AuditSettings, prints="audit.json")
+@takes(
+    AuditSettings, prints="audit.json", then=Then(look="{out}/audit.html", next="medr1 data harden {test} --out DIR")
+)
 def audit(settings: AuditSettings, as_json: bool) -> None:
     """Say what a split leaks from train to test, and how far one gets on it without looking at an image.
 
@@ -253,7 +258,9 @@ def audit(settings: AuditSettings, as_json: bool) -> None:
 
 
 @app.command()
-@takes(StatsSettings, prints="stats.json")
+@takes(
+    StatsSettings, prints="stats.json", then=Then(look="{out}/pictures.png", next="medr1 data split {path} --out DIR")
+)
 def stats(settings: StatsSettings, as_json: bool) -> None:
     """Describe a data set: counts, image sizes, text lengths, options, and a wall of its pictures.
 

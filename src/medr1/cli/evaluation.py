@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from medr1.cli.options import print_json, progress, takes
+from medr1.cli.options import Then, note, print_json, progress, takes
 from medr1.eval.settings import CompareSettings, RescoreSettings, VerifySettings
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 from medr1.eval.settings import EvalSettings, ReasoningSettings
 
 
-@takes(CompareSettings, prints="compare.json")
+@takes(CompareSettings, prints="compare.json", then=Then(look="{out}/compare.json"))
 def compare_command(settings: CompareSettings, as_json: bool) -> None:
     """Compare runs on the questions that all of them answered: paired tests, ranks with ties, where gains came from.
 
@@ -75,7 +75,7 @@ def verify_command(settings: VerifySettings, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-@takes(RescoreSettings, prints="rescore.json")
+@takes(RescoreSettings, prints="rescore.json", then=Then(look="{out}/rescore.json", next="medr1 verify {out}"))
 def rescore_command(settings: RescoreSettings, as_json: bool) -> None:
     """Score stored completions again: our reading beside every published protocol, and beside a judge if asked for.
 
@@ -92,7 +92,7 @@ def rescore_command(settings: RescoreSettings, as_json: bool) -> None:
     from medr1.flows.stored import run_rescore
 
     if settings.judge_endpoint is not None:
-        typer.echo(f"medr1: {settings.told_patience()}", err=True)
+        note(settings.told_patience())
     with progress("Scoring under every protocol") as show:
         results = run_rescore(settings, show)
     if as_json:
@@ -128,7 +128,11 @@ def _print(results: "Rescored | RescoredOpen", title: str) -> None:
         Console().print(rich_table(table))
 
 
-@takes(EvalSettings, prints="results.json")
+@takes(
+    EvalSettings,
+    prints="results.json",
+    then=Then(look="{out}/results.json", next="medr1 doctor {out}, or medr1 compare {out} OTHER_RUN --out DIR"),
+)
 def evaluate_command(settings: EvalSettings, as_json: bool) -> None:
     """Evaluate a checkpoint: accuracy with intervals, beside chance, blind rules and image controls.
 
@@ -144,8 +148,8 @@ def evaluate_command(settings: EvalSettings, as_json: bool) -> None:
     from medr1.report.tables import overview, rich_table
 
     if settings.engine == "endpoint":
-        typer.echo(f"medr1: {settings.told_patience()}", err=True)
-    settings = as_trained(settings, lambda line: typer.echo(line, err=True))
+        note(settings.told_patience())
+    settings = as_trained(settings, note)
     with progress("Evaluating") as show:
         results = run_eval(settings, show)
     if as_json:
@@ -156,7 +160,7 @@ def evaluate_command(settings: EvalSettings, as_json: bool) -> None:
         typer.echo(f"medr1: {len(failures):,} could not be asked and count for nothing ({named(failures)})", err=True)
 
 
-@takes(ReasoningSettings, prints="reasoning.json")
+@takes(ReasoningSettings, prints="reasoning.json", then=Then(look="{out}/reasoning.json"))
 def reasoning_command(settings: ReasoningSettings, as_json: bool) -> None:
     """Say whether answers follow from their thinking, and whether the thinking speaks about the image.
 
@@ -171,7 +175,7 @@ def reasoning_command(settings: ReasoningSettings, as_json: bool) -> None:
     from medr1.report.tables import reasoning_tables, rich_table
 
     if settings.engine == "endpoint":
-        typer.echo(f"medr1: {settings.told_patience()}", err=True)
+        note(settings.told_patience())
     with progress("Reading") as show:
         result = run_reasoning(settings, lambda what, done, total: show(done, total, what))
     if as_json:

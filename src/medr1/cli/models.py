@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from medr1.cli.options import takes
+from medr1.cli.options import Then, takes
 from medr1.models.zoo import SHIPPED, TinySettings
 
 CHECKPOINT_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt")
@@ -28,7 +28,7 @@ def list_models() -> None:
 
 
 @app.command()
-@takes(TinySettings)
+@takes(TinySettings, then=Then(next='medr1 ask photo.png "What is this?" --model {out}'))
 def tiny(settings: TinySettings) -> None:
     """Write the tiny Qwen-VL: the shipped warm start, one trained anew, or random weights.
 
@@ -67,7 +67,6 @@ def tiny(settings: TinySettings) -> None:
                 else:
                     shutil.copytree(WARM_START, folder, dirs_exist_ok=True)
             run.reach("done")
-    typer.echo(f"Written: {settings.out}")
 
 
 def _train(shape: object, out: Path, seed: int, processes: int) -> None:

@@ -3,14 +3,18 @@
     @takes(EvalSettings, prints="results.json")
     def evaluate_command(settings: EvalSettings, as_json: bool) -> None: ...
 
-is a command with one option for each field, `--config` for a recipe and `--json`. What stands on the command line beats
-the recipe. Values are read by the Settings alone; here they are texts.
+is a command with one option for each field, `--config` for a recipe, `--quiet` and `--json`. What stands on the command
+line beats the recipe. Values are read by the Settings alone; here they are texts.
 """
 
 import inspect
+import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Protocol, TypeVar, Union, get_args, get_origin
@@ -22,6 +26,7 @@ from pydantic_core import PydanticUndefined
 from rich.console import Console
 from rich.progress import Progress
 
+from medr1.doors import clean
 from medr1.errors import ConfigError
 from medr1.records import as_json
 from medr1.results import Record
@@ -33,26 +38,68 @@ SECONDS_BETWEEN_LINES = 30.0
 """Of progress where no terminal shows a bar."""
 
 
-def takes(settings: type[S], *, prints: str | None = None) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """A command with the Settings as its options.
+quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+"""Whether the command that runs was told to say nothing but its results and errors."""
+
+
+@dataclass(frozen=True, slots=True)
+class Then:
+    """What a command says when it is done, beside where it wrote; `{out}` and other settings stand in its texts."""
+
+    look: str = ""
+    """What to open."""
+    next: str = ""
+    """What to run next."""
+
+    def say(self, settings: Settings) -> None:
+        """On standard error. Where nothing was written, what would."""
+        values = {name: str(getattr(settings, name)) for name in type(settings).model_fields}
+        out = getattr(settings, "out", None) or getattr(settings, "run", None)
+        if out is None:
+            note("Nothing was written; --out DIR keeps it.")
+            return
+        values["out"] = str(out)
+        look = self.look.format_map(values)
+        note(f"Written to {out}." + (f" Open {look}." if look and Path(look).exists() else ""))
+        if self.next:
+            note(f"Next: {self.next.format_map({name: shlex.quote(value) for name, value in values.items()})}")
+
+
+def note(sentence: str) -> None:
+    """Tell the user something beside the results, on standard error; nothing under `--quiet`."""
+    if not quiet.get():
+        typer.echo(clean(sentence), err=True)
+
+
+def takes(
+    settings: type[S], *, prints: str | None = None, then: Then | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """A command with the Settings as its options, and `--quiet`.
 
     Args:
         settings: of the command.
         prints: what `--json` prints instead of tables; None: the command has no `--json`.
+        then: what is said when it is done, for commands that write; not with `--json`.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         def run(context: typer.Context, **given: Any) -> None:
             as_json = given.pop("as_json", None)
+            quiet.set(given.pop("be_quiet"))
             asked = settings_of(settings, context, **given)
             command(asked) if as_json is None else command(asked, as_json)
+            if then is not None and not as_json:
+                then.say(asked)
 
+        run.settings, run.then = settings, then  # type: ignore[attr-defined]
         run.__name__, run.__doc__, run.__module__ = command.__name__, command.__doc__, command.__module__
         parameters = [inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)]
         options = {name: _option(name, settings.model_fields[name]) for name in in_order(settings)}
         options["config"] = Annotated[str | None, typer.Option("--config", help=CONFIG_HELP, metavar="RECIPE")]
         for name, annotation in options.items():
             parameters.append(_parameter(name, annotation, None))
+        silent = typer.Option("--quiet", help="Say nothing but results and errors: no progress, no advice.")
+        parameters.append(_parameter("be_quiet", Annotated[bool, silent], False))
         if prints is not None:
             said = typer.Option("--json", help=f"Print {prints}, for programs.")
             parameters.append(_parameter("as_json", Annotated[bool, said], False))
@@ -150,7 +197,7 @@ class Show(Protocol):
 @contextmanager
 def progress(what: str) -> Iterator[Show]:
     """A bar on a terminal; elsewhere, such as in a log file, a line every half minute and at each end."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=quiet.get())
     if not console.is_terminal:
         yield _lines(console, what)
         return
@@ -163,15 +210,33 @@ def progress(what: str) -> Iterator[Show]:
         yield show
 
 
+@dataclass(slots=True)
+class _Stage:
+    """What is being done, when and where it began, and when a line last told of it."""
+
+    began: float
+    first: int
+    told: float
+
+    def left(self, now: float, done: int, total: int | None) -> str:
+        """How long it takes yet at the pace so far; nothing where that cannot be told."""
+        if total is None or done >= total or done <= self.first:
+            return ""
+        seconds = (now - self.began) / (done - self.first) * (total - done)
+        return f", about {timedelta(seconds=round(seconds))} left"
+
+
 def _lines(console: Console, whole: str) -> Show:
-    last: dict[str, float] = {}
+    stages: dict[str, _Stage] = {}
 
     def show(done: int, total: int | None = None, what: str | None = None) -> None:
         name, now = what or whole, time.monotonic()
-        if done == total or now - last.get(name, -SECONDS_BETWEEN_LINES) >= SECONDS_BETWEEN_LINES:
-            last[name] = now
+        stage = stages.setdefault(name, _Stage(now, done, now - SECONDS_BETWEEN_LINES))
+        if done == total or now - stage.told >= SECONDS_BETWEEN_LINES:
+            stage.told = now
             share = f"{done:,}" if total is None else f"{done:,} of {total:,}"
-            console.print(f"{name}: {share}", highlight=False, markup=False, soft_wrap=True)
+            said = f"{name}: {share}{stage.left(now, done, total)}"
+            console.print(said, highlight=False, markup=False, soft_wrap=True)
 
     return show
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from medr1.cli.options import print_json, takes
+from medr1.cli.options import Then, print_json, quiet, takes
 from medr1.rewards.fuzz import FuzzSettings
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def list_rewards() -> None:
 
 
 @app.command()
-@takes(FuzzSettings, prints="fuzz.json")
+@takes(FuzzSettings, prints="fuzz.json", then=Then(look="{out}/fuzz.json"))
 def fuzz(settings: FuzzSettings, as_json: bool) -> None:
     """Try to earn a reward without giving one right answer, and see what takes a reward too long.
 
@@ -63,7 +63,7 @@ def _tried(names: Sequence[str], with_time: bool) -> "FuzzReports":
     from medr1.rewards.fuzz import FuzzReports
     from medr1.rewards.fuzz import fuzz as try_reward
 
-    each = track(names, "Trying", console=Console(stderr=True), transient=True)
+    each = track(names, "Trying", console=Console(stderr=True, quiet=quiet.get()), transient=True)
     return FuzzReports(rewards=tuple(try_reward(name, with_time=with_time) for name in each))
 
 

@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from medr1.cli.options import note
+
 if TYPE_CHECKING:
     from medr1.train.plan import Plan
 
@@ -46,7 +48,7 @@ def grpo(context: typer.Context) -> None:
         if config.process_index == 0:
             show(plan)
         return
-    typer.echo(f"Finished: {train_grpo(script, config, model)}")
+    _finished(train_grpo(script, config, model), config.output_dir)
 
 
 @app.command(context_settings=PASS_ON)
@@ -59,7 +61,12 @@ def sft(context: typer.Context) -> None:
 
     words = _told_all("sft", DataArguments, context.args)
     script, config, model = parse("sft", (DataArguments, SFTConfig, ModelArguments), words)
-    typer.echo(f"Finished: {train_sft(script, config, model)}")
+    _finished(train_sft(script, config, model), config.output_dir)
+
+
+def _finished(final: object, run: str | None) -> None:
+    typer.echo(f"Finished: {final}")
+    note(f"Next: medr1 doctor {run}, then medr1 eval {final} --data TEST --out DIR")
 
 
 def _told_all(kind: str, script: type, words: Sequence[str]) -> list[str]:

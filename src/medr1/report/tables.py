@@ -3,7 +3,7 @@
 No accuracy stands alone: its interval, chance, and what blind rules reach stand beside it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -261,22 +261,54 @@ def all_tables(results: Results) -> list[Table]:
 
 
 def rich_table(table: Table) -> "RenderableType":
-    """The table for the terminal, its warnings above it; brackets in names are text, not markup."""
-    from rich.console import Group
+    """The table for the terminal, its warnings above it; brackets in names are text, not markup.
+
+    Columns that do not stand side by side without breaking a word go on below, each time behind the names of the rows.
+    """
+    from rich.console import Console, Group
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    rich = RichTable(
-        title=Text(table.title),
-        caption=Text(table.note) if table.note else None,
-        title_justify="left",
-        min_width=len(table.title),
-    )
-    for position, column in enumerate(table.columns):
-        rich.add_column(Text(column), justify="right" if position else "left", overflow="fold")
-    for row in table.rows:
-        rich.add_row(*map(Text, row))
-    return Group(*(Text(line, style="bold red") for line in table.warnings), rich)
+    parts: list[RenderableType] = [Text(line, style="bold red") for line in table.warnings]
+    blocks = column_blocks([table.columns, *table.rows], Console().width)
+    for number, block in enumerate(blocks):
+        rich = RichTable(
+            title=Text(table.title) if number == 0 and table.title else None,
+            caption=Text(table.note) if number == len(blocks) - 1 and table.note else None,
+            title_justify="left",
+        )
+        for position, width in block.items():
+            name, side = Text(table.columns[position]), "right" if position else "left"
+            rich.add_column(name, justify=side, overflow="fold", width=width)
+        for row in table.rows:
+            rich.add_row(*(Text(row[position]) for position in block))
+        parts.append(rich)
+    return Group(*parts)
+
+
+def column_blocks(rows: Sequence[Sequence[str]], width: int) -> list[dict[int, int]]:
+    """Columns that fit beside the first one without breaking a word, with their widths, block after block.
+
+    >>> column_blocks([["name", "accuracy", "chance"], ["a", "50.0", "25.0"]], 24)
+    [{0: 4, 1: 8}, {0: 4, 2: 6}]
+    """
+    columns = range(len(rows[0]))
+    least = [max(len(word) for row in rows for word in [*row[column].split(), ""]) for column in columns]
+    blocks: list[dict[int, int]] = [{0: least[0]}]
+    for column in columns[1:]:
+        if len(blocks[-1]) > 1 and _drawn([*blocks[-1].values(), least[column]]) > width:
+            blocks.append({0: least[0]})
+        blocks[-1][column] = least[column]
+    for block in blocks:
+        for column in block:  # what is left goes to those that would fold, from the left
+            whole = max(len(row[column]) for row in rows)
+            block[column] += max(0, min(whole - least[column], width - _drawn(block.values())))
+    return blocks
+
+
+def _drawn(widths: Iterable[int]) -> int:
+    """Width of a table with its borders."""
+    return 1 + sum(width + 3 for width in widths)
 
 
 def judge_tables(scores: JudgeScores) -> list[Table]:
