@@ -103,8 +103,8 @@ def _print_summary(summary: "Converted", *, title: str, as_json: bool) -> None:
         typer.echo(f"unfit for Qwen-VL: {message}; cut or pad the picture, or leave the record out")
     if (more := (summary.unfit_pictures or 0) - len(named)) > 0:
         typer.echo(f"unfit for Qwen-VL: and {more:,} more")
-    for note in summary.study_notes or []:
-        typer.echo(note)
+    for said in summary.study_notes or []:
+        typer.echo(said)
     for message in left_out.first_bad:
         typer.echo(f"left out: {message}")
     if (more := left_out.bad - len(left_out.first_bad)) > 0:
