@@ -40,10 +40,22 @@ class Most:
     """A volume: 512 slices of 512 × 512."""
     RECORD_CHARS = 64 * MIB
     """A record of a text file; a longer one is damage (a quote that never closes) or a bomb."""
+    JSON_PARTS = 2_000_000
+    """Lists and objects of a JSON file that is read in one piece, or of a record."""
     GZIP_TIMES = 100
     """How many times larger than itself a packed text may be, where that is more than `GZIP_FREE_BYTES`."""
     GZIP_FREE_BYTES = 256 * MIB
     """What any packed text may unpack to."""
+    BATCH_BYTES = 128 * MIB
+    """What is unpacked of a parquet file at once, if it is not less than `COLUMN_TIMES` its size in the file."""
+    COLUMN_TIMES = 8
+    """How many times larger than itself a large column of a row group may be: pictures hardly shrink."""
+    ROW_BYTES = 256 * MIB
+    """A column of one row of a parquet file."""
+    ROWS = 100_000_000
+    """Rows of a parquet file: a billion empty ones take no room."""
+    COLUMNS = 10_000
+    """Columns of a parquet file."""
 
 
 HUB_SNAPSHOT = re.compile(r"((?:.*/)?(?:models|datasets)--[^/]+)/snapshots/[^/]+(?:/.*)?$")
@@ -142,6 +154,13 @@ class _Unpacked(gzip.GzipFile):
             most = f"{self._most // MIB:,} MiB"
             raise DataError(f"{self.name} unpacks to more than {most}; unpack it yourself if that is right")
         return data
+
+
+def check_json(text: str, name: str) -> str:
+    """The text itself; `DataError` where its lists and objects would take a hundred times its room."""
+    if text.count("[") + text.count("{") > Most.JSON_PARTS:
+        raise DataError(f"{name} has more than {Most.JSON_PARTS:,} lists and objects in one piece; replace the file")
+    return text
 
 
 # --- Texts for people -----------------------------------------------------------------------------------------------

@@ -13,17 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from medr1.doors import Most, resolve_inside, unpacked
+from medr1.doors import Most, check_json, resolve_inside, unpacked
 from medr1.errors import DataError
-from medr1.records import is_manifest, read_json
+from medr1.records import is_manifest
+from medr1.records.tables import SAVED_STATE, parquet_batches, saved_batches
 
 Record = Mapping[str, Any]
 
 JSON_SUFFIXES = (".json", ".json.gz", ".jsonl", ".jsonl.gz")
 CSV_SUFFIXES = (".csv", ".csv.gz")
 TSV_SUFFIXES = (".tsv", ".tsv.gz")
-SAVED_STATE = "state.json"
-"""File that marks a folder of `datasets.save_to_disk`; it stands for the folder."""
 ROW_SUFFIXES = (".parquet", SAVED_STATE)
 
 _CHUNK_CHARS = 2**18
@@ -41,7 +40,8 @@ def data_files(path: Path, suffixes: Sequence[str]) -> list[Path]:
     if not path.is_dir():
         raise DataError(f"{path} does not exist; check the path")
     found = (file for file in path.rglob("*") if is_data(file, suffixes) and file.is_file() and not is_manifest(file))
-    files = sorted(file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts))
+    names = sorted(file.relative_to(path) for file in found)
+    files = [resolve_inside(path, str(name)) for name in names if not any(part.startswith(".") for part in name.parts)]
     if not files:
         raise DataError(f"{path} holds no {', '.join(suffixes)} file; name the file or folder with the questions")
     return files
@@ -83,7 +83,7 @@ def _opened(file: Path, kind: str) -> Iterator[IO[str]]:
 
 def _json_list(file: Path) -> Iterator[Record]:
     with _opened(file, "JSON") as stream:
-        text = _Buffer(stream)
+        text = _Buffer(stream, str(file))
         opening = text.take()
         if opening != "[":
             what = "one JSON object, not a list of records" if opening == "{" else "not JSON"
@@ -102,8 +102,8 @@ def _json_list(file: Path) -> Iterator[Record]:
 class _Buffer:
     """The text of a file, as much of it as the next JSON value needs."""
 
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream = stream
+    def __init__(self, stream: IO[str], name: str) -> None:
+        self._stream, self._name = stream, name
         self._text = ""
         self._at = 0
         self._decoder = json.JSONDecoder()
@@ -125,6 +125,8 @@ class _Buffer:
         """The JSON value that comes next; the decoder's error where there is none."""
         self.peek()
         while True:
+            if len(self._text) > Most.JSON_PARTS:
+                check_json(self._text, self._name)
             try:
                 value, self._at = self._decoder.raw_decode(self._text, self._at)
             except json.JSONDecodeError:
@@ -163,7 +165,7 @@ def _json_lines(file: Path) -> Iterator[Record]:
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
+                record = json.loads(check_json(line, f"{file} line {number}"))
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{file} line {number} is not JSON ({_reason(error)}); mend the line") from error
             if not isinstance(record, dict):
@@ -210,48 +212,13 @@ def _table(file: Path, kind: str, delimiter: str) -> Iterator[Record]:
 
 
 def _parquet(file: Path) -> Iterator[Record]:
-    import pyarrow.parquet as pq
-
-    # Buffering ahead would keep every page of the file until it is closed.
-    with _arrow_errors(file), pq.ParquetFile(file, pre_buffer=False) as table:
-        for batch in table.iter_batches(batch_size=_ROWS_AT_ONCE):
-            yield from batch.to_pylist()
+    for batch in parquet_batches(file, _ROWS_AT_ONCE):
+        yield from batch.to_pylist()
 
 
 def _saved(state: Path) -> Iterator[Record]:
-    """Rows of a `save_to_disk` folder, read from the Arrow streams that its `state.json` lists."""
-    import pyarrow as pa
-
-    for file in _saved_files(state):
-        with _arrow_errors(file), pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
-            for batch in stream:
-                for start in range(0, batch.num_rows, _ROWS_AT_ONCE):
-                    yield from batch.slice(start, _ROWS_AT_ONCE).to_pylist()
-
-
-def _saved_files(state: Path) -> list[Path]:
-    value = read_json(state)
-    listed = value.get("_data_files") if isinstance(value, dict) else None
-    entries = listed if isinstance(listed, list) else []
-    names = [
-        entry["filename"] for entry in entries if isinstance(entry, dict) and isinstance(entry.get("filename"), str)
-    ]
-    if not names or len(names) < len(entries):
-        raise DataError(f"{state} lists no data files; save the data set again with `save_to_disk`")
-    return [resolve_inside(state.parent, name) for name in names]
-
-
-@contextmanager
-def _arrow_errors(file: Path) -> Iterator[None]:
-    import pyarrow as pa
-
-    try:
-        yield
-    except DataError:
-        raise
-    except (OSError, pa.ArrowException, ValueError, OverflowError) as error:
-        reason = str(error).split("\n")[0][:200]
-        raise DataError(f"{file} cannot be read as Arrow rows ({reason}); copy or export it again") from error
+    for batch in saved_batches(state, _ROWS_AT_ONCE):
+        yield from batch.to_pylist()
 
 
 READERS: dict[str, Callable[[Path], Iterator[Record]]] = {

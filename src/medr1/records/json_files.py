@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from medr1.doors import check_json, read_file
 from medr1.errors import DataError
 from medr1.results import Record
 
@@ -21,10 +22,8 @@ R = TypeVar("R", bound=Record)
 def read_json(path: Path) -> Any:
     """The value in a JSON file; `DataError` when it is missing or is not JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist; check the path") from error
-    except (OSError, UnicodeDecodeError) as error:
+        return json.loads(check_json(read_file(path).decode("utf-8-sig"), str(path)))
+    except UnicodeDecodeError as error:
         raise DataError(f"{path} cannot be read as UTF-8 text ({error}); check the file") from error
     except json.JSONDecodeError as error:
         raise DataError(f"{path} line {error.lineno} is not JSON ({error.msg}); mend or replace the file") from error

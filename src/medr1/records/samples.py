@@ -15,11 +15,13 @@ from medr1.doors import read_file, resolve_inside
 from medr1.errors import DataError
 from medr1.records.locks import Lock
 from medr1.records.manifest import check_finished
+from medr1.records.tables import SAVED_STATE, parquet_batches, saved_batches
 from medr1.types import ANSWER_TYPES, LETTERS, MODALITIES, TASKS, ImageRef, Sample
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+ROWS_AT_ONCE = 256
 ROW_GROUP_ROWS = 1000
 ROW_GROUP_BYTES = 32 * 2**20
 SHARD_BYTES = 512 * 2**20
@@ -165,11 +167,14 @@ def _table(samples: Sequence[Sample], schema: "pa.Schema") -> "pa.Table":
     return pa.Table.from_pydict(columns, schema=schema)
 
 
-def _tables(path: Path) -> Iterator["pa.Table | pa.RecordBatch"]:
+def _tables(path: Path) -> Iterator["pa.RecordBatch"]:
     if not path.exists():
         raise DataError(f"{path} does not exist; give a folder that `medr1 data convert` wrote")
-    if path.is_dir() and ((path / "dataset_info.json").exists() or (path / "dataset_dict.json").exists()):
-        yield from _saved_tables(path)
+    if path.is_dir() and (path / "dataset_dict.json").exists():
+        splits = ", ".join(sorted(folder.name for folder in path.iterdir() if folder.is_dir()))
+        raise DataError(f"{path} holds the splits {splits}; name the folder of one of them")
+    if path.is_dir() and (path / SAVED_STATE).exists():
+        yield from saved_batches(path / SAVED_STATE, ROWS_AT_ONCE)
         return
     shards = [resolve_inside(path, file.name) for file in sorted(path.glob("*.parquet"))] if path.is_dir() else [path]
     if path.is_file() and path.suffix.lower() in ARCHIVES:
@@ -181,7 +186,7 @@ def _tables(path: Path) -> Iterator["pa.Table | pa.RecordBatch"]:
     if not shards:
         raise DataError(f"{path} holds no parquet shards; convert the data first with `medr1 data convert`")
     for shard in shards:
-        yield from _parquet_batches(shard)
+        yield from parquet_batches(shard, ROWS_AT_ONCE)
 
 
 def is_parquet(file: Path) -> bool:
@@ -193,31 +198,7 @@ def is_parquet(file: Path) -> bool:
         return file.suffix == ".parquet"
 
 
-def _parquet_batches(shard: Path) -> Iterator["pa.RecordBatch"]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        # Buffering ahead would keep every page of the shard in memory until it is closed.
-        with pq.ParquetFile(shard, pre_buffer=False) as file:
-            yield from file.iter_batches(batch_size=256)
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{shard} is not a parquet file that can be read ({error}); convert the data again") from error
-
-
-def _saved_tables(path: Path) -> Iterator["pa.Table"]:
-    from datasets import DatasetDict, load_from_disk
-
-    try:
-        saved = load_from_disk(str(path))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is not a folder of `save_to_disk` that can be read ({error})") from error
-    if isinstance(saved, DatasetDict):
-        raise DataError(f"{path} holds the splits {', '.join(map(str, saved))}; name the folder of one of them")
-    yield from saved.with_format("arrow").iter(batch_size=256)  # pyright: ignore[reportReturnType]
-
-
-def _samples_of_tables(tables: "Iterable[pa.Table | pa.RecordBatch]", path: Path) -> Iterator[Sample]:
+def _samples_of_tables(tables: "Iterable[pa.RecordBatch]", path: Path) -> Iterator[Sample]:
     folder = path if path.is_dir() else path.parent
     number = 0
     for table in tables:
