@@ -38,6 +38,8 @@ class Most:
     """A picture, by its header: a few kilobytes can unpack to gigabytes."""
     VOXELS = 2**27
     """A volume: 512 slices of 512 × 512."""
+    COSTLY_PIXELS = 24_000_000
+    """The same of one that takes more room while it is decoded: 16-bit colours, 32-bit grey, transparency."""
     RECORD_CHARS = 64 * MIB
     """A record of a text file; a longer one is damage (a quote that never closes) or a bomb."""
     JSON_PARTS = 2_000_000
@@ -56,6 +58,14 @@ class Most:
     """Rows of a parquet file: a billion empty ones take no room."""
     COLUMNS = 10_000
     """Columns of a parquet file."""
+    CONFIG_BYTES = 64 * MIB
+    """A file of a checkpoint beside its weights: a tokenizer of 250,000 words takes 35 MiB."""
+    MODEL_SIZE = 4_000_000
+    """A layer count, vocabulary or width in the configuration of a checkpoint."""
+    TEMPLATE_CHARS = 262_144
+    """A chat template."""
+    TEMPLATE_RANGE = 1000
+    """What a chat template counts to."""
 
 
 HUB_SNAPSHOT = re.compile(r"((?:.*/)?(?:models|datasets)--[^/]+)/snapshots/[^/]+(?:/.*)?$")

@@ -140,7 +140,7 @@ def test_damaged_and_unsafe_files(adapter: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(ModelError, match="cannot be read"):
         load_model(adapter)
     (adapter / "adapter_config.json").write_text("{")
-    with pytest.raises(ModelError, match="not readable JSON"):
+    with pytest.raises(ModelError, match="is not JSON"):
         model_type(adapter)
 
 

@@ -166,7 +166,7 @@ def test_datasets_reads_the_folder_with_decoded_images(tmp_path: Path):
     assert list(read_samples(tmp_path / "data")) == [embedded]
     assert list(read_samples(tmp_path / "saved")) == [embedded]
     datasets.DatasetDict(train=table, test=table).save_to_disk(str(tmp_path / "splits"))
-    with pytest.raises(DataError, match="train, test"):
+    with pytest.raises(DataError, match="test, train"):
         list(read_samples(tmp_path / "splits"))
 
 

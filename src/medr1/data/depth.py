@@ -10,7 +10,7 @@
 - **Opacity** is a share of the bits that it uses, and uses at least as many as the colours beside it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,17 +20,37 @@ Shades = NDArray[np.uint8]
 """8-bit pixels, `[height, width]` grey or `[height, width, 3]`."""
 
 
+Range = tuple[float, float]
+"""The smallest and largest value that there is, or that is possible."""
+
 COLOUR_DEPTHS = (8, 10, 12, 16)
 """Bits that devices give a colour, whatever the container: 12 of 16 are at most 6 % of white, taken for 16."""
 
 
-def shares(grey: NDArray[Any], measured: NDArray[np.bool_] | None = None) -> NDArray[np.float64]:
-    """Grey of any depth from its smallest to its largest value to 0 … 1; constant values become 0.
+STRIP_PIXELS = 2**20
+"""Pixels that are worked on at a time where shares of them take eight bytes each."""
 
-    Only pixels that are `measured` have a say in the range; the others may leave it.
-    """
-    known = grey if measured is None or not measured.any() else grey[measured]
-    low, high = float(known.min()), float(known.max())
+
+def strips(picture: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """A picture, some rows at a time."""
+    rows = max(1, STRIP_PIXELS // max(1, picture.shape[1]))
+    return (picture[top : top + rows] for top in range(0, len(picture), rows))
+
+
+def in_strips(picture: NDArray[Any], shown: Callable[[NDArray[Any]], Shades]) -> Shades:
+    """What `shown` makes of a picture, worked out by `strips`."""
+    return np.concatenate([shown(part) for part in strips(picture)])
+
+
+def span(grey: NDArray[Any], measured: NDArray[np.bool_] | None = None) -> Range | None:
+    """Smallest and largest value of the pixels that are `measured`; None where none is."""
+    known = grey if measured is None else grey[measured]
+    return (float(known.min()), float(known.max())) if known.size else None
+
+
+def shares(grey: NDArray[Any], ends: Range) -> NDArray[np.float64]:
+    """Grey of any depth from its smallest to its largest value to 0 … 1; constant values become 0."""
+    low, high = ends
     return np.subtract(grey, low, dtype=np.float64) / (high - low) if high > low else np.zeros(grey.shape)
 
 
@@ -68,5 +88,10 @@ def highest_bits(values: NDArray[Any], bits: int) -> Shades:
 
 def on_white(shades: Shades, opacity: NDArray[np.float64]) -> Shades:
     """A picture of some opacity (`[height, width]`, 0 … 1) before white, as browsers and qwen-vl-utils show it."""
-    parts = opacity if shades.ndim == 2 else opacity[:, :, None]
-    return np.rint(255 + (shades.astype(np.float64) - 255) * parts).astype(np.uint8)
+
+    def shown(rows: slice) -> Shades:
+        parts = opacity[rows] if shades.ndim == 2 else opacity[rows, :, None]
+        return np.rint(255 + (shades[rows].astype(np.float64) - 255) * parts).astype(np.uint8)
+
+    height = max(1, STRIP_PIXELS // max(1, shades.shape[1]))
+    return np.concatenate([shown(slice(top, top + height)) for top in range(0, len(shades), height)])

@@ -38,10 +38,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medr1.data import depth
+from medr1.data.depth import Range
 from medr1.data.dicom_header import (
     FRAME,
     PLACE,
-    Range,
     Refusal,
     Table,
     codestream_size,
@@ -51,6 +51,7 @@ from medr1.data.dicom_header import (
     read_header,
     signed_bits,
 )
+from medr1.doors import Most
 from medr1.errors import DataError
 
 if TYPE_CHECKING:
@@ -132,8 +133,8 @@ def grey_of(pixels: "Dataset", index: int, frame: "Dataset", name: str, *, max_p
         if str(pixels.PhotometricInterpretation) not in GREY:
             raise Refusal("in colours, and a volume is of grey values; convert its pictures one by one")
         stored, possible = _unpacked(_stored(pixels, index, name, max_pixels), pixels)
-        values, possible = _measured(stored, frame, possible)
-        return Grey(values, possible, _padding(stored, frame))
+        measured, possible = _measured(frame, possible)
+        return Grey(measured(stored), possible, _padding(stored, frame))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +185,11 @@ def _check(header: "Dataset", index: int, name: str, max_pixels: int) -> None:
         raise Refusal("with floating-point pixels, which are measurements and have no display; export it as PNG")
     if "PixelData" not in header:
         raise DataError(f"image {name} is DICOM without pixels; export the image itself")
-    if int(header.Rows) * int(header.Columns) > max_pixels:
-        raise DataError(f"image {name} has more than {max_pixels // 10**6} million pixels; resize it first")
+    is_costly = int(header.get("SamplesPerPixel") or 1) > 1 or int(header.BitsAllocated) > 16
+    most = min(max_pixels, Most.COSTLY_PIXELS) if is_costly else max_pixels
+    if int(header.Rows) * int(header.Columns) > most:
+        deep = " of colour or more than 16 bits" if is_costly else ""
+        raise DataError(f"image {name} has more than {most // 10**6} million pixels{deep}; resize it first")
     claimed = (
         codestream_size(get_frame(header.PixelData, index, number_of_frames=num_frames(header)))
         if str(header.file_meta.TransferSyntaxUID).startswith((*JPEG_2000_SYNTAXES, *JPEG_LS_SYNTAXES))
@@ -248,7 +252,8 @@ def _pixels(stored: NDArray[Any], header: "Dataset") -> depth.Shades:
         return _palette(stored, header, possible)
     if colours in GREY:
         shares = _shares(stored, header, possible)
-        return depth.to_bytes(1 - shares if colours == "MONOCHROME1" else shares)
+        is_inverted = colours == "MONOCHROME1"
+        return depth.in_strips(stored, lambda part: depth.to_bytes(1 - shares(part) if is_inverted else shares(part)))
     return depth.highest_bits(stored, depth.bits_in_use(stored, bits, int(header.BitsAllocated)))
 
 
@@ -280,14 +285,21 @@ def _palette(stored: NDArray[Any], header: "Dataset", possible: Range) -> depth.
     return depth.highest_bits(looked_up, max(table.bits_in_use(depth.COLOUR_DEPTHS) for table in tables))
 
 
-def _shares(stored: NDArray[Any], header: "Dataset", possible: Range) -> NDArray[np.float64]:
-    """Grey values of one frame through modality LUT or rescale, then VOI LUT or window, 0 … 1."""
-    values, possible = _measured(stored, header, possible)
+Shown = Callable[[NDArray[Any]], NDArray[np.float64]]
+"""What some rows of values stand for."""
+
+
+def _shares(stored: NDArray[Any], header: "Dataset", possible: Range) -> Shown:
+    """How grey values of one frame go through modality LUT or rescale, then VOI LUT or window, to 0 … 1."""
+    measured, possible = _measured(header, possible)
     shown = window_of(header, possible)
-    return depth.shares(values, ~_padding(stored, header)) if shown is None else shown(values)
+    if shown is not None:
+        return lambda part: shown(measured(part))
+    ends = _ends(stored, measured, header)
+    return lambda part: depth.shares(measured(part), ends)
 
 
-def window_of(header: "Dataset", possible: Range) -> Callable[[NDArray[Any]], NDArray[np.float64]] | None:
+def window_of(header: "Dataset", possible: Range) -> Shown | None:
     """The VOI LUT or the first window of a header, from values to 0 … 1; None where it has neither."""
     if header.get("VOILUTSequence"):
         table = _table(header.VOILUTSequence[0], "LUT", possible, header)
@@ -306,11 +318,18 @@ def window_of(header: "Dataset", possible: Range) -> Callable[[NDArray[Any]], ND
     return lambda values: window(values.astype(np.float64), centre, width, function)
 
 
-def _measured(stored: NDArray[Any], header: "Dataset", possible: Range) -> tuple[NDArray[np.float64], Range]:
-    """What the stored values stand for, and the range that these values can have."""
+def _ends(stored: NDArray[Any], measured: Shown, header: "Dataset") -> Range:
+    """The smallest and largest value inside of the field of view; of all, where there is nothing but padding."""
+    spans = [depth.span(measured(part), ~_padding(part, header)) for part in depth.strips(stored)]
+    known = list(filter(None, spans)) or [depth.span(measured(part)) or (0.0, 0.0) for part in depth.strips(stored)]
+    return min(low for low, _ in known), max(high for _, high in known)
+
+
+def _measured(header: "Dataset", possible: Range) -> tuple[Shown, Range]:
+    """What stored values stand for, and the range that these values can have."""
     if header.get("ModalityLUTSequence"):
         table = _table(header.ModalityLUTSequence[0], "LUT", possible, header)
-        return table.look_up(stored).astype(np.float64), (0.0, 2.0**table.bits - 1)
+        return lambda part: table.look_up(part).astype(np.float64), (0.0, 2.0**table.bits - 1)
     slope, intercept = number(header, "RescaleSlope"), number(header, "RescaleIntercept")
     if slope == 0:
         raise Refusal("with a rescale slope of 0, which makes all values one; mend its header or export it as PNG")
@@ -320,7 +339,7 @@ def _measured(stored: NDArray[Any], header: "Dataset", possible: Range) -> tuple
     low, high = sorted(end * slope + intercept for end in possible)
     if not math.isfinite(high - low):
         raise Refusal("with a rescale to values that are not finite; mend its header or export it as PNG")
-    return stored.astype(np.float64) * slope + intercept, (low, high)
+    return lambda part: part.astype(np.float64) * slope + intercept, (low, high)
 
 
 def window(values: NDArray[np.float64], centre: float, width: float, function: str) -> NDArray[np.float64]:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medr1.data import depth
+from medr1.data.depth import Range
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -43,9 +44,6 @@ BYTES_A_PIXEL = 8
 """Of a file once it is unpacked: colours of 16 bits take 6."""
 SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT IS LO LT OB OW PN SH SQ ST TM UI UL UN US UT".split())
 """What the first elements of a file without preamble may be written with."""
-
-Range = tuple[float, float]
-"""The smallest and largest value that is possible."""
 
 
 class Refusal(Exception):  # noqa: N818 - it is none of the reader's errors

@@ -25,6 +25,7 @@ from PIL import Image, ImageOps, ImagePalette, TiffImagePlugin, UnidentifiedImag
 from PIL.TiffImagePlugin import TiffImageFile
 
 from medr1.data import depth
+from medr1.doors import Most
 from medr1.errors import DataError
 
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "GIF", "WEBP")
@@ -65,6 +66,11 @@ def decode_raster(data: bytes, name: str, *, max_pixels: int) -> tuple[Image.Ima
         width, height = image.size
         if width * height > max_pixels:
             raise DataError(too_large(name, max_pixels))
+        if width * height > Most.COSTLY_PIXELS and _is_costly(image):
+            raise DataError(
+                f"image {name} has more than {Most.COSTLY_PIXELS // 10**6} million pixels that are deep colours, "
+                "32-bit grey or transparent; resize it first"
+            )
         reason = _refused(image)
         if reason:
             raise DataError(f"image {name} {reason}")
@@ -153,6 +159,12 @@ def _raw_mode(image: Image.Image) -> str:
     return ""
 
 
+def _is_costly(image: Image.Image) -> bool:
+    """Whether a picture takes several times the room of one of 8-bit colours while it is unpacked."""
+    is_transparent = image.mode in TRANSPARENT_MODES or "transparency" in image.info
+    return is_transparent or image.mode in ("I", "F") or _is_deep(image, _raw_mode(image))
+
+
 def _is_deep(image: Image.Image, raw: str) -> bool:
     return ";16" in raw and image.mode in ("RGB", "RGBA", "CMYK")
 
@@ -204,7 +216,10 @@ def _deep_grey(image: Image.Image) -> NDArray[Any] | None:
             values = values.view(np.uint32)
     else:
         return None
-    return -values.astype(np.float64) if isinstance(image, _Tiff) and image.is_negative else values
+    if isinstance(image, _Tiff) and image.is_negative:
+        values = values.astype(np.int32 if values.itemsize <= 2 else np.float64)
+        np.negative(values, out=values)
+    return values
 
 
 def _from_grey(image: Image.Image, grey: NDArray[Any], name: str) -> Image.Image:
@@ -216,7 +231,9 @@ def _from_grey(image: Image.Image, grey: NDArray[Any], name: str) -> Image.Image
 
 def _stretched(grey: NDArray[Any], opacity: NDArray[np.float64] | None, name: str) -> Image.Image:
     measured = None if opacity is None else _visible(opacity, name) > 0
-    return _on_white(depth.to_bytes(depth.shares(grey, measured)), opacity)
+    ends = depth.span(grey, measured)
+    assert ends is not None, "something is visible"
+    return _on_white(depth.in_strips(grey, lambda part: depth.to_bytes(depth.shares(part, ends))), opacity)
 
 
 def _from_colours(data: bytes, raw: str, key: Any, name: str) -> Image.Image:
@@ -251,7 +268,10 @@ def _from_modes(image: Image.Image, name: str) -> Image.Image:
 
 
 def _joined(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> NDArray[np.uint16]:
-    return np.asarray(high, np.uint16) * np.uint16(256) + low
+    values = high.astype(np.uint16)
+    values *= np.uint16(256)
+    values += low
+    return values
 
 
 def _unpacked(data: bytes, raw: str) -> NDArray[np.uint8]:

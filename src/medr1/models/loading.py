@@ -31,6 +31,7 @@ from transformers.utils import is_torchvision_available
 
 from medr1.errors import ModelError
 from medr1.models.adapters import CONFIG, is_adapter, recorded_base, with_adapter
+from medr1.models.guarded import check_checkpoint
 from medr1.models.shared.layers import lighten, multiply_patches
 from medr1.models.zoo import locate
 from medr1.records import check_finished, files_hash, short_hash
@@ -86,6 +87,7 @@ def model_type(model: str | Path) -> str:
     """
     folder = locate(model)
     check_finished(folder, above=0)  # a checkpoint inside a training that still runs is whole
+    check_checkpoint(folder)
     if is_adapter(folder):
         return model_type(adapter_base(folder))
     config_file = folder / "config.json"
@@ -155,6 +157,7 @@ def checkpoint_identity(model: str | Path) -> dict[str, str]:
         ModelError: there is no such checkpoint within reach.
     """
     folder = locate(model)
+    check_checkpoint(folder)
     identity = {
         "weights": _content(folder, WEIGHT_PATTERNS),
         "processor": _content(folder, PROCESSOR_PATTERNS),
