@@ -42,12 +42,16 @@ class Most:
     """The same of one that takes more room while it is decoded: 16-bit colours, 32-bit grey, transparency."""
     RECORD_CHARS = 64 * MIB
     """A record of a text file; a longer one is damage (a quote that never closes) or a bomb."""
+    BLANK_LINES = 1_000_000
+    """Lines without a record in a file of JSON lines."""
     JSON_PARTS = 2_000_000
     """Lists and objects of a JSON file that is read in one piece, or of a record."""
     GZIP_TIMES = 100
     """How many times larger than itself a packed text may be, where that is more than `GZIP_FREE_BYTES`."""
     GZIP_FREE_BYTES = 256 * MIB
     """What any packed text may unpack to."""
+    ZIP_TIMES = 100
+    """How many times larger than itself a downloaded archive may be, where that is more than `GZIP_FREE_BYTES`."""
     BATCH_BYTES = 128 * MIB
     """What is unpacked of a parquet file at once, if it is not less than `COLUMN_TIMES` its size in the file."""
     COLUMN_TIMES = 8
@@ -68,6 +72,8 @@ class Most:
     """What a chat template counts to."""
 
 
+SHOWN_CHARS = 200
+"""Of a name in a sentence."""
 HUB_SNAPSHOT = re.compile(r"((?:.*/)?(?:models|datasets)--[^/]+)/snapshots/[^/]+(?:/.*)?$")
 """A folder in the cache of huggingface_hub, whose files are links to `blobs` of the same repository."""
 
@@ -79,7 +85,7 @@ def resolve_inside(root: Path, relative: str) -> Path:
 
     Names are used as they are: `%`, `#`, `&`, spaces and brackets mean themselves, nothing is decoded or expanded.
     """
-    shown = f"path {clean(relative[: Most.NAME_CHARS])!r}"
+    shown = f"path {clean(relative[:SHOWN_CHARS])!r}"
     if not relative or "\0" in relative or len(relative) > Most.NAME_CHARS:
         raise DataError(f"{shown} is empty or no name of a file; write one of at most {Most.NAME_CHARS} characters")
     if ".." in PurePosixPath(relative).parts:
@@ -90,8 +96,8 @@ def resolve_inside(root: Path, relative: str) -> Path:
     if os.path.islink(real):
         real = os.path.realpath(real)
     if os.path.commonpath([inside, real]) != inside:
-        how = "is absolute and leads out of" if PurePosixPath(relative).is_absolute() else "leaves through a link"
-        raise DataError(f"{shown} {how} {root}; copy the file into the folder and name it from there")
+        how = "is absolute and" if PurePosixPath(relative).is_absolute() else "is behind a link that"
+        raise DataError(f"{shown} {how} leads out of {root}; copy the file into the folder and name it from there")
     return path
 
 

@@ -20,7 +20,7 @@ def test_links_inside_a_snapshot_of_the_hubs_cache_lead_to_its_blobs_and_no_furt
     os.symlink("../../blobs/1", snapshot / "a.parquet")
     os.symlink("../../../secret", snapshot / "b.parquet")
     assert resolve_inside(snapshot, "a.parquet").read_bytes() == b"1"
-    with pytest.raises(DataError, match="leaves"):
+    with pytest.raises(DataError, match="link that leads out of"):
         resolve_inside(snapshot, "b.parquet")
 
 
@@ -39,7 +39,7 @@ def test_relative_folders_are_those_of_the_working_folder_of_now(tmp_path: Path,
     resolve_inside(Path("data"), "x")
     monkeypatch.chdir(tmp_path / "one")
     os.symlink("/etc/passwd", tmp_path / "one" / "data" / "x")
-    with pytest.raises(DataError, match="leaves"):
+    with pytest.raises(DataError, match="link that leads out of"):
         resolve_inside(Path("data"), "x")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
+from medr1.doors import clean
 from medr1.errors import MedR1Error
 from medr1.processes import Stop, obey_parent, stoppable
 from medr1.runs import STAGING
@@ -74,7 +75,7 @@ def _end(error: BaseException, stop: Stop) -> None:
     if sentence is None and not reader_is_gone:
         return
     if sentence is not None:
-        print(f"medr1: {' '.join(sentence.split())}", file=sys.stderr)
+        print(f"medr1: {clean(' '.join(sentence.split()))}", file=sys.stderr)
     _drop_output()
     sys.exit(1)
 

@@ -5,7 +5,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated
 
 from medr1.data import find_source
@@ -14,6 +14,7 @@ from medr1.data.options import options_refer
 from medr1.data.settings import ConvertSettings
 from medr1.data.source import NAMED, LeftOut, Source
 from medr1.data.studies import MASK, STUDIES, Studies
+from medr1.doors import resolve_inside
 from medr1.errors import DataError
 from medr1.records import DataHash, checked, sample_hash, short_hash, write_shards
 from medr1.records.manifest import MANIFEST
@@ -123,7 +124,7 @@ class _Survey:
         chosen = _drawn(total, settings.limit, settings.seed)
         root = settings.image_root or source.image_root(settings.path, settings.choice, skip_bad=settings.skip_bad)
         names = content.files if chosen is None else (name for position in sorted(chosen) for name in shown[position])
-        pictures = {name: root / name for name in names if _is_inside(name)}
+        pictures = {name: root / name for name in names if _is_inside(root, name)}
         studies = None if settings.plan is None else Studies(root, settings.plan)
         if studies is not None:
             pictures |= studies.contents([*pictures, *masks])
@@ -131,10 +132,13 @@ class _Survey:
         return cls(total=total, chosen=chosen, root=root, studies=studies, left_out=left_out, identity=identity)
 
 
-def _is_inside(name: str) -> bool:
+def _is_inside(root: Path, name: str) -> bool:
     """Whether the name of an image stays in its folder; the others are refused when their turn comes."""
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts
+    try:
+        resolve_inside(root, name)
+    except DataError:
+        return False
+    return True
 
 
 def _write(folder: Path, source: Source, settings: ConvertSettings, survey: _Survey, progress: Progress) -> Converted:

@@ -81,7 +81,7 @@ FUNCTIONS = ("LINEAR", "LINEAR_EXACT", "SIGMOID")
 
 HEADER_ERRORS = (
     *(ArithmeticError, AttributeError, EOFError, LookupError, OSError, TypeError, ValueError),
-    *(struct.error, zlib.error),
+    *(struct.error, zlib.error, RecursionError),
 )
 """What pydicom raises on damaged headers, beside its own two errors."""
 PIXEL_ERRORS = (*HEADER_ERRORS, RuntimeError, MemoryError)

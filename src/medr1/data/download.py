@@ -9,7 +9,7 @@ from shutil import copyfileobj
 
 from medr1.data import SOURCES
 from medr1.data.source import Download
-from medr1.doors import resolve_inside
+from medr1.doors import MIB, Most, resolve_inside
 from medr1.errors import ConfigError, DataError
 from medr1.runs import LOCK, MANIFEST, Run, publication
 
@@ -145,6 +145,11 @@ def unpack(archive: Path, folder: Path, *, flat: bool = False) -> Iterator[Path]
     """
     folder.mkdir(parents=True, exist_ok=True)
     members = _members(archive)
+    size, most = sum(m.file_size for m in members), Most.ZIP_TIMES * archive.stat().st_size
+    if size > max(most, Most.GZIP_FREE_BYTES):
+        raise DataError(
+            f"{archive} unpacks to {size // MIB:,} MiB, more than {Most.ZIP_TIMES} times itself; unpack it by hand"
+        )
     for member in members:
         name = PurePosixPath(member.filename).name if flat else member.filename
         if member.external_attr >> 16 & 0o170000 not in (0, 0o100000):

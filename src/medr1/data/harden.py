@@ -20,6 +20,7 @@ from medr1.data.groups import group_questions, image_names
 from medr1.data.questions import QuestionSet, content_of, read_questions, samples_with_images
 from medr1.data.settings import HardenSettings
 from medr1.data.synonyms import UNCLEAR_ANSWERS, exclusive, tidy
+from medr1.doors import cell
 from medr1.records import data_hash, read_record, sample_id, short_hash, write_json, write_shards
 from medr1.results.audited import Controlled, Hardened, KeptOf
 from medr1.runs import Run
@@ -263,7 +264,7 @@ def _write_sheet(path: Path, hardened: HardQuestions, seed: int) -> None:
             for sample in blocks[name]:
                 options = " | ".join(f"{LETTERS[i]}) {text}" for i, text in enumerate(sample.options))
                 original = " | ".join(json.loads(sample.extra["original_options"]))
-                writer.writerow([
+                writer.writerow(map(cell, [
                     name, sample.source, " ".join(image_names(sample)), sample.question, options, sample.gold,
                     sample.extra["original_question"], original, sample.extra["original_answer"], "", "",
-                ])  # fmt: skip
+                ]))  # fmt: skip

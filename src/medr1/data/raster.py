@@ -122,6 +122,7 @@ def too_large(name: str, max_pixels: int) -> str:
 
 def _unidentified(data: bytes) -> str:
     """What is said of a file that Pillow does not open: its own reason, where the signature is one that it knows."""
+    Image.preinit()
     for kind in FORMATS:
         factory, accepts = Image.OPEN[kind]
         if accepts is None or accepts(data[:16]) is not True:

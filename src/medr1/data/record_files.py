@@ -159,10 +159,13 @@ def _reason(error: Exception) -> str:
 def _json_lines(file: Path) -> Iterator[Record]:
     # Lines end at \n alone: JSON texts may hold other line ends unescaped.
     with _opened(file, "JSON lines") as stream:
-        number = 0
+        number = blank = 0
         while line := stream.readline(Most.RECORD_CHARS):
             number += 1
             if not line.strip():
+                blank += 1
+                if blank > Most.BLANK_LINES:
+                    raise DataError(f"{file} has more than {Most.BLANK_LINES:,} blank lines; replace the file")
                 continue
             try:
                 record = json.loads(check_json(line, f"{file} line {number}"))
