@@ -265,6 +265,6 @@ def _write_sheet(path: Path, hardened: HardQuestions, seed: int) -> None:
                 options = " | ".join(f"{LETTERS[i]}) {text}" for i, text in enumerate(sample.options))
                 original = " | ".join(json.loads(sample.extra["original_options"]))
                 writer.writerow(map(cell, [
-                    name, sample.source, " ".join(image_names(sample)), sample.question, options, sample.gold,
+                    name, sample.source, " ".join(image_names(sample)), sample.question, options, sample.gold or "",
                     sample.extra["original_question"], original, sample.extra["original_answer"], "", "",
                 ]))  # fmt: skip
