@@ -28,7 +28,7 @@ MIB = 2**20
 
 
 class Most:
-    """The largest of everything that is taken; `docs/doors.md` tells them to users."""
+    """The largest of everything that is taken; `docs/pictures.md` tells users."""
 
     NAME_CHARS = 1024
     """A name of a file, as data hold it."""

@@ -1,5 +1,6 @@
 import io
 import logging
+import re
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ import pytest
 from PIL import Image
 
 from dicom_files import STORED, dicom
-from medr1.data.dicom import decode_dicom, window
+from medr1.data.dicom import DISPLAY, OWNER, PIXELS, decode_dicom, window
+from medr1.data.dicom_header import FRAME, PLACE
 from medr1.data.images import BURNED_IN, embed_images, open_image
 from medr1.data.source import choice_sample
 from medr1.errors import DataError
@@ -211,3 +213,12 @@ def test_images_of_one_patient_or_series_share_a_group(tmp_path: Path):
         own = replace(sample, group="of the source")
         assert embed_images(own, tmp_path, owners=owners).group == "of the source"
     assert [groups.index(group) for group in groups] == [0, 1, 0, 3, 3, 5]
+
+
+def test_the_documentation_lists_what_is_read_of_a_header() -> None:
+    read = {*DISPLAY, *PIXELS, *OWNER, *FRAME, *PLACE, "Modality"}
+    page = (Path(__file__).parents[2] / "docs" / "pictures.md").read_text()
+    table = page[page.index("## What is kept of people") :]
+    told = set(re.findall(r"`([A-Z]\w+)`", table)) - {"Green", "Blue"}
+    colours = {name.replace("Red", colour) for name in told if name.startswith("Red") for colour in ("Green", "Blue")}
+    assert told | colours == read

@@ -17,9 +17,9 @@ not in the lowest bits, palettes for some of the values only. So are floating-po
 Compressed pixels are unpacked by pydicom, Pillow (JPEG), pylibjpeg-openjpeg (JPEG 2000) and pyjpegls (JPEG-LS).
 Lossless JPEG (processes 14) has no decoder with a free enough licence here and is refused with the mend.
 
-Only the elements in `DISPLAY` and `OWNER` are ever read, and of functional groups those in `dicom_header.FRAME`. Those
-of `OWNER` leave this module as a hash that lives as long as the conversion, never in a file; no message holds a value
-of a header, nor what pydicom says about one.
+Only the elements in `DISPLAY` and `OWNER` are ever read, and of a study those in `dicom_header.PLACE` and the modality;
+`docs/pictures.md` lists them all. Those of `OWNER` leave this module as a hash that lives as long as the conversion,
+never in a file; no message holds a value of a header, nor what pydicom says about one.
 """
 
 import hashlib
