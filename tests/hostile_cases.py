@@ -466,6 +466,10 @@ CASES |= {
         "chat_template.jinja", "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
     ),
     "a template that multiplies": _file("chat_template.jinja", "{{ 'a' * 10000000000 }}"),
+    "a template that pads by an operator": _file("chat_template.jinja", "{% set s = '%9999999999d' %}{{ s % 1 }}"),
+    "a template that pads behind a loop's name": _file(
+        "chat_template.jinja", "{% set loop = namespace(index='%9999999999d') %}{{ loop.index % 1 }}"
+    ),
     "a template that raises to powers": _file("chat_template.jinja", "{{ 9 ** 9 ** 9 }}"),
     "a template that pads": _file("chat_template.jinja", "{{ '%9999999999d' | format(1) }}"),
     "a template that doubles": _file(

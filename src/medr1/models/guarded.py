@@ -18,8 +18,8 @@ from medr1.records import read_json
 
 CONFIGURATIONS = ("*config.json", "chat_template.json", "model_index.json")
 INDEX = "*.safetensors.index.json"
-CODE = ("auto_map", "custom_pipelines", "trust_remote_code", "quantization_config", "kernel_config", "use_kernels")
-"""Keys whose value asks for classes, weights or kernels that only code from elsewhere reads."""
+CODE = ("auto_map", "custom_pipelines", "trust_remote_code", "kernel_config", "use_kernels")
+"""Keys whose value asks for classes or kernels that only code from elsewhere has."""
 IMPLEMENTATION = "_implementation"
 """End of the keys that name how something is computed (`_attn_implementation`): by a word, never by `owner/name`."""
 SIZES = ("num_hidden_layers", "depth", "vocab_size", "hidden_size", "intermediate_size", "embed_dim", "out_hidden_size")
@@ -48,7 +48,7 @@ def check_checkpoint(folder: Path) -> None:
 def _check_configuration(value: Any, file: Path) -> None:
     for key, found in _items(value):
         if key in CODE and found:
-            raise ModelError(f"{file} asks for code or weights from elsewhere ({key}), which is not run; remove {key}")
+            raise ModelError(f"{file} asks for code from elsewhere ({key}), which is not run; remove {key}")
         names = found.values() if isinstance(found, dict) else [found]
         if key.endswith(IMPLEMENTATION) and any(name and not str(name).isidentifier() for name in names):
             raise ModelError(
@@ -185,8 +185,10 @@ def _unbounded(tree: nodes.Template) -> str | None:
             return "counts far"
     if strange:
         return f"calls {clean(strange[0])[:40]!r}"
-    if next(tree.find_all((nodes.Mul, nodes.Pow, nodes.Mod)), None) is not None:
+    if next(tree.find_all((nodes.Mul, nodes.Pow)), None) is not None:
         return "multiplies"
+    if not all(_is_number(found.left) for found in tree.find_all(nodes.Mod)) or _names_a_loop(tree):
+        return "may pad a text"
     if any(_doubles(assigned) for assigned in tree.find_all(nodes.Assign)):
         return "doubles a text"
     if _depth(tree) > LOOPS:
@@ -194,6 +196,18 @@ def _unbounded(tree: nodes.Template) -> str | None:
     if any(_calls(name, macros, ()) > MACRO_CALLS for name in macros):
         return "calls itself"
     return None
+
+
+def _is_number(node: nodes.Node) -> bool:
+    """Whether this is a number for certain: `%` behind a text would pad it."""
+    if isinstance(node, nodes.Getattr):  # loop.index0 % 2: whose turn it is
+        return isinstance(node.node, nodes.Name) and node.node.name == "loop" and node.attr.startswith("index")
+    return isinstance(node, nodes.Filter) and node.name in ("length", "count", "int")
+
+
+def _names_a_loop(tree: nodes.Template) -> bool:
+    """Whether something else than a loop is called `loop`."""
+    return any(name.name == "loop" and name.ctx != "load" for name in tree.find_all(nodes.Name))
 
 
 def _doubles(assigned: nodes.Assign) -> bool:

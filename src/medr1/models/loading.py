@@ -307,13 +307,17 @@ def load_model(
     A `PreTrainedModel`; of an adapter a `PeftModel` around that of its base, the adapter in float32.
 
     Raises:
-        ModelError: no checkpoint, or its weights are missing or damaged.
+        ModelError: no checkpoint, or its weights are missing, quantised or damaged.
     """
     model_type(model)
     folder = locate(model)
     if is_adapter(folder):
         base = load_model(adapter_base(folder), dtype=dtype, attn_implementation=attn_implementation)
         return with_adapter(base, folder).to(device).eval()
+    if json.loads((folder / "config.json").read_text(encoding="utf-8")).get("quantization_config"):
+        raise ModelError(
+            f"{folder} has quantised weights, which code from elsewhere unpacks; name its base, or --engine vllm"
+        )
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             folder, dtype=dtype, attn_implementation=attn_implementation, use_safetensors=True
