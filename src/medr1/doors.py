@@ -80,12 +80,12 @@ HUB_SNAPSHOT = re.compile(r"((?:.*/)?(?:models|datasets)--[^/]+)/snapshots/[^/]+
 # --- Files ----------------------------------------------------------------------------------------------------------
 
 
-def resolve_inside(root: Path, relative: str) -> Path:
-    """`root / relative` for a name taken from a data file; `DataError` if it could lead out of `root`.
+def resolve_inside(root: Path, relative: str, what: str = "path") -> Path:
+    """`root / relative` for a name taken from a data file; `DataError`, which begins with `what`, if it could lead out.
 
     Names are used as they are: `%`, `#`, `&`, spaces and brackets mean themselves, nothing is decoded or expanded.
     """
-    shown = f"path {clean(relative[:SHOWN_CHARS])!r}"
+    shown = f"{what} {clean(relative[:SHOWN_CHARS])!r}"
     if not relative or "\0" in relative or len(relative) > Most.NAME_CHARS:
         raise DataError(f"{shown} is empty or no name of a file; write one of at most {Most.NAME_CHARS} characters")
     if ".." in PurePosixPath(relative).parts:

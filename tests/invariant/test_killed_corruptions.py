@@ -73,7 +73,7 @@ def test_further_severities_are_further_work(data: Path, tmp_path: Path) -> None
     assert times == {path: path.stat().st_mtime_ns for path in times}
     assert len(list(read_samples(tmp_path / "one"))) == PICTURES
     # Fewer are asked for in another data set from the same pictures.
-    assert corrupted(data, tmp_path / "one", severities=(5,))["variants"].keys() == {"jpeg/5"}
+    assert corrupted(data, tmp_path / "one", severities=(5,)).variants.keys() == {"jpeg/5"}
     assert {one.variant for one in read_samples(tmp_path / "one")} == {"jpeg/5"}
 
 

@@ -16,6 +16,7 @@ from medr1.flows.demo import run_demo as _run_demo
 from medr1.flows.settings import DemoSettings
 from medr1.flows.trainings import Training
 from medr1.runs import Run
+from medr1.settings import recipe_values
 from run_faults import Call, Moment, contents, full_disk, moments, only_published, refusal, stamps, stopped
 from written import as_written
 
@@ -142,9 +143,9 @@ def test_another_demo_is_refused_by_name(tmp_path: Path, changes: dict[str, Any]
 
 def test_other_weights_or_another_recipe_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path / "out")
-    recipe = demo._recipe()
-    monkeypatch.setattr(demo, "_recipe", lambda: recipe | {"learning_rate": 1.0})
+    recipe = recipe_values("grpo", "demo")
+    monkeypatch.setattr(demo, "recipe_values", lambda *names: recipe | {"learning_rate": 1.0})
     assert "(other recipe)" in refusal(lambda: run(tmp_path / "out"), tmp_path)
-    monkeypatch.setattr(demo, "_recipe", lambda: recipe)
+    monkeypatch.setattr(demo, "recipe_values", recipe_values)
     monkeypatch.setattr(demo, "checkpoint_identity", lambda model: {"weights": "0" * 16, "processor": "0" * 16})
     assert "(other processor; other weights)" in refusal(lambda: run(tmp_path / "out"), tmp_path)

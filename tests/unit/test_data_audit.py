@@ -406,8 +406,8 @@ def test_published_baselines(real_data: Path, axis: str, name: str, expected: tu
         printed(found.chance),
         printed(blind.majority_letter),
         printed(blind.format_rule),
-        f"{100 * formats['coverage']:.1f}",
-        f"{100 * formats['hit_rate']:.1f}",
+        f"{100 * formats.coverage:.1f}",
+        f"{100 * formats.hit_rate:.1f}",
         printed(blind.longest_option),
         printed(blind.text_prior),
     ) == expected

@@ -104,7 +104,7 @@ def embedded(ref: ImageRef, root: Path, allow_missing: bool) -> Embedded:
     """One picture; see `embed_images`."""
     if ref.data is None:
         assert ref.path is not None, "a reference has a path or data"
-        path = resolve_inside(root, ref.path)
+        path = resolve_inside(root, ref.path, "image path")
         if not path.exists():
             if allow_missing:
                 return Embedded(ref)

@@ -253,7 +253,7 @@ def _with_paths(sample: Sample, root: Path) -> Sample:
 def _with_path(ref: ImageRef, root: Path) -> ImageRef:
     if ref.data is not None or ref.path is None:
         return ref
-    return ImageRef(path=str(resolve_inside(root, ref.path)))
+    return ImageRef(path=str(resolve_inside(root, ref.path, "image path")))
 
 
 # --- From a record to a sample --------------------------------------------------------------------------------------
