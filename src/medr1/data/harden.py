@@ -49,7 +49,7 @@ Progress = Callable[[str, int], None]
 
 @dataclass(frozen=True, slots=True)
 class HardQuestions:
-    """HardQuestions questions by the key of the original one, and why the others fell out."""
+    """Hardened questions by the key of the original one, and why the others fell out."""
 
     samples: dict[Key, Sample]
     left_out: dict[Key, str]

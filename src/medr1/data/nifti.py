@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from medr1.data.volume import Range, Values, Volume
+from medr1.data.depth import Range
+from medr1.data.volume import Values, Volume
 from medr1.doors import MIB, Most
 from medr1.errors import DataError
 

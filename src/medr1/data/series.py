@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from medr1.data.depth import Range
 from medr1.data.dicom import Grey, burned_in, grey_of, owner_of, read_frames, read_pixels, refusals, window_of
 from medr1.data.dicom_header import is_dicom, number
-from medr1.data.volume import Range, Values, Volume
+from medr1.data.volume import Values, Volume
 from medr1.doors import Most, read_file
 from medr1.errors import DataError
 from medr1.records import file_hash

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from medr1.data import depth
+from medr1.data.depth import Range
 from medr1.data.settings import Plane
 from medr1.doors import Most
 from medr1.errors import DataError
@@ -29,7 +30,6 @@ ACROSS: dict[Plane, tuple[int, int, int]] = {"sagittal": (1, 2, -1), "coronal": 
 Values = NDArray[np.float32]
 Shown = Callable[[Values], NDArray[np.float64]]
 """Values to 0 (black) … 1 (white)."""
-Range = tuple[float, float]
 
 OBLIQUE = 5.0
 """Degrees from an axis of the patient from which on a slice is said to be oblique."""
@@ -235,7 +235,5 @@ class Direction:
 
 def stretched(limits: Sequence[Range]) -> Shown:
     """From the smallest to the largest of these values."""
-    low, high = min(one for one, _ in limits), max(one for _, one in limits)
-    return lambda values: (
-        np.subtract(values, low, dtype=np.float64) / (high - low) if high > low else np.zeros(values.shape)
-    )
+    ends = min(low for low, _ in limits), max(high for _, high in limits)
+    return lambda values: depth.shares(values, ends)
