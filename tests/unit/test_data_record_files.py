@@ -107,3 +107,9 @@ def test_a_saved_folder_that_lists_no_files_of_its_own_is_refused(tmp_path: Path
     (tmp_path / "state.json").write_text(state)
     with pytest.raises(DataError, match=message):
         list(read_records(tmp_path / "state.json"))
+
+
+def test_a_table_without_columns_is_refused_in_a_sentence(tmp_path: Path):
+    pq.write_table(pa.table({"question": ["?"]}).select([]), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match="holds no"):
+        list(read_records(tmp_path / "a.parquet"))

@@ -48,7 +48,7 @@ def parquet_batches(path: Path, rows: int) -> "Iterator[pa.RecordBatch]":
         if file.metadata.num_columns > Most.COLUMNS or file.metadata.num_rows > Most.ROWS:
             raise DataError(f"{path} has more than {Most.COLUMNS:,} columns or {Most.ROWS:,} rows; split it")
         for group in range(file.num_row_groups):
-            at_once = min(rows, *(_rows_at_once(file, path, group, n) for n in range(file.metadata.num_columns)))
+            at_once = min([rows, *(_rows_at_once(file, path, group, n) for n in range(file.metadata.num_columns))])
             yield from file.iter_batches(batch_size=at_once, row_groups=[group])
 
 
