@@ -3,6 +3,7 @@
 # ruff: noqa: F811 - arguments named as imported fixtures
 
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typer.main import get_command
 from every_command import arguments_of, inputs, run  # noqa: F401 - fixtures
 from medr1.cli import app, main, options
 from medr1.cli.options import Then, progress
+from medr1.records import read_samples
 from medr1.settings import Settings
 
 QUICK = ("rescore", "compare", "robustness", "reasoning", "data stats", "data split", "data harden", "data convert")
@@ -44,6 +46,26 @@ def test_what_writes_says_where_and_what_next(name: str, settings: type[Settings
             assert command in {found for found, _, _ in commands()} | {"doctor"}
 
 
+def test_examples_in_helps_and_endings_name_flags_that_there_are() -> None:
+    known, told = {}, []
+
+    def below(command: Any, name: str) -> None:
+        known[name] = {flag for one in command.params for flag in one.opts}
+        told.extend(
+            re.findall(r"^\s*(medr1 .*)", command.callback.__doc__ or "" if command.callback else "", re.MULTILINE)
+        )
+        for child, sub in getattr(command, "commands", {}).items():
+            below(sub, f"{name} {child}".strip())
+
+    below(get_command(app), "")
+    told += [line for _, _, then in commands() if then for line in re.findall(r"medr1 [^,]*", then.next)]
+    for line in told:
+        words = shlex.split(line)[1:]
+        name = " ".join(words[:2]) if " ".join(words[:2]) in known else words[0]
+        if name.split()[0] != "train":  # takes every flag of TRL
+            assert {word for word in words if word.startswith("--")} <= known[name], line
+
+
 def words(text: str) -> set[str]:
     return set(re.sub(r"[┏┓┗┛━┳┻╇┡┩│┃└┘─┴┬├┤┼╈╋]", " ", text).split())
 
@@ -66,6 +88,35 @@ def test_tables_fit_80_columns_without_a_broken_word(
     assert all(len(line) <= 80 for line in drawn[80])
     assert words("\n".join(drawn[80])) == words("\n".join(drawn[400]))
     assert f"Written to {tmp_path / 'out'}." in printed[80].err
+
+
+ADVISED = {
+    "attack": "{out}/clean/dataset.parquet",
+    "corrupt": "{out}",
+    "data convert": "{out}",
+    "data harden": "{out}/hardened",
+    "data phantom": "{out}",
+    "data resize": "{out}",
+    "demo": "{out}/data/test",
+}
+"""Data that an ending says to go on with, of each command that says so."""
+
+
+def test_every_advice_about_data_is_known() -> None:
+    told = {name: re.findall(r"--data (\S+)", then.next) for name, _, then in commands() if then is not None}
+    assert {name: places[0] for name, places in told.items() if places} == ADVISED
+
+
+@pytest.mark.parametrize("command", ["attack", "corrupt", "data convert", "data harden", "data phantom", "data resize"])
+def test_the_data_to_go_on_with_are_there(command: str, inputs: Path, tmp_path: Path, run: Any) -> None:
+    assert run(*arguments_of(command, inputs=inputs, out=tmp_path / "out"))[0] == 0
+    list(read_samples(Path(ADVISED[command].format(out=tmp_path / "out"))))  # raises where there are none
+
+
+def test_what_was_scored_again_can_be_verified(inputs: Path, tmp_path: Path, run: Any) -> None:
+    assert run(*arguments_of("rescore", inputs=inputs, out=tmp_path / "out"))[0] == 0
+    code, said = run("verify", tmp_path / "out", "--predictions", inputs / "eval_test")
+    assert code == 0, said
 
 
 def test_quiet_and_json_say_nothing_else(

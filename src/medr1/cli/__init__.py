@@ -57,7 +57,7 @@ def demo_command(settings: DemoSettings, as_json: bool) -> None:
 
     \b
     medr1 demo
-    medr1 demo --num-seeds 3 --shuffled --out runs/demo3
+    medr1 demo --seeds 3 --shuffled --out runs/demo3
     """
     from medr1.flows.demo import run_demo
     from medr1.report.tables import rich_table

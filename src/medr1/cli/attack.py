@@ -10,7 +10,9 @@ from medr1.eval.settings import RobustnessSettings
 
 
 @takes(
-    AttackSettings, prints="attack.json or grid.json", then=Then(look="{out}/attack.html", next="medr1 verify {out}")
+    AttackSettings,
+    prints="attack.json or grid.json",
+    then=Then(look="{out}/attack.html", next="medr1 eval OTHER_MODEL --data {out}/clean/dataset.parquet --out DIR"),
 )
 def attack_command(settings: AttackSettings, as_json: bool) -> None:
     """Attack a checkpoint through its images, and judge the saved files by free generation.

@@ -196,7 +196,7 @@ def split(settings: SplitSettings, as_json: bool) -> None:
 
 
 @app.command()
-@takes(HardenSettings, prints="the summary", then=Then(next="medr1 eval MODEL --data {out} --out DIR"))
+@takes(HardenSettings, prints="the summary", then=Then(next="medr1 eval MODEL --data {out}/hardened --out DIR"))
 def harden(settings: HardenSettings, as_json: bool) -> None:
     """Rebuild questions so that no rule over their text beats chance; the original stays beside each.
 

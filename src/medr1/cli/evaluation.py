@@ -7,12 +7,10 @@ import typer
 from rich.console import Console
 
 from medr1.cli.options import Then, note, print_json, progress, takes
-from medr1.eval.settings import CompareSettings, RescoreSettings, VerifySettings
+from medr1.eval.settings import CompareSettings, EvalSettings, ReasoningSettings, RescoreSettings, VerifySettings
 
 if TYPE_CHECKING:
     from medr1.results.answered import Rescored, RescoredOpen
-
-from medr1.eval.settings import EvalSettings, ReasoningSettings
 
 
 @takes(CompareSettings, prints="compare.json", then=Then(look="{out}/compare.json"))
@@ -75,7 +73,11 @@ def verify_command(settings: VerifySettings, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
-@takes(RescoreSettings, prints="rescore.json", then=Then(look="{out}/rescore.json", next="medr1 verify {out}"))
+@takes(
+    RescoreSettings,
+    prints="rescore.json",
+    then=Then(look="{out}/rescore.json", next="medr1 verify {out} --predictions {predictions}"),
+)
 def rescore_command(settings: RescoreSettings, as_json: bool) -> None:
     """Score stored completions again: our reading beside every published protocol, and beside a judge if asked for.
 

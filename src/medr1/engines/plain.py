@@ -28,9 +28,10 @@ def _cumulative(numbers: Tensor, dtype: torch.dtype) -> Tensor:
     """Cumulative sums, on a GPU under `--full_determinism` too: their last bits, which may differ, choose no token."""
     strict, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(False)
-    sums = numbers.cumsum(-1, dtype=dtype)
-    torch.use_deterministic_algorithms(strict, warn_only=warns)
-    return sums
+    try:
+        return numbers.cumsum(-1, dtype=dtype)
+    finally:
+        torch.use_deterministic_algorithms(strict, warn_only=warns)
 
 
 class _TopP(TopPLogitsWarper):

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from medr1.results.answered import JudgeScores, Reasoning
 from medr1.results.compared import Comparison
 from medr1.results.evaluated import Confidence, OptionConfidence, Part, ProtocolScore, Results, Sampling, Void
 from medr1.types import Estimate
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
-from medr1.results.answered import JudgeScores, Reasoning
 
 NONE = "–"
 FURTHER_CONTROLS = {

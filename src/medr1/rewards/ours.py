@@ -239,6 +239,8 @@ def _joined(items: Iterable[str] | None, between: str = " ") -> str | None:
     return None if items is None else between.join(items)
 
 
+# What follows is 0 for a completion that is not well-formed, so that none is earned without answering. Length counts
+# characters (about four a token), since words are no measure of a text without spaces.
 LIMIT = 1000
 """Characters from which on a completion earns nothing: about 250 tokens, what Med-R1 lets its models write."""
 BUFFER = LIMIT // 5

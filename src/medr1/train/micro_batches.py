@@ -2,7 +2,8 @@
 
 A micro-batch is the part of an optimizer step that one forward takes. Where the loss is a sum over the step,
 neighbouring parts may be one. What the update of one takes is counted from the checkpoint's configuration and the
-longest prompt and completion, so that it is known before weights are read and the same whenever a run is called again.
+longest prompt and completion, so that it is known before weights are read. How much is free is asked at every start: a
+run that is called again beside others may learn in smaller parts, and then equals itself but for rounding.
 """
 
 import copy

@@ -106,7 +106,7 @@ def grpo_setup(
     check_settings(script, config, model_arguments)
     template = PROMPTS[known("prompt", script.prompt, PROMPTS)]
     for name in script.reward_funcs:
-        REWARDS[known("reward", name, REWARDS)]
+        known("reward", name, REWARDS)
     check_vllm(config)
     check_exploration(config)
     check_reference(config, lora=model_arguments.use_peft)
